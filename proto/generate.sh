@@ -1,0 +1,7 @@
+#!/bin/sh
+# Write ya_salt/proto/*_pb2.py(i) from proto/*.proto: `make proto`. Needs setup.cfg's extra `proto`.
+set -eu
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+PATH="$(dirname "$(command -v "$python")"):$PATH" "$python" -m grpc_tools.protoc -I proto \
+    --python_out=ya_salt/proto --mypy_out=quiet:ya_salt/proto proto/ya_salt.proto proto/porto.proto
