@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
+@dataclass(frozen=True)
+class Settings:
+    """What is in force on this host; `settings.py` reads it, docs/settings.md explains it."""
+
+    specs_dir: str = "/etc/hostman/porto-daemons.d"
+    state_dir: str = "/var/lib/ya-salt"
+    porto_socket: str = "/run/portod.socket"
+    root: str = "/"
+    """dpkg's and apt's root; containers run on the host whatever it is."""
+    log_file: str = "/var/log/ya-salt.log"
+    parallel: int = 4
+    """Daemons whose containers are worked on side by side."""
+    lock_timeout_s: int = 120
+    """How long another apt or dpkg is waited for."""
+    script_timeout_s: int = 900
+    """After this a maintainer script counts as hanging and is killed."""
+    package_cache_bytes: int = 1 << 30
+    """Bound of our cache of .deb files for going back."""
+    allow_removals: tuple[str, ...] = ()
+    """Packages that apt may remove, downgrade or upgrade though no spec names them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +58,7 @@ class DaemonSpec:
     properties: Mapping[str, str]
     packages: tuple[Package, ...]
     delete_requested: bool = False
-    annotations: Mapping[str, str] = NOTHING
+    annotations: Mapping[str, str] = field(default_factory=dict)
     min_ready_s: float = 5.0
     ready_timeout_s: float = 60.0
     document: str = ""
@@ -96,12 +114,222 @@ class Container:
 
     name: str
     state: str
-    labels: Mapping[str, str] = NOTHING
+    labels: Mapping[str, str] = field(default_factory=dict)
     private: str = ""
     respawn_count: int = 0
     running_s: int = 0
-    values: Mapping[str, str] = NOTHING
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_ours(self) -> bool:
         return LABEL in self.labels
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What we did to a container, kept in its own `private` text so that it outlives our store.
+
+    Hashes are short: they only have to tell a changed value from an unchanged one.
+    """
+
+    sent: Mapping[str, str] = field(default_factory=dict)
+    """Property, flattened -> hash of the text that we sent."""
+    read: Mapping[str, str] = field(default_factory=dict)
+    """Property, whole -> hash of the text that portod read back right after."""
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """Dynamic property, flattened -> what portod read back before we set it."""
+    unsupported: tuple[str, ...] = ()
+    """Guarantees that this host's kernel has no support for."""
+    packages: str = ""
+    """Hash of the exact packages that the process was started from."""
+    package_names: tuple[str, ...] = ()
+    """Packages that this daemon ever had under our management."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`status` since `since` (seconds since 1970), with a CamelCase `reason` and a sentence."""
+
+    status: bool
+    reason: str
+    message: str
+    since: float
+
+
+@dataclass(frozen=True)
+class DaemonStatus:
+    """How one daemon stands; field for field PortoDaemonStatus of proto/ya_salt.proto."""
+
+    name: str
+    version: str = ""
+    path: str = ""
+    phase: str = "Managed"
+    installed: Condition | None = None
+    running: Condition | None = None
+    ready: Condition | None = None
+    state: str = ""
+    respawn_count: int = 0
+    restart_count: int = 0
+    digest: str = ""
+    packages: tuple[tuple[str, str, str], ...] = ()
+    """(name, declared version, installed version or "")"""
+    warnings: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    error: str = ""
+    updated_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the store remembers of a daemon between passes."""
+
+    name: str
+    spec: DaemonSpec | None = None
+    """The last valid one, secrets masked; its packages are needed as long as the daemon stands."""
+    package_names: tuple[str, ...] = ()
+    """Every package that it ever had under our management."""
+    restart_pending: bool = False
+    """Its packages were changed under a running process, which has to be replaced."""
+    status: DaemonStatus | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One look at the host, and what we remember of it."""
+
+    packages: Mapping[str, InstalledPackage] = field(default_factory=dict)
+    packages_error: str = ""
+    """Why dpkg could not be asked; "" where it could."""
+    containers: Mapping[str, Container] = field(default_factory=dict)
+    dynamic: frozenset[str] = frozenset()
+    """Properties that may change in a running container; only asked for where one has to change."""
+    records: Mapping[str, Record] = field(default_factory=dict)
+
+
+# -- steps: a closed union, in the order in which a pass takes them ------------------------------
+
+
+@dataclass(frozen=True)
+class InstallPackages:
+    """Bring packages to exact versions while the old daemon still runs."""
+
+    name: str
+    packages: tuple[Package, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
+class CreateContainer:
+    """There is no container: make one and start it."""
+
+    spec: DaemonSpec
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class ReplaceContainer:
+    """Stop the running daemon gracefully and start it anew."""
+
+    spec: DaemonSpec
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class ChangeLive:
+    """Set dynamic properties of the running container; the process is untouched."""
+
+    spec: DaemonSpec
+    changes: Mapping[str, str]
+    """Property, flattened -> text to send; may be empty where only our label is out of date."""
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class StartContainer:
+    """The container is right but does not run: start it (`state` says where from)."""
+
+    name: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RemoveContainer:
+    """Stop the daemon gracefully and destroy its container."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PurgePackages:
+    """Purge the packages that nobody else needs; `kept` says who needs the others."""
+
+    name: str
+    packages: tuple[str, ...]
+    kept: tuple[str, ...]
+    reason: str
+
+
+Step = (
+    InstallPackages
+    | CreateContainer
+    | ReplaceContainer
+    | ChangeLive
+    | StartContainer
+    | RemoveContainer
+    | PurgePackages
+)
+
+
+def describe_step(step: Step) -> str:
+    """One line: what is done, and why."""
+    match step:
+        case InstallPackages(reason=reason):
+            return f"install: {reason}"
+        case CreateContainer(reason=reason):
+            return f"create: {reason}"
+        case ReplaceContainer(reason=reason):
+            return f"restart: {reason}"
+        case ChangeLive(reason=reason):
+            return f"live change: {reason}"
+        case StartContainer(reason=reason):
+            return f"start: {reason}"
+        case RemoveContainer(reason=reason):
+            return f"remove: {reason}"
+        case PurgePackages(packages=packages, reason=reason):
+            return f"purge {', '.join(packages)}: {reason}"
+
+
+@dataclass(frozen=True)
+class DaemonPlan:
+    """What to do about one daemon, in order; or `refusal`: why nothing is done to it."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+    refusal: str = ""
+    refusal_reason: str = ""
+    notes: tuple[str, ...] = ()
+    """What is worth saying though nothing is done (a package kept because another needs it)."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What became of one step. `error` is empty where it was done."""
+
+    step: Step
+    error: str = ""
+    reason: str = ""
+    warnings: tuple[str, ...] = ()

@@ -183,18 +183,596 @@ global___Package = Package
 
 @typing.final
 class PortoProperties(google.protobuf.message.Message):
-    """Porto's container properties, under Porto's names unless said otherwise."""
+    """Porto's container properties, under Porto's names unless said otherwise. What is left out stays at
+    Porto's default. docs/specs.md has the same as a table, with examples.
+
+    How values may be written in a file, beside their own type:
+      size      bytes, or a number with K, M, G, T, P or E (1024 each): 2147483648, "2Gb", "1.5G"
+      CPU       cores with a c ("3c", "0.5c"), or a percentage of the whole host ("50%")
+      time      a number with s, ms, us or ns ("5s"); a bare number is nanoseconds
+      boolean   true or false, quoted or not; yes, no, on, off as YAML has them
+      list      a list, or one string with semicolons between the entries
+    Maps are set key by key: Porto keeps its own values for keys that are not named here.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class EnvEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class EnvSecretEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class UlimitEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class SymlinkEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class LabelsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class IoGuaranteeEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class IoLimitEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class IoOpsGuaranteeEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class IoOpsLimitEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class PlaceLimitEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class SysctlEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class NetGuaranteeEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class NetLimitEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class NetRxLimitEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class ControllersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.bool
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.bool = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     CMD_FIELD_NUMBER: builtins.int
     COMMAND_FIELD_NUMBER: builtins.int
+    VIRT_MODE_FIELD_NUMBER: builtins.int
+    USER_FIELD_NUMBER: builtins.int
+    GROUP_FIELD_NUMBER: builtins.int
+    ISOLATE_FIELD_NUMBER: builtins.int
+    ROOT_FIELD_NUMBER: builtins.int
+    ROOT_READONLY_FIELD_NUMBER: builtins.int
+    CWD_FIELD_NUMBER: builtins.int
+    ENV_FIELD_NUMBER: builtins.int
+    ENV_SECRET_FIELD_NUMBER: builtins.int
+    UMASK_FIELD_NUMBER: builtins.int
+    ULIMIT_FIELD_NUMBER: builtins.int
+    BIND_FIELD_NUMBER: builtins.int
+    SYMLINK_FIELD_NUMBER: builtins.int
+    STDIN_PATH_FIELD_NUMBER: builtins.int
+    STDOUT_PATH_FIELD_NUMBER: builtins.int
+    STDERR_PATH_FIELD_NUMBER: builtins.int
+    STDOUT_LIMIT_FIELD_NUMBER: builtins.int
+    CORE_COMMAND_FIELD_NUMBER: builtins.int
+    COREDUMP_FILTER_FIELD_NUMBER: builtins.int
+    MAX_RESPAWNS_FIELD_NUMBER: builtins.int
+    RESPAWN_DELAY_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    MEMORY_GUARANTEE_FIELD_NUMBER: builtins.int
+    MEMORY_LIMIT_FIELD_NUMBER: builtins.int
+    ANON_LIMIT_FIELD_NUMBER: builtins.int
+    ANON_ONLY_FIELD_NUMBER: builtins.int
+    DIRTY_LIMIT_FIELD_NUMBER: builtins.int
+    HUGETLB_LIMIT_FIELD_NUMBER: builtins.int
+    MEMORY_LOCK_POLICY_FIELD_NUMBER: builtins.int
+    RECHARGE_ON_PGFAULT_FIELD_NUMBER: builtins.int
+    PRESSURIZE_ON_DEATH_FIELD_NUMBER: builtins.int
+    OOM_IS_FATAL_FIELD_NUMBER: builtins.int
+    OOM_SCORE_ADJ_FIELD_NUMBER: builtins.int
+    CPU_GUARANTEE_FIELD_NUMBER: builtins.int
+    CPU_LIMIT_FIELD_NUMBER: builtins.int
+    CPU_PERIOD_FIELD_NUMBER: builtins.int
+    CPU_POLICY_FIELD_NUMBER: builtins.int
+    CPU_SET_FIELD_NUMBER: builtins.int
+    CPU_WEIGHT_FIELD_NUMBER: builtins.int
+    THREAD_LIMIT_FIELD_NUMBER: builtins.int
+    IO_GUARANTEE_FIELD_NUMBER: builtins.int
+    IO_LIMIT_FIELD_NUMBER: builtins.int
+    IO_OPS_GUARANTEE_FIELD_NUMBER: builtins.int
+    IO_OPS_LIMIT_FIELD_NUMBER: builtins.int
+    IO_POLICY_FIELD_NUMBER: builtins.int
+    IO_WEIGHT_FIELD_NUMBER: builtins.int
+    PLACE_FIELD_NUMBER: builtins.int
+    PLACE_LIMIT_FIELD_NUMBER: builtins.int
+    VOLUMES_REQUIRED_FIELD_NUMBER: builtins.int
+    NET_FIELD_NUMBER: builtins.int
+    IP_FIELD_NUMBER: builtins.int
+    IP_LIMIT_FIELD_NUMBER: builtins.int
+    DEFAULT_GW_FIELD_NUMBER: builtins.int
+    HOSTNAME_FIELD_NUMBER: builtins.int
+    ETC_HOSTS_FIELD_NUMBER: builtins.int
+    RESOLV_CONF_FIELD_NUMBER: builtins.int
+    SYSCTL_FIELD_NUMBER: builtins.int
+    NET_GUARANTEE_FIELD_NUMBER: builtins.int
+    NET_LIMIT_FIELD_NUMBER: builtins.int
+    NET_LIMIT_SOFT_FIELD_NUMBER: builtins.int
+    NET_RX_LIMIT_FIELD_NUMBER: builtins.int
+    NET_TOS_FIELD_NUMBER: builtins.int
+    CAPABILITIES_FIELD_NUMBER: builtins.int
+    CAPABILITIES_AMBIENT_FIELD_NUMBER: builtins.int
+    DEVICES_FIELD_NUMBER: builtins.int
+    DEVICES_EXPLICIT_FIELD_NUMBER: builtins.int
+    ENABLE_PORTO_FIELD_NUMBER: builtins.int
+    ENABLE_FUSE_FIELD_NUMBER: builtins.int
+    CHILDREN_ALLOWED_FIELD_NUMBER: builtins.int
+    CGROUPFS_FIELD_NUMBER: builtins.int
+    SECCOMP_FIELD_NUMBER: builtins.int
+    SECCOMP_NAME_FIELD_NUMBER: builtins.int
+    USERNS_FIELD_NUMBER: builtins.int
+    UNSHARE_ON_EXEC_FIELD_NUMBER: builtins.int
+    CONTROLLERS_FIELD_NUMBER: builtins.int
     command: builtins.str
-    """`cmd` where it was given as one string."""
+    """`cmd` where it was given as one string. Porto: command."""
+    virt_mode: builtins.str
+    """How it is set up.
+
+    app: a normal process; os: an init; host: no security restrictions; job: a process group of the
+    parent; docker, fuse: what their names say, where portod allows them. Default: app.
+    """
+    user: builtins.str
+    """The user it runs as, a name or number. Default: root, which started it."""
+    group: builtins.str
+    """The group it runs as, a name or number. Default: the user's."""
+    isolate: builtins.bool
+    """Own namespaces for processes, IPC, host name and environment. Default: true; false with virt_mode
+    host and job, where it cannot be true.
+    """
+    root: builtins.str
+    """The directory it sees as /. Default: /."""
+    root_readonly: builtins.bool
+    """Mount everything read-only. Default: false."""
+    cwd: builtins.str
+    """Working directory, an absolute path. Default: a directory of Porto's own, / with another root."""
+    umask: builtins.str
+    """Mask of permissions for new files, in octal. Default: 0002."""
+    stdin_path: builtins.str
+    """The file that it reads as standard input. Default: /dev/null."""
+    stdout_path: builtins.str
+    """The file that its output goes to. Default: kept by Porto (`portoctl get NAME stdout`)."""
+    stderr_path: builtins.str
+    """The file that its errors go to. Default: kept by Porto (`portoctl get NAME stderr`)."""
+    stdout_limit: builtins.int
+    """Bytes that Porto keeps of stdout and stderr each, the last ones. Default: 8 MiB."""
+    core_command: builtins.str
+    """Command that gets core dumps as its input, where portod is set up for them. Default: portod's."""
+    coredump_filter: builtins.str
+    """What of the memory goes into core dumps, bits in hex, core(5). Default: the kernel's."""
+    max_respawns: builtins.int
+    """How it is started again. (That it is started again is ya-salt's to say: Porto's `respawn`.)
+
+    How many times Porto starts it again before it stays dead; -1: always. Default: -1.
+    """
+    respawn_delay: builtins.str
+    """Time before Porto starts it again. Default: 1s."""
+    memory_guarantee: builtins.int
+    """Memory.
+
+    Bytes that are not reclaimed from it. Kernels without support: a warning, and nothing else.
+    Default: 0.
+    """
+    memory_limit: builtins.int
+    """Bytes that it may use, page cache included; 0: no limit of its own, else at least 1 MiB.
+    Default: all but 2 GiB of the host's, at least three quarters.
+    """
+    anon_limit: builtins.int
+    """Bytes of anonymous memory that it may use (patched kernels). Default: a little under memory_limit."""
+    anon_only: builtins.bool
+    """Charge page cache to the parent (patched kernels). Default: false."""
+    dirty_limit: builtins.int
+    """Bytes not yet written to disk that it may hold (patched kernels). Default: 0, no limit."""
+    hugetlb_limit: builtins.int
+    """Bytes of huge pages that it may use. Default: no limit."""
+    memory_lock_policy: builtins.str
+    """What is locked into memory: disabled, mlockall, executable, xattr (patched kernels). Default:
+    disabled.
+    """
+    recharge_on_pgfault: builtins.bool
+    """Take over cache on a minor fault (patched kernels). Default: false."""
+    pressurize_on_death: builtins.bool
+    """Reclaim the memory of a dead container soon. Default: false."""
+    oom_is_fatal: builtins.bool
+    """Kill all of the container when it runs out of memory. Default: true."""
+    oom_score_adj: builtins.int
+    """-1000 (killed last) to 1000 (killed first) when the host runs out of memory. Default: 0."""
+    cpu_guarantee: builtins.str
+    """CPU.
+
+    CPU power that it is to get when the host is busy. Default: 0c.
+    """
+    cpu_limit: builtins.str
+    """CPU power that it may use; 0c: no limit.
+    Default: 0c.
+    """
+    cpu_period: builtins.int
+    """Nanoseconds in which the limit is accounted, 1ms to 1s. Default: 100ms."""
+    cpu_policy: builtins.str
+    """normal, high, rt, batch, idle, iso, nosmt. Default: normal."""
+    cpu_set: builtins.str
+    """The CPUs it may run on: "0-3,8", "node 0", "jail 4", "jail 4; node 0", "threads N", "cores N",
+    "reserve N", "inherit". Default: all.
+    """
+    cpu_weight: builtins.float
+    """Weight among containers, 0.01 to 100. Default: 1."""
+    thread_limit: builtins.int
+    """Threads that it may have. Default: 10000."""
+    io_policy: builtins.str
+    """none, rt, high, normal, batch, idle. Default: none, as cpu_policy has it."""
+    io_weight: builtins.float
+    """Weight among containers, 0.01 to 100. Default: 1."""
+    hostname: builtins.str
+    """Host name inside. Default: the host's."""
+    etc_hosts: builtins.str
+    """The whole text of /etc/hosts inside. Default: the root's own."""
+    net_limit_soft: builtins.int
+    """Soft limit out, kilobytes a second. Default: 0, none."""
+    net_tos: builtins.str
+    """Class of its traffic, CS0 to CS7. Default: portod's, CS0."""
+    devices_explicit: builtins.bool
+    """Start from Porto's default devices, not from those of the parent. Default: false."""
+    enable_porto: builtins.str
+    """What it may ask of Porto: false, read-isolate, read-only, isolate, self-isolate, child-only, true.
+    Default: true.
+    """
+    enable_fuse: builtins.bool
+    """Allow FUSE mounts inside. Default: false."""
+    children_allowed: builtins.bool
+    """Allow containers inside this one. Default: true."""
+    cgroupfs: builtins.str
+    """Show control groups inside: none, ro, rw (where portod allows it). Default: none."""
+    seccomp: builtins.str
+    """Filter of system calls, in Porto's text form. Default: none."""
+    seccomp_name: builtins.str
+    """A filter of system calls that portod knows by name. Default: none."""
+    userns: builtins.bool
+    """A user namespace of its own; not with virt_mode host or job. Default: false."""
+    unshare_on_exec: builtins.bool
+    """A mount namespace of its own right before the command starts. Default: false."""
     @property
     def cmd(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Required. The command: a list is taken verbatim, one item an argument (Porto's `command_argv`);
-        one string goes through Porto's own word splitting (`command`: quotes and $VARIABLES, no pipes).
+        """Required. The command: a list is taken verbatim, one item an argument (Porto's `command_argv`;
+        no tabs, no blanks at an item's ends, no empty items: Porto loses them). One string goes through
+        Porto's own word splitting (`command`: quotes and $VARIABLES, no pipes).
+        """
+
+    @property
+    def env(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Environment variables. Default: Porto's few (PATH, HOME, USER, container, PORTO_*)."""
+
+    @property
+    def env_secret(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """The same, but ya-salt and Porto show no value. Masked as "***" wherever a spec is printed."""
+
+    @property
+    def ulimit(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Limits of a process by name (nofile, core, memlock…; getrlimit(2)): "SOFT HARD" or one for both,
+        sizes or "unlimited". Default: core 0 unlimited, nofile 8192 1048576.
+        """
+
+    @property
+    def bind(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Bind mounts: "SOURCE TARGET [FLAG,…]", flags ro, rw, rec, nodev, nosuid, noexec… Default: none."""
+
+    @property
+    def symlink(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Symbolic links made inside: link -> target. Default: none."""
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Labels for other programs: PREFIX.name (PREFIX: 2 to 16 capitals, neither PORTO… nor HOSTMAN),
+        values of letters, digits and _-@:. (at most 256). At most 90. Default: none.
+        """
+
+    @property
+    def io_guarantee(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Disks. Keys: "fs", a path or a disk ("sda"), with " r" or " w" for one direction.
+
+        Bytes a second that it is to get (patched kernels for "fs"). Default: none.
+        """
+
+    @property
+    def io_limit(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Bytes a second that it may use. Default: none."""
+
+    @property
+    def io_ops_guarantee(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Operations a second that it is to get. Default: none."""
+
+    @property
+    def io_ops_limit(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Operations a second that it may use. Default: none."""
+
+    @property
+    def place(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Where its own volumes may lie: paths or masks, the first is the default. Default: /place;***."""
+
+    @property
+    def place_limit(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Bytes of space that its own volumes may have: by "total", "default", place. Default: no limit."""
+
+    @property
+    def volumes_required(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Paths of volumes without which it does not start. Default: none."""
+
+    @property
+    def net(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Network.
+
+        Its network, entries such as "inherited", "none", "L3 veth", "macvlan eth0 eth0", "MTU veth 1450".
+        Default: inherited; none with virt_mode os.
+        """
+
+    @property
+    def ip(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Its addresses: "INTERFACE IP[/PREFIX]". Default: none."""
+
+    @property
+    def ip_limit(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Addresses for its sub-containers: "any", "none" or IP[/PREFIX]. Default: any."""
+
+    @property
+    def default_gw(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Its gateways: "INTERFACE IP". Default: none."""
+
+    @property
+    def resolv_conf(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Lines for /etc/resolv.conf, or one of "default", "keep", "inherit". Default: inherit; default with
+        another root.
+        """
+
+    @property
+    def sysctl(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Settings of sysctl(8) for its namespaces, from Porto's list. Default: the host's."""
+
+    @property
+    def net_guarantee(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Bytes a second out that it is to get: by interface, "group NAME", class (CS0…CS7) or "default".
+        Default: none.
+        """
+
+    @property
+    def net_limit(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Bytes a second out that it may use, by the same. Default: none."""
+
+    @property
+    def net_rx_limit(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Bytes a second in that it may use; needs a network of its own. Default: none."""
+
+    @property
+    def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Security.
+
+        The capabilities it may have at most, names without CAP_, capabilities(7). Default: by owner,
+        root and net, see Porto's manual.
+        """
+
+    @property
+    def capabilities_ambient(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Capabilities that all its processes have. Default: none."""
+
+    @property
+    def devices(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Devices: "/dev/NAME ACCESS [PATH] [MODE] [USER] [GROUP]" (ACCESS: some of rwm-?) or "preset NAME".
+        Default: Porto's few.
+        """
+
+    @property
+    def controllers(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.bool]:
+        """Control groups of its own by controller: devices, memory, cpu, cpuacct, net_cls, blkio, hugetlb,
+        cpuset, pids, perf_event, freezer, systemd, cgroup2. Default: all for a container of the first level;
+        devices: false leaves access to devices as on the host.
         """
 
     def __init__(
@@ -202,10 +780,184 @@ class PortoProperties(google.protobuf.message.Message):
         *,
         cmd: collections.abc.Iterable[builtins.str] | None = ...,
         command: builtins.str | None = ...,
+        virt_mode: builtins.str | None = ...,
+        user: builtins.str | None = ...,
+        group: builtins.str | None = ...,
+        isolate: builtins.bool | None = ...,
+        root: builtins.str | None = ...,
+        root_readonly: builtins.bool | None = ...,
+        cwd: builtins.str | None = ...,
+        env: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        env_secret: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        umask: builtins.str | None = ...,
+        ulimit: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        bind: collections.abc.Iterable[builtins.str] | None = ...,
+        symlink: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        stdin_path: builtins.str | None = ...,
+        stdout_path: builtins.str | None = ...,
+        stderr_path: builtins.str | None = ...,
+        stdout_limit: builtins.int | None = ...,
+        core_command: builtins.str | None = ...,
+        coredump_filter: builtins.str | None = ...,
+        max_respawns: builtins.int | None = ...,
+        respawn_delay: builtins.str | None = ...,
+        labels: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        memory_guarantee: builtins.int | None = ...,
+        memory_limit: builtins.int | None = ...,
+        anon_limit: builtins.int | None = ...,
+        anon_only: builtins.bool | None = ...,
+        dirty_limit: builtins.int | None = ...,
+        hugetlb_limit: builtins.int | None = ...,
+        memory_lock_policy: builtins.str | None = ...,
+        recharge_on_pgfault: builtins.bool | None = ...,
+        pressurize_on_death: builtins.bool | None = ...,
+        oom_is_fatal: builtins.bool | None = ...,
+        oom_score_adj: builtins.int | None = ...,
+        cpu_guarantee: builtins.str | None = ...,
+        cpu_limit: builtins.str | None = ...,
+        cpu_period: builtins.int | None = ...,
+        cpu_policy: builtins.str | None = ...,
+        cpu_set: builtins.str | None = ...,
+        cpu_weight: builtins.float | None = ...,
+        thread_limit: builtins.int | None = ...,
+        io_guarantee: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        io_limit: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        io_ops_guarantee: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        io_ops_limit: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        io_policy: builtins.str | None = ...,
+        io_weight: builtins.float | None = ...,
+        place: collections.abc.Iterable[builtins.str] | None = ...,
+        place_limit: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        volumes_required: collections.abc.Iterable[builtins.str] | None = ...,
+        net: collections.abc.Iterable[builtins.str] | None = ...,
+        ip: collections.abc.Iterable[builtins.str] | None = ...,
+        ip_limit: collections.abc.Iterable[builtins.str] | None = ...,
+        default_gw: collections.abc.Iterable[builtins.str] | None = ...,
+        hostname: builtins.str | None = ...,
+        etc_hosts: builtins.str | None = ...,
+        resolv_conf: collections.abc.Iterable[builtins.str] | None = ...,
+        sysctl: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        net_guarantee: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        net_limit: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        net_limit_soft: builtins.int | None = ...,
+        net_rx_limit: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        net_tos: builtins.str | None = ...,
+        capabilities: collections.abc.Iterable[builtins.str] | None = ...,
+        capabilities_ambient: collections.abc.Iterable[builtins.str] | None = ...,
+        devices: collections.abc.Iterable[builtins.str] | None = ...,
+        devices_explicit: builtins.bool | None = ...,
+        enable_porto: builtins.str | None = ...,
+        enable_fuse: builtins.bool | None = ...,
+        children_allowed: builtins.bool | None = ...,
+        cgroupfs: builtins.str | None = ...,
+        seccomp: builtins.str | None = ...,
+        seccomp_name: builtins.str | None = ...,
+        userns: builtins.bool | None = ...,
+        unshare_on_exec: builtins.bool | None = ...,
+        controllers: collections.abc.Mapping[builtins.str, builtins.bool] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_command", b"_command", "command", b"command"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_command", b"_command", "cmd", b"cmd", "command", b"command"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_anon_limit", b"_anon_limit", "_anon_only", b"_anon_only", "_cgroupfs", b"_cgroupfs", "_children_allowed", b"_children_allowed", "_command", b"_command", "_core_command", b"_core_command", "_coredump_filter", b"_coredump_filter", "_cpu_guarantee", b"_cpu_guarantee", "_cpu_limit", b"_cpu_limit", "_cpu_period", b"_cpu_period", "_cpu_policy", b"_cpu_policy", "_cpu_set", b"_cpu_set", "_cpu_weight", b"_cpu_weight", "_cwd", b"_cwd", "_devices_explicit", b"_devices_explicit", "_dirty_limit", b"_dirty_limit", "_enable_fuse", b"_enable_fuse", "_enable_porto", b"_enable_porto", "_etc_hosts", b"_etc_hosts", "_group", b"_group", "_hostname", b"_hostname", "_hugetlb_limit", b"_hugetlb_limit", "_io_policy", b"_io_policy", "_io_weight", b"_io_weight", "_isolate", b"_isolate", "_max_respawns", b"_max_respawns", "_memory_guarantee", b"_memory_guarantee", "_memory_limit", b"_memory_limit", "_memory_lock_policy", b"_memory_lock_policy", "_net_limit_soft", b"_net_limit_soft", "_net_tos", b"_net_tos", "_oom_is_fatal", b"_oom_is_fatal", "_oom_score_adj", b"_oom_score_adj", "_pressurize_on_death", b"_pressurize_on_death", "_recharge_on_pgfault", b"_recharge_on_pgfault", "_respawn_delay", b"_respawn_delay", "_root", b"_root", "_root_readonly", b"_root_readonly", "_seccomp", b"_seccomp", "_seccomp_name", b"_seccomp_name", "_stderr_path", b"_stderr_path", "_stdin_path", b"_stdin_path", "_stdout_limit", b"_stdout_limit", "_stdout_path", b"_stdout_path", "_thread_limit", b"_thread_limit", "_umask", b"_umask", "_unshare_on_exec", b"_unshare_on_exec", "_user", b"_user", "_userns", b"_userns", "_virt_mode", b"_virt_mode", "anon_limit", b"anon_limit", "anon_only", b"anon_only", "cgroupfs", b"cgroupfs", "children_allowed", b"children_allowed", "command", b"command", "core_command", b"core_command", "coredump_filter", b"coredump_filter", "cpu_guarantee", b"cpu_guarantee", "cpu_limit", b"cpu_limit", "cpu_period", b"cpu_period", "cpu_policy", b"cpu_policy", "cpu_set", b"cpu_set", "cpu_weight", b"cpu_weight", "cwd", b"cwd", "devices_explicit", b"devices_explicit", "dirty_limit", b"dirty_limit", "enable_fuse", b"enable_fuse", "enable_porto", b"enable_porto", "etc_hosts", b"etc_hosts", "group", b"group", "hostname", b"hostname", "hugetlb_limit", b"hugetlb_limit", "io_policy", b"io_policy", "io_weight", b"io_weight", "isolate", b"isolate", "max_respawns", b"max_respawns", "memory_guarantee", b"memory_guarantee", "memory_limit", b"memory_limit", "memory_lock_policy", b"memory_lock_policy", "net_limit_soft", b"net_limit_soft", "net_tos", b"net_tos", "oom_is_fatal", b"oom_is_fatal", "oom_score_adj", b"oom_score_adj", "pressurize_on_death", b"pressurize_on_death", "recharge_on_pgfault", b"recharge_on_pgfault", "respawn_delay", b"respawn_delay", "root", b"root", "root_readonly", b"root_readonly", "seccomp", b"seccomp", "seccomp_name", b"seccomp_name", "stderr_path", b"stderr_path", "stdin_path", b"stdin_path", "stdout_limit", b"stdout_limit", "stdout_path", b"stdout_path", "thread_limit", b"thread_limit", "umask", b"umask", "unshare_on_exec", b"unshare_on_exec", "user", b"user", "userns", b"userns", "virt_mode", b"virt_mode"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_anon_limit", b"_anon_limit", "_anon_only", b"_anon_only", "_cgroupfs", b"_cgroupfs", "_children_allowed", b"_children_allowed", "_command", b"_command", "_core_command", b"_core_command", "_coredump_filter", b"_coredump_filter", "_cpu_guarantee", b"_cpu_guarantee", "_cpu_limit", b"_cpu_limit", "_cpu_period", b"_cpu_period", "_cpu_policy", b"_cpu_policy", "_cpu_set", b"_cpu_set", "_cpu_weight", b"_cpu_weight", "_cwd", b"_cwd", "_devices_explicit", b"_devices_explicit", "_dirty_limit", b"_dirty_limit", "_enable_fuse", b"_enable_fuse", "_enable_porto", b"_enable_porto", "_etc_hosts", b"_etc_hosts", "_group", b"_group", "_hostname", b"_hostname", "_hugetlb_limit", b"_hugetlb_limit", "_io_policy", b"_io_policy", "_io_weight", b"_io_weight", "_isolate", b"_isolate", "_max_respawns", b"_max_respawns", "_memory_guarantee", b"_memory_guarantee", "_memory_limit", b"_memory_limit", "_memory_lock_policy", b"_memory_lock_policy", "_net_limit_soft", b"_net_limit_soft", "_net_tos", b"_net_tos", "_oom_is_fatal", b"_oom_is_fatal", "_oom_score_adj", b"_oom_score_adj", "_pressurize_on_death", b"_pressurize_on_death", "_recharge_on_pgfault", b"_recharge_on_pgfault", "_respawn_delay", b"_respawn_delay", "_root", b"_root", "_root_readonly", b"_root_readonly", "_seccomp", b"_seccomp", "_seccomp_name", b"_seccomp_name", "_stderr_path", b"_stderr_path", "_stdin_path", b"_stdin_path", "_stdout_limit", b"_stdout_limit", "_stdout_path", b"_stdout_path", "_thread_limit", b"_thread_limit", "_umask", b"_umask", "_unshare_on_exec", b"_unshare_on_exec", "_user", b"_user", "_userns", b"_userns", "_virt_mode", b"_virt_mode", "anon_limit", b"anon_limit", "anon_only", b"anon_only", "bind", b"bind", "capabilities", b"capabilities", "capabilities_ambient", b"capabilities_ambient", "cgroupfs", b"cgroupfs", "children_allowed", b"children_allowed", "cmd", b"cmd", "command", b"command", "controllers", b"controllers", "core_command", b"core_command", "coredump_filter", b"coredump_filter", "cpu_guarantee", b"cpu_guarantee", "cpu_limit", b"cpu_limit", "cpu_period", b"cpu_period", "cpu_policy", b"cpu_policy", "cpu_set", b"cpu_set", "cpu_weight", b"cpu_weight", "cwd", b"cwd", "default_gw", b"default_gw", "devices", b"devices", "devices_explicit", b"devices_explicit", "dirty_limit", b"dirty_limit", "enable_fuse", b"enable_fuse", "enable_porto", b"enable_porto", "env", b"env", "env_secret", b"env_secret", "etc_hosts", b"etc_hosts", "group", b"group", "hostname", b"hostname", "hugetlb_limit", b"hugetlb_limit", "io_guarantee", b"io_guarantee", "io_limit", b"io_limit", "io_ops_guarantee", b"io_ops_guarantee", "io_ops_limit", b"io_ops_limit", "io_policy", b"io_policy", "io_weight", b"io_weight", "ip", b"ip", "ip_limit", b"ip_limit", "isolate", b"isolate", "labels", b"labels", "max_respawns", b"max_respawns", "memory_guarantee", b"memory_guarantee", "memory_limit", b"memory_limit", "memory_lock_policy", b"memory_lock_policy", "net", b"net", "net_guarantee", b"net_guarantee", "net_limit", b"net_limit", "net_limit_soft", b"net_limit_soft", "net_rx_limit", b"net_rx_limit", "net_tos", b"net_tos", "oom_is_fatal", b"oom_is_fatal", "oom_score_adj", b"oom_score_adj", "place", b"place", "place_limit", b"place_limit", "pressurize_on_death", b"pressurize_on_death", "recharge_on_pgfault", b"recharge_on_pgfault", "resolv_conf", b"resolv_conf", "respawn_delay", b"respawn_delay", "root", b"root", "root_readonly", b"root_readonly", "seccomp", b"seccomp", "seccomp_name", b"seccomp_name", "stderr_path", b"stderr_path", "stdin_path", b"stdin_path", "stdout_limit", b"stdout_limit", "stdout_path", b"stdout_path", "symlink", b"symlink", "sysctl", b"sysctl", "thread_limit", b"thread_limit", "ulimit", b"ulimit", "umask", b"umask", "unshare_on_exec", b"unshare_on_exec", "user", b"user", "userns", b"userns", "virt_mode", b"virt_mode", "volumes_required", b"volumes_required"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_anon_limit", b"_anon_limit"]) -> typing.Literal["anon_limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_anon_only", b"_anon_only"]) -> typing.Literal["anon_only"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cgroupfs", b"_cgroupfs"]) -> typing.Literal["cgroupfs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_children_allowed", b"_children_allowed"]) -> typing.Literal["children_allowed"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_command", b"_command"]) -> typing.Literal["command"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_core_command", b"_core_command"]) -> typing.Literal["core_command"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_coredump_filter", b"_coredump_filter"]) -> typing.Literal["coredump_filter"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_guarantee", b"_cpu_guarantee"]) -> typing.Literal["cpu_guarantee"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_limit", b"_cpu_limit"]) -> typing.Literal["cpu_limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_period", b"_cpu_period"]) -> typing.Literal["cpu_period"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_policy", b"_cpu_policy"]) -> typing.Literal["cpu_policy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_set", b"_cpu_set"]) -> typing.Literal["cpu_set"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_weight", b"_cpu_weight"]) -> typing.Literal["cpu_weight"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cwd", b"_cwd"]) -> typing.Literal["cwd"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_devices_explicit", b"_devices_explicit"]) -> typing.Literal["devices_explicit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dirty_limit", b"_dirty_limit"]) -> typing.Literal["dirty_limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_enable_fuse", b"_enable_fuse"]) -> typing.Literal["enable_fuse"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_enable_porto", b"_enable_porto"]) -> typing.Literal["enable_porto"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_etc_hosts", b"_etc_hosts"]) -> typing.Literal["etc_hosts"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_group", b"_group"]) -> typing.Literal["group"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_hostname", b"_hostname"]) -> typing.Literal["hostname"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_hugetlb_limit", b"_hugetlb_limit"]) -> typing.Literal["hugetlb_limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_io_policy", b"_io_policy"]) -> typing.Literal["io_policy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_io_weight", b"_io_weight"]) -> typing.Literal["io_weight"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_isolate", b"_isolate"]) -> typing.Literal["isolate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_respawns", b"_max_respawns"]) -> typing.Literal["max_respawns"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_guarantee", b"_memory_guarantee"]) -> typing.Literal["memory_guarantee"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_limit", b"_memory_limit"]) -> typing.Literal["memory_limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_lock_policy", b"_memory_lock_policy"]) -> typing.Literal["memory_lock_policy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_net_limit_soft", b"_net_limit_soft"]) -> typing.Literal["net_limit_soft"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_net_tos", b"_net_tos"]) -> typing.Literal["net_tos"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_oom_is_fatal", b"_oom_is_fatal"]) -> typing.Literal["oom_is_fatal"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_oom_score_adj", b"_oom_score_adj"]) -> typing.Literal["oom_score_adj"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_pressurize_on_death", b"_pressurize_on_death"]) -> typing.Literal["pressurize_on_death"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_recharge_on_pgfault", b"_recharge_on_pgfault"]) -> typing.Literal["recharge_on_pgfault"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_respawn_delay", b"_respawn_delay"]) -> typing.Literal["respawn_delay"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_root", b"_root"]) -> typing.Literal["root"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_root_readonly", b"_root_readonly"]) -> typing.Literal["root_readonly"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_seccomp", b"_seccomp"]) -> typing.Literal["seccomp"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_seccomp_name", b"_seccomp_name"]) -> typing.Literal["seccomp_name"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stderr_path", b"_stderr_path"]) -> typing.Literal["stderr_path"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stdin_path", b"_stdin_path"]) -> typing.Literal["stdin_path"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stdout_limit", b"_stdout_limit"]) -> typing.Literal["stdout_limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stdout_path", b"_stdout_path"]) -> typing.Literal["stdout_path"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_thread_limit", b"_thread_limit"]) -> typing.Literal["thread_limit"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_umask", b"_umask"]) -> typing.Literal["umask"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_unshare_on_exec", b"_unshare_on_exec"]) -> typing.Literal["unshare_on_exec"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_user", b"_user"]) -> typing.Literal["user"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_userns", b"_userns"]) -> typing.Literal["userns"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_virt_mode", b"_virt_mode"]) -> typing.Literal["virt_mode"] | None: ...
 
 global___PortoProperties = PortoProperties
 
@@ -269,23 +1021,29 @@ class PassStatus(google.protobuf.message.Message):
     STARTED_AT_FIELD_NUMBER: builtins.int
     DURATION_S_FIELD_NUMBER: builtins.int
     RESULT_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
     started_at: builtins.str
     """RFC 3339, UTC."""
     duration_s: builtins.float
     """Seconds."""
     result: builtins.str
     """"ok", or "failed" where any daemon or file did."""
+    error: builtins.str
+    """Why the pass as a whole could not be made (portod does not answer); "" where it could."""
     def __init__(
         self,
         *,
         started_at: builtins.str | None = ...,
         duration_s: builtins.float | None = ...,
         result: builtins.str | None = ...,
+        error: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_duration_s", b"_duration_s", "_result", b"_result", "_started_at", b"_started_at", "duration_s", b"duration_s", "result", b"result", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_duration_s", b"_duration_s", "_result", b"_result", "_started_at", b"_started_at", "duration_s", b"duration_s", "result", b"result", "started_at", b"started_at"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_duration_s", b"_duration_s", "_error", b"_error", "_result", b"_result", "_started_at", b"_started_at", "duration_s", b"duration_s", "error", b"error", "result", b"result", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_duration_s", b"_duration_s", "_error", b"_error", "_result", b"_result", "_started_at", b"_started_at", "duration_s", b"duration_s", "error", b"error", "result", b"result", "started_at", b"started_at"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_duration_s", b"_duration_s"]) -> typing.Literal["duration_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_error", b"_error"]) -> typing.Literal["error"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_result", b"_result"]) -> typing.Literal["result"] | None: ...
     @typing.overload
@@ -380,7 +1138,7 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     error: builtins.str
     """Why the last pass failed for it; "" where it did not."""
     updated_at: builtins.str
-    """RFC 3339, UTC: since when the conditions below hold is in each of them."""
+    """RFC 3339, UTC: when anything of this status changed last."""
     @property
     def conditions(self) -> global___Conditions: ...
     @property

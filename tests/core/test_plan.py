@@ -1,0 +1,227 @@
+"""Plans, case by case (tests/cases/plan.yaml), and the promise that a plan carried out is final."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ya_salt.applied import encode_applied, group_sent, hash_packages, hash_values
+from ya_salt.model import (
+    LABEL,
+    Applied,
+    ChangeLive,
+    Container,
+    CreateContainer,
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    InstalledPackage,
+    InstallPackages,
+    Observed,
+    Package,
+    PurgePackages,
+    Record,
+    RemoveContainer,
+    ReplaceContainer,
+    StartContainer,
+    describe_step,
+)
+from ya_salt.plan import make_plan, needs_dynamic_list, wanted_properties
+from ya_salt.specfile.document import make_digest
+
+CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "plan.yaml").read_text())
+DYNAMIC = frozenset({"memory_limit", "cpu_limit", "thread_limit", "labels", "respawn", "private"})
+GOOD: dict[str, Any] = {
+    "packages": {"juggler": "1.0", "config": "2.0-1"},
+    "properties": {"command_argv": "/usr/bin/juggler", "user": "monitor", "memory_limit": "2147483648"},
+}
+
+
+def make_spec(patch: dict[str, Any], name: str = "juggler") -> DaemonSpec:
+    packages = {**GOOD["packages"], **patch.get("packages", {})}
+    wanted = tuple(Package(key, value) for key, value in packages.items() if value is not None)
+    properties = {**GOOD["properties"], **patch.get("properties", {})}
+    rest = {key: value for key, value in patch.items() if key not in {"packages", "properties"}}
+    return DaemonSpec(
+        name=name,
+        path=f"/specs/{name}.yaml",
+        digest=make_digest(name, properties, wanted),
+        properties=properties,
+        packages=wanted,
+        **{"version": "1", **rest},
+    )
+
+
+def make_container(
+    spec: DaemonSpec, *, unsupported: tuple[str, ...] = (), defaults: Any = None, names: Any = ()
+) -> Container:
+    """What a container looks like right after it was made from `spec`."""
+    wanted = wanted_properties(spec)
+    values = {
+        name: f"<{text}>"
+        for name, text in group_sent(wanted).items()
+        if not name.startswith("labels[") and name not in unsupported
+    }
+    labels = {name[7:-1]: text for name, text in wanted.items() if name.startswith("labels[")}
+    applied = Applied(
+        sent=hash_values(group_sent(wanted)),
+        read=hash_values(values),
+        defaults=defaults or {},
+        unsupported=unsupported,
+        packages=hash_packages(spec.packages),
+        package_names=tuple(names),
+    )
+    return Container(
+        name=spec.name,
+        state="running",
+        labels={LABEL: spec.digest, **labels},
+        private=encode_applied(applied),
+        running_s=60,
+        values=values,
+    )
+
+
+def parse_packages(texts: dict[str, str]) -> dict[str, InstalledPackage]:
+    """`"1.0 half-configured"` is a version and dpkg's word for the state."""
+    parts = {name: (*text.split(), "installed")[:2] for name, text in texts.items()}
+    return {name: InstalledPackage(name, *found) for name, found in parts.items()}
+
+
+@dataclass
+class Case:
+    spec: DaemonSpec
+    context: tuple[DaemonSpec, ...]
+    observed: Observed
+
+    def plan(self) -> DaemonPlan:
+        return make_plan((self.spec,), self.context, self.observed)[0]
+
+
+def make_case(data: dict[str, Any]) -> Case:
+    host = data.get("host", {})
+    spec = make_spec(data.get("spec", {}))
+    was = make_spec(data.get("was", data.get("spec", {})))
+    containers = {"juggler": _patch_container(was, host)} if host.get("container") != "none" else {}
+    neighbour = host.get("neighbour")
+    context = (spec, _make_other("neighbour", neighbour)) if neighbour else (spec,)
+    records = {"juggler": _make_record(host)}
+    if "orphan" in host:
+        orphan = _make_other("orphan", host["orphan"])
+        records["orphan"] = Record("orphan", spec=orphan, status=DaemonStatus("orphan"))
+    observed = Observed(
+        packages=parse_packages(host.get("packages", GOOD["packages"])),
+        packages_error=host.get("packages_error", ""),
+        containers=containers,
+        dynamic=DYNAMIC,
+        records=records,
+    )
+    return Case(spec, context, observed)
+
+
+def _make_record(host: dict[str, Any]) -> Record:
+    return Record(
+        "juggler",
+        package_names=tuple(host.get("record_names", ())),
+        restart_pending=host.get("restart_pending", False),
+    )
+
+
+def _make_other(name: str, packages: dict[str, str]) -> DaemonSpec:
+    return make_spec({"packages": {**dict.fromkeys(GOOD["packages"]), **packages}}, name)
+
+
+def _patch_container(was: DaemonSpec, host: dict[str, Any]) -> Container:
+    patch = host.get("container", {})
+    if patch == "foreign":
+        return Container("juggler", "running", labels={"OTHER.tool": "mine"})
+    good = make_container(
+        was,
+        unsupported=tuple(host.get("unsupported", ())),
+        defaults=host.get("defaults"),
+        names=patch.get("names", ()),
+    )
+    labels = {**good.labels, **patch.get("labels", {})}
+    return replace(
+        good,
+        state=patch.get("state", "running"),
+        private=patch.get("private", good.private),
+        values={**good.values, **patch.get("values", {})},
+        labels={k: v for k, v in labels.items() if k not in patch.get("lose_labels", ())},
+    )
+
+
+def carry_out(case: Case) -> Case:
+    """The host after the plan's steps, by what each step promises."""
+    observed = case.observed
+    for step in case.plan().steps:
+        match step:
+            case InstallPackages(packages=packages):
+                done = {item.name: InstalledPackage(item.name, item.version) for item in packages}
+                observed = replace(observed, packages={**observed.packages, **done})
+            case CreateContainer(spec=spec) | ReplaceContainer(spec=spec) | ChangeLive(spec=spec):
+                made = make_container(spec)
+                state = "running"
+                if isinstance(step, ChangeLive):
+                    state = observed.containers[spec.name].state
+                observed = replace(observed, containers={spec.name: replace(made, state=state)})
+                records = {**observed.records, spec.name: Record(spec.name)}
+                observed = replace(observed, records=records)
+            case StartContainer(name=name):
+                started = replace(observed.containers[name], state="running")
+                observed = replace(observed, containers={name: started})
+            case RemoveContainer():
+                observed = replace(observed, containers={})
+            case PurgePackages(packages=names):
+                rest = {k: v for k, v in observed.packages.items() if k not in names}
+                observed = replace(observed, packages=rest)
+    return replace(case, observed=observed)
+
+
+@pytest.mark.parametrize("data", CASES, ids=[item["case"] for item in CASES])
+def test_case(data: dict[str, Any]) -> None:
+    case = make_case(data)
+    plan = case.plan()
+    assert [describe_step(step) for step in plan.steps] == data["plan"]
+    assert plan.refusal_reason == data.get("refused", "")
+    assert bool(plan.refusal) == bool(data.get("refused"))
+    assert list(plan.notes) == data.get("notes", [])
+
+
+@pytest.mark.parametrize("data", CASES, ids=[item["case"] for item in CASES])
+def test_a_plan_carried_out_leaves_nothing_to_do(data: dict[str, Any]) -> None:
+    after = carry_out(make_case(data))
+    assert [describe_step(step) for step in after.plan().steps] == []
+
+
+@pytest.mark.parametrize("data", CASES, ids=[item["case"] for item in CASES])
+def test_portod_is_asked_for_its_properties_only_where_there_are_steps(data: dict[str, Any]) -> None:
+    case = make_case(data)
+    unknown = replace(case.observed, dynamic=frozenset())
+    if not data.get("host", {}).get("neighbour"):
+        assert needs_dynamic_list((case.spec,), unknown) == bool(data["plan"])
+
+
+def test_a_conflict_names_both_files_and_lines() -> None:
+    one = replace(make_spec({}), packages=(Package("tool", "1", line=7),))
+    other = replace(make_spec({}, "other"), packages=(Package("tool", "2", line=9),))
+    plans = make_plan((one, other), (one, other), Observed())
+    assert [plan.refusal.split("; ")[0] for plan in plans] == [
+        "/specs/juggler.yaml:7 wants tool 1, but /specs/other.yaml:9 wants 2",
+        "/specs/other.yaml:9 wants tool 2, but /specs/juggler.yaml:7 wants 1",
+    ]
+    assert not any(plan.steps for plan in plans)
+
+
+def test_a_live_change_sends_the_new_text_and_a_lost_property_its_default() -> None:
+    data = {
+        "spec": {"properties": {"memory_limit": "5"}},
+        "was": {"properties": {"thread_limit": "50"}},
+        "host": {"defaults": {"thread_limit": "10000"}},
+    }
+    (step,) = make_case(data).plan().steps
+    assert isinstance(step, ChangeLive)
+    assert step.changes == {"memory_limit": "5", "thread_limit": "10000"}

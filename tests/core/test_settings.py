@@ -1,0 +1,95 @@
+"""Where settings come from, who wins, and what cannot be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ya_salt.errors import SettingsError
+from ya_salt.settings import load_settings
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write_file(text: str) -> str:
+        path = tmp_path / "ya-salt.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write_file
+
+
+def test_without_anything_the_documented_defaults_are_in_force() -> None:
+    in_force = load_settings({}, {})
+    assert in_force.settings.specs_dir == "/etc/hostman/porto-daemons.d"
+    assert in_force.settings.state_dir == "/var/lib/ya-salt"
+    assert in_force.settings.log_file == "/var/log/ya-salt.log"
+    assert set(in_force.origins.values()) == {"default"}
+
+
+def test_the_environment_goes_over_the_file_and_flags_over_both(write) -> None:
+    path = write("specs_dir: /a\nstate_dir: /b\nroot: /c\n")
+    in_force = load_settings(
+        {"root": "/flag"}, {"YA_SALT_STATE_DIR": "/env", "YA_SALT_ROOT": "/env"}, path
+    )
+    settings = in_force.settings
+    assert (settings.specs_dir, settings.state_dir, settings.root) == ("/a", "/env", "/flag")
+    assert in_force.origins["specs_dir"] == f"{path}:1:1"
+    assert in_force.origins["state_dir"] == "environment YA_SALT_STATE_DIR"
+    assert in_force.origins["root"] == "flag --root"
+
+
+def test_the_file_may_be_named_by_the_environment(write) -> None:
+    path = write("parallel: 2\n")
+    assert load_settings({}, {"YA_SALT_CONFIG": path}).settings.parallel == 2
+
+
+def test_a_list_is_read_from_the_file_and_from_the_environment(write) -> None:
+    path = write("packages_policy:\n  allow_removals: [old-tool, other]\n")
+    assert load_settings({}, {}, path).settings.allow_removals == ("old-tool", "other")
+    environment = {"YA_SALT_PACKAGES_POLICY_ALLOW_REMOVALS": "a, b"}
+    assert load_settings({}, environment, path).settings.allow_removals == ("a", "b")
+
+
+def test_relative_paths_are_taken_from_the_current_folder(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_settings({"specs_dir": "specs"}, {}).settings.specs_dir == f"{tmp_path}/specs"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("spec_dir: /a\n", ":1:1: spec_dir: there is no such setting; did you mean specs_dir?"),
+        ("root: /a\nroot: /b\n", ":2:1: root: it is set twice; keep one"),
+        ("parallel: many\n", ":1:1: parallel: 'many' is no whole number from 1 to 64"),
+        ("parallel: 0\n", ":1:1: parallel: '0' is no whole number from 1 to 64"),
+        ("root:\n", ":1:1: root: one value is wanted"),
+        ("root: [/a]\n", ":1:1: root: one value is wanted"),
+        ("- root\n", ":1:1: settings are a mapping of names to values"),
+        ("packages_policy: {allow_removals: x}\n", ":1:19: packages_policy.allow_removals: a list"),
+        ("packages_policy: {allow_removals: [-x]}\n", "'-x' is no Debian package name"),
+        ("packages_policy: {allow_removal: [x]}\n", "did you mean packages_policy.allow_removals?"),
+        ("root: /a\n  b: 1\n", ":2:"),
+    ],
+)
+def test_what_cannot_be_used_is_told_with_its_place(write, text: str, told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, {}, write(text))
+    assert told in str(caught.value)
+
+
+def test_every_problem_of_a_file_is_told_at_once(write) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, {}, write("spec_dir: /a\nparallel: x\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path) -> None:
+    with pytest.raises(SettingsError, match="no such settings file"):
+        load_settings({}, {}, str(tmp_path / "none.yaml"))
+
+
+def test_a_bad_environment_variable_is_named(tmp_path) -> None:
+    with pytest.raises(SettingsError, match="environment YA_SALT_PARALLEL: 'x' is no whole number"):
+        load_settings({}, {"YA_SALT_PARALLEL": "x"})

@@ -1,0 +1,1 @@
+"""Parts of tests that the demo and the benchmarks use too; nothing here needs pytest."""

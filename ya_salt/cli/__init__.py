@@ -1,0 +1,1 @@
+"""The commands `ya-salt …`: arguments, tables, exit codes; no decisions."""

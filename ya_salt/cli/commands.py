@@ -1,0 +1,254 @@
+"""The commands: gather what each needs, call the core, print. Each returns an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+
+from ya_salt.cli.logs import open_log, show_output
+from ya_salt.cli.progress import ProgressLine
+from ya_salt.cli.render import (
+    format_age,
+    plans_to_data,
+    render_data,
+    render_plans,
+    render_statuses,
+    render_table,
+)
+from ya_salt.errors import OperatorError, PortoError, UsageError
+from ya_salt.messages import format_time, make_host_status, make_spec_list
+from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
+from ya_salt.packages import Apt
+from ya_salt.porto.client import PortoClient
+from ya_salt.reconcile import Host, Scope, is_fine, look_now, plan_pass, run_pass
+from ya_salt.settings import SETTINGS, InForce
+from ya_salt.specs import load_files, load_specs
+from ya_salt.store import LAST_PASS, Store, read_store
+
+OK, FAILED, PENDING = 0, 1, 4
+
+
+# -- changing ----------------------------------------------------------------------------------
+
+
+def apply(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt apply [-f FILE…] [--dry-run]`."""
+    if options.dry_run:
+        return plan(options, in_force)
+    settings = in_force.settings
+    scope, broken = _load_scope(options.files, settings)
+    open_log(settings.log_file)
+    _say_rejected(broken)
+    with ProgressLine(sys.stderr) as progress:
+        result = run_pass(replace(_make_host(settings), progress=progress), scope)
+    _print_statuses(result.statuses, options.output, settings)
+    return OK if result.ok and not broken else FAILED
+
+
+def plan(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt plan [-f FILE…]`."""
+    scope, broken = _load_scope(options.files, in_force.settings)
+    _say_rejected(broken)
+    plans = plan_pass(_make_host(in_force.settings), scope)
+    _print(options.output, lambda: render_plans(plans), lambda: plans_to_data(plans))
+    return _judge_plans(plans, broken)
+
+
+def _judge_plans(plans: Sequence[DaemonPlan], broken: Sequence[Rejected]) -> int:
+    if any(item.steps for item in plans):
+        return PENDING
+    return FAILED if broken or any(item.refusal for item in plans) else OK
+
+
+def _load_scope(files: Sequence[str], settings: Settings) -> tuple[Scope, tuple[Rejected, ...]]:
+    """What a pass is about, and the files in its way that cannot be used."""
+    if not files:
+        loaded = load_specs(settings.specs_dir)
+        return Scope(loaded.specs, loaded), loaded.rejected
+    given = load_files(files)
+    return Scope(given.specs, _load_rest(settings), whole=False), given.rejected
+
+
+def _load_rest(settings: Settings) -> Loaded:
+    """The daemons directory where it is only background: without one there is none."""
+    try:
+        return load_specs(settings.specs_dir)
+    except OperatorError:
+        return Loaded()
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def validate(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt validate [FILE…]`."""
+    files = options.files
+    loaded = load_files(files) if files else load_specs(in_force.settings.specs_dir)
+    _say_rejected(loaded.rejected)
+    for ignored in loaded.ignored:
+        sys.stderr.write(f"{ignored.path}: ignored: {ignored.reason}\n")
+    for item in loaded.specs:
+        print(f"{item.path}: {item.name}: valid")
+    return FAILED if loaded.rejected else OK
+
+
+def spec(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt spec [NAME]`."""
+    store = _open_for_reading(in_force.settings)
+    records = store.load_records().values() if store else ()
+    chosen = [item for item in records if options.name in (None, item.name)]
+    _check_found(options.name, chosen)
+    data = make_spec_list(chosen)
+    rows = [
+        (item.name, item.spec.version or "-", item.spec.path, item.spec.digest[:12])
+        for item in chosen
+        if item.spec is not None
+    ]
+    head = ("NAME", "VERSION", "FILE", "DIGEST")
+    _print(options.output, lambda: render_table(head, rows) if rows else "no daemons", lambda: data)
+    return OK
+
+
+def status(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt status [NAME]`."""
+    settings = in_force.settings
+    store = _open_for_reading(settings)
+    statuses = _look(store, settings, options.saved) if store else []
+    chosen = [item for item in statuses if options.name in (None, item.name)]
+    _check_found(options.name, chosen)
+    last_pass = store.load_fact(LAST_PASS) if store else None
+    _print(
+        options.output,
+        lambda: render_statuses(chosen, time.time()),
+        lambda: make_host_status(chosen, last_pass),
+    )
+    if options.output == "table":
+        _say_last_pass(last_pass)
+    failed = last_pass is not None and (last_pass["rejected"] or last_pass["error"])
+    return OK if all(is_fine(item) for item in chosen) and not failed else FAILED
+
+
+def _look(store: Store, settings: Settings, saved: bool) -> list[DaemonStatus]:
+    records = store.load_records()
+    if not saved:
+        try:
+            return look_now(_make_host(settings), records)
+        except PortoError as error:
+            sys.stderr.write(f"ya-salt: {error}\nya-salt: below is what the last pass saw\n")
+    return [item.status for item in records.values() if item.status is not None]
+
+
+def _say_last_pass(last_pass: dict[str, object] | None) -> None:
+    if last_pass is None:
+        sys.stderr.write("no pass over the daemons directory was made yet: ya-salt apply\n")
+        return
+    for path, problems in last_pass["rejected"]:  # type: ignore[attr-defined] # JSON of our store
+        _say_rejected([Rejected(path, tuple(problems))])
+    age = format_age(time.time() - float(last_pass["started_at"]))  # type: ignore[arg-type] # as above
+    said = f": {last_pass['error']}" if last_pass["error"] else ""
+    sys.stderr.write(f"last pass: {age} ago, {last_pass['result']}{said}\n")
+
+
+def history(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt history [NAME] [-n N]`."""
+    store = _open_for_reading(in_force.settings)
+    events = store.load_history(options.name or "", max(0, options.lines)) if store else []
+    rows = [(format_time(at), name, what) for at, name, what in events]
+    data = [{"time": at, "name": name, "what": what} for at, name, what in rows]
+    _print(
+        options.output,
+        lambda: render_table(("TIME", "NAME", "WHAT"), rows) if rows else "no history",
+        lambda: {"history": data},
+    )
+    return OK
+
+
+def settings(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt settings`."""
+    values = asdict(in_force.settings)
+    data = {
+        item.name: {"value": values[item.field], "origin": in_force.origins[item.name]}
+        for item in SETTINGS
+    }
+    rows = [(name, _show(item["value"]), item["origin"]) for name, item in data.items()]
+    head = ("SETTING", "VALUE", "FROM")
+    _print(options.output, lambda: render_table(head, rows), lambda: {"settings": data})
+    return OK
+
+
+def _show(value: object) -> str:
+    return ", ".join(value) or "-" if isinstance(value, tuple) else str(value)
+
+
+def logs(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt logs NAME [-n N] [-f]`."""
+    if options.lines < 0:
+        raise UsageError("-n counts lines: it cannot be negative")
+    with PortoClient(in_force.settings.porto_socket) as client:
+        show_output(client, options.name, options.lines, follow=options.follow)
+    return OK
+
+
+def dev_portod(options: argparse.Namespace) -> int:
+    """`ya-salt dev-portod --socket PATH`."""
+    # Only this command needs the server, and it should not slow down the others.
+    from ya_salt import devporto  # noqa: PLC0415
+
+    return devporto.run(options.socket, sysroot=options.sysroot)
+
+
+# -- pieces ------------------------------------------------------------------------------------
+
+
+def _make_host(settings: Settings) -> Host:
+    return Host(
+        settings=settings,
+        packages=Apt(
+            root=settings.root,
+            lock_timeout_s=settings.lock_timeout_s,
+            script_timeout_s=settings.script_timeout_s,
+            allow_removals=frozenset(settings.allow_removals),
+            cache_dir=f"{settings.state_dir}/debs",
+            cache_max_bytes=settings.package_cache_bytes,
+        ),
+        connect=partial(PortoClient, settings.porto_socket),
+    )
+
+
+def _open_for_reading(settings: Settings) -> Store | None:
+    return read_store(settings.state_dir)
+
+
+def _check_found(name: str | None, found: Sequence[object]) -> None:
+    if name is not None and not found:
+        raise UsageError(f"no daemon {name} is known; ya-salt status lists them")
+
+
+def _say_rejected(rejected: Sequence[Rejected]) -> None:
+    for item in rejected:
+        for problem in item.problems:
+            sys.stderr.write(f"{problem}\n")
+
+
+def _print_statuses(
+    statuses: Sequence[DaemonStatus], form: str, settings: Settings
+) -> None:
+    _print(
+        form,
+        lambda: render_statuses(statuses, time.time()),
+        lambda: make_host_status(statuses, None),
+    )
+    bad = [item.name for item in statuses if not is_fine(item)]
+    if bad and form == "table":
+        sys.stderr.write(
+            f"what to look at: ya-salt logs {bad[0]}; "
+            f"grep porto-daemon-{bad[0]} {settings.log_file}\n"
+        )
+
+
+def _print(form: str, table: Callable[[], str], data: Callable[[], object]) -> None:
+    print(table() if form == "table" else render_data(data(), form))

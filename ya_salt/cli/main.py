@@ -1,0 +1,179 @@
+"""Parse the command line, run one command, give the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from ya_salt import __version__
+from ya_salt.cli import commands
+from ya_salt.errors import LockHeldError, SettingsError, UsageError, YaSaltError
+from ya_salt.settings import SETTINGS, load_settings
+
+EXIT_CODES = """\
+exit codes:
+  0  fine
+  1  a daemon failed or is not ready, or a spec file cannot be used
+  2  the command line or the configuration cannot be used
+  3  another pass is running
+  4  changes are pending (plan, apply --dry-run)
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `ya-salt`."""
+    options = _make_parser().parse_args(arguments)
+    try:
+        if options.command is commands.dev_portod:
+            return commands.dev_portod(options)
+        flags = {
+            setting.name: getattr(options, setting.name)
+            for setting in SETTINGS
+            if getattr(options, setting.name, None) is not None
+        }
+        in_force = load_settings(flags, os.environ, getattr(options, "config", None))
+        return int(options.command(options, in_force))
+    except (UsageError, SettingsError) as error:
+        return _fail(error, 2)
+    except LockHeldError as error:
+        return _fail(error, 3)
+    except YaSaltError as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _fail(error: Exception, code: int) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"ya-salt: {line}\n")
+    return code
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ya-salt",
+        description="Keep daemons running in Porto containers from exact Debian packages.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_make_common()],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ya-salt {__version__}")
+    known = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_apply(known)
+    _add_plan(known)
+    _add_validate(known)
+    _add_readers(known)
+    _add_logs(known)
+    _add_dev_portod(known)
+    return parser
+
+
+def _make_common() -> argparse.ArgumentParser:
+    """Flags that stand before or after the command's name."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("settings (each also in the environment as YA_SALT_…)")
+    group.add_argument("--config", metavar="FILE", help="settings file")
+    for setting in SETTINGS:
+        if setting.has_flag:
+            kind = "FILE" if setting.name == "log_file" else "DIR"
+            metavar = "PATH" if setting.name == "porto_socket" else kind
+            flag = "--" + setting.name.replace("_", "-")
+            group.add_argument(flag, metavar=metavar, help=setting.help)
+    return common
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _add(known: _Commands, name: str, function: object, text: str) -> argparse.ArgumentParser:
+    parser = known.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_make_common()],
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="form of the answer"
+    )
+
+
+def _add_apply(known: _Commands) -> None:
+    parser = _add(known, "apply", commands.apply, "make the daemons directory, or single files, true")
+    parser.add_argument(
+        "-f", "--file", dest="files", metavar="FILE", nargs="+", action="extend", default=[],
+        help="only these spec files, wherever they are; may be given more than once",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done and why")
+    _add_output(parser)
+
+
+def _add_plan(known: _Commands) -> None:
+    parser = _add(known, "plan", commands.plan, "say what a pass would do now, and why")
+    parser.add_argument(
+        "-f", "--file", dest="files", metavar="FILE", nargs="+", action="extend", default=[],
+        help="only these spec files",
+    )
+    _add_output(parser)
+
+
+def _add_validate(known: _Commands) -> None:
+    parser = _add(known, "validate", commands.validate, "check spec files and say all that is wrong")
+    parser.add_argument("files", metavar="FILE", nargs="*", help="default: the daemons directory")
+
+
+def _add_readers(known: _Commands) -> None:
+    spec = _add(known, "spec", commands.spec, "show the specs that were loaded")
+    status = _add(known, "status", commands.status, "show how the daemons stand")
+    status.add_argument(
+        "--saved", action="store_true", help="as the last pass saw it, without a look at the host"
+    )
+    history = _add(known, "history", commands.history, "show what was done to daemons, and when")
+    history.add_argument("-n", "--lines", type=int, default=50, help="newest events (default: 50)")
+    for parser in (spec, status, history):
+        parser.add_argument("name", metavar="NAME", nargs="?", help="only this daemon")
+        _add_output(parser)
+    settings = _add(known, "settings", commands.settings, "show the settings in force and whence")
+    _add_output(settings)
+
+
+def _add_logs(known: _Commands) -> None:
+    parser = _add(known, "logs", commands.logs, "show what a daemon wrote to stdout and stderr")
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("-n", "--lines", type=int, default=20, help="last lines (default: 20)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
+
+
+def _add_dev_portod(known: _Commands) -> None:
+    parser = known.add_parser(
+        "dev-portod",
+        help="a Porto server for development, on machines that have none",
+        description="A Porto server for development, the demo and the tests: Porto's protocol, real "
+        "processes, no isolation. Not a security boundary.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--socket", metavar="PATH", required=True, help="unix socket to listen on")
+    parser.add_argument(
+        "--sysroot", metavar="DIR",
+        help="a private package root: programs, users and groups are looked up there first",
+    )
+    parser.set_defaults(command=commands.dev_portod)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The process between the server and the containers' processes. Standard library only.
+
+The server starts one keeper. For every container that starts, the keeper forks a small init, and the
+init forks the command. Both are subreapers, so whatever the command leaves behind, in whatever
+session, still hangs below its init; when the command ends the init kills the rest, as Porto kills a
+cgroup. When the server is gone, however it went, the keeper kills everything below itself.
+
+Messages are JSON datagrams over one SOCK_SEQPACKET socket: the server sends specs, the inits send
+what happened (`started`, `failed`, `exit`), the keeper sends `lost` for an init somebody killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from ya_salt.devporto.launch import LaunchError, Spec, launch
+from ya_salt.devporto.syscalls import become_subreaper, die_with_parent
+from ya_salt.devporto.tree import kill_descendants, list_children
+
+_MAX_DATAGRAM = 1 << 20
+_INIT_SIGNALS = {signal.SIGCHLD, signal.SIGTERM}
+
+
+def encode_message(message: dict[str, Any]) -> bytes:
+    """Any string the file system can hold survives (surrogateescape)."""
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogateescape")
+
+
+def decode_message(data: bytes) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(data.decode("utf-8", "surrogateescape"))
+    return decoded
+
+
+class Keeper:
+    """Forks inits on request until the server's end of the socket closes."""
+
+    def __init__(self, sock: socket.socket, scratch: str) -> None:
+        self._sock = sock
+        self._scratch = scratch
+        self._runs: dict[int, int] = {}
+        self._wake_r, self._wake_w = os.pipe()
+        os.set_blocking(self._wake_w, False)
+        os.set_blocking(self._wake_r, False)
+
+    def serve(self) -> None:
+        become_subreaper()
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sig, signal.SIG_IGN)
+        gc.freeze()
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        poll.register(self._wake_r, select.POLLIN)
+        while self._turn(poll):
+            pass
+        self._clean_up()
+
+    def _turn(self, poll: select.poll) -> bool:
+        for fd, _ in poll.poll():
+            if fd == self._wake_r:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_r, 4096)
+                self._reap()
+            elif not self._receive():
+                return False
+        return True
+
+    def _receive(self) -> bool:
+        try:
+            data = self._sock.recv(_MAX_DATAGRAM)
+        except ConnectionError:
+            return False
+        if data:
+            self._fork_init(decode_message(data))
+        return bool(data)
+
+    def _fork_init(self, spec: Spec) -> None:
+        pid = os.fork()
+        if pid == 0:
+            _run_init(self._sock, spec)
+        self._runs[pid] = spec["run"]
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                run = self._runs.pop(pid, None)
+                if run is not None and status:
+                    self._report_lost(run)
+
+    def _report_lost(self, run: int) -> None:
+        """An init was killed: what hung below it is now ours, and has no owner any more."""
+        for pid in self._list_strays():
+            os.kill(pid, signal.SIGKILL)
+            kill_descendants(pid)
+        with contextlib.suppress(OSError):
+            self._sock.send(encode_message({"run": run, "event": "lost"}))
+
+    def _list_strays(self) -> list[int]:
+        return [pid for pid in list_children(os.getpid()) if pid not in self._runs]
+
+    def _clean_up(self) -> None:
+        while kill_descendants(os.getpid()):
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(0.005)
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _run_init(sock: socket.socket, spec: Spec) -> NoReturn:
+    """A container's init: start the command, outlive it, leave nothing behind."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _INIT_SIGNALS)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        die_with_parent(signal.SIGKILL)
+        become_subreaper()
+        _Init(sock, spec["run"]).run(spec)
+    finally:
+        os._exit(1)
+
+
+class _Init:
+    def __init__(self, sock: socket.socket, run: int) -> None:
+        self._sock = sock
+        self._run = run
+        self._main = 0
+        self._status: int | None = None
+
+    def run(self, spec: Spec) -> NoReturn:
+        failure = self._start(spec)
+        if failure:
+            self._kill_all()
+            self._send(event="failed", **failure)
+            os._exit(0)
+        self._send(event="started", pid=self._main, init=os.getpid())
+        self._wait()
+        self._kill_all()
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self._send(
+            event="exit",
+            status=self._status or 0,
+            cpu=[usage.ru_utime, usage.ru_stime],
+            faults=[usage.ru_minflt, usage.ru_majflt],
+        )
+        os._exit(0)
+
+    def _send(self, **message: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._sock.send(encode_message({"run": self._run, **message}))
+
+    def _start(self, spec: Spec) -> dict[str, str] | None:
+        """Fork the command. What went wrong, or None once it is executing."""
+        reader, writer = os.pipe()
+        self._main = os.fork()
+        if self._main == 0:
+            _run_main(writer, spec)
+        os.close(writer)
+        answer = b""
+        while chunk := os.read(reader, 65536):
+            answer += chunk
+        os.close(reader)
+        return decode_message(answer) if answer else None
+
+    def _wait(self) -> None:
+        """Until the command ends, or the server says (SIGTERM) that it is enough."""
+        while self._status is None:
+            if signal.sigwait(_INIT_SIGNALS) == signal.SIGTERM:
+                return
+            self._reap()
+
+    def _reap(self) -> bool:
+        """Collect the dead; False once there is nobody left."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return True
+                if pid == self._main:
+                    self._status = status
+        except ChildProcessError:
+            return False
+
+    def _kill_all(self) -> None:
+        while self._reap():
+            kill_descendants(os.getpid())
+            signal.sigtimedwait({signal.SIGCHLD}, 0.02)
+
+
+def _run_main(writer: int, spec: Spec) -> NoReturn:
+    try:
+        launch(spec)
+    except LaunchError as error:
+        os.write(writer, encode_message({"code": error.code, "text": str(error)}))
+    except Exception as error:  # noqa: BLE001 - a forked child has nobody to raise to
+        os.write(writer, encode_message({"code": "Unknown", "text": repr(error)}))
+    finally:
+        os._exit(1)
+
+
+def main() -> None:
+    """`python -c ... FD SCRATCH`: serve the socket inherited as FD."""
+    Keeper(socket.socket(fileno=int(sys.argv[1])), sys.argv[2]).serve()

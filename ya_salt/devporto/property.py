@@ -1,0 +1,225 @@
+"""What a property is, and portod's rules for reading and setting one.
+
+The table itself is filled by the modules `settings_*` and `readings`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ya_salt.devporto import matching
+from ya_salt.devporto.container import Container, State
+from ya_salt.devporto.processes import Census
+from ya_salt.devporto.refusal import Refusal, make_bad_state, make_denied, make_invalid
+from ya_salt.devporto.users import Caller, UserBook
+from ya_salt.devporto.values import trim
+from ya_salt.proto import porto_pb2 as pb
+
+if TYPE_CHECKING:
+    from ya_salt.devporto.registry import Registry
+
+_CAPITALS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_LEGACY_NAMES = {
+    "memory.limit_in_bytes": "memory_limit",
+    "memory.low_limit_in_bytes": "memory_guarantee",
+}
+
+
+@dataclass
+class Question:
+    """Who asks, and what is needed to answer."""
+
+    caller: Caller
+    registry: Registry
+    users: UserBook
+    census: Census
+    keeper_pid: int = 0
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+Read = Callable[[Question, Container], str]
+Write = Callable[[Question, Container, str], None]
+ReadIndex = Callable[[Question, Container, str], str]
+WriteIndex = Callable[[Question, Container, str, str], None]
+
+
+@dataclass(frozen=True)
+class Property:
+    """One row of the table. Without `write` it is read-only."""
+
+    name: str
+    desc: str
+    read: Read
+    write: Write | None = None
+    read_index: ReadIndex | None = None
+    write_index: WriteIndex | None = None
+    dynamic: bool = False
+    any_state: bool = False
+    runtime_only: bool = False
+    dead_only: bool = False
+    supported: bool = True
+    hidden: bool = False
+    controller: str = ""
+    flagged: bool = True
+    """Whether a `real` read asks if somebody set it."""
+
+    @property
+    def read_only(self) -> bool:
+        return self.write is None
+
+    def describe(self) -> str:
+        marks = (" (ro)" if self.read_only else "") + (" (dynamic)" if self.dynamic else "")
+        return self.desc + marks
+
+    def check_read(self, container: Container) -> None:
+        state = container.state
+        if not self.supported:
+            raise Refusal(pb.NotSupported, f"{self.name} is not supported")
+        if self.runtime_only and state in (State.STOPPED, State.STARTING):
+            raise make_bad_state(f"{self.name} is not available in {state.value} state")
+        if self.dead_only and state is not State.DEAD:
+            raise make_bad_state(f"{self.name} available only in dead state")
+
+    def check_write(self, container: Container) -> None:
+        if not self.supported:
+            raise Refusal(pb.NotSupported, f"{self.name} is not supported")
+        if self.read_only:
+            raise make_invalid(f"{self.name} is read-only")
+        if not self.dynamic and container.state is not State.STOPPED:
+            raise make_bad_state(f"{self.name} could be set only in stopped state")
+        if not self.any_state and container.state is State.DEAD:
+            raise make_bad_state(f"{self.name} cannot be set in dead state")
+
+
+TABLE: dict[str, Property] = {}
+
+
+def add_property(row: Property) -> None:
+    TABLE[row.name] = row
+
+
+def split_index(text: str) -> tuple[str, str | None]:
+    """`labels[A.b]` -> (`labels`, `A.b`). Raises Refusal(InvalidProperty) for an empty index."""
+    if not text.endswith("]") or "[" not in text:
+        return text, None
+    name, _, index = text.partition("[")
+    if index == "]":
+        raise Refusal(pb.InvalidProperty, "Empty property index")
+    return name, index[:-1]
+
+
+def read_property(question: Question, container: Container, text: str) -> str:
+    """The value in portod's normal form. Raises Refusal."""
+    row = TABLE.get(text)
+    index = None
+    if row is None:
+        name, index = split_index(text)
+        if index is None and "." in name:
+            return _read_dotted(container, name)
+        row = TABLE.get(name)
+        if row is None:
+            raise Refusal(pb.InvalidProperty, f"Unknown container property: {name}")
+    row.check_read(container)
+    if index is None:
+        return row.read(question, container)
+    if row.read_index is None:
+        raise make_invalid("Invalid subscript for property")
+    return row.read_index(question, container, index)
+
+
+def _read_dotted(container: Container, name: str) -> str:
+    """A label by its own name, or a knob of a cgroup (of which there are none here)."""
+    if _CAPITALS.issuperset(name.partition(".")[0]):
+        return find_label(container, name)
+    if container.state is State.STOPPED:
+        raise make_bad_state(f"Not available in stopped state: {name}")
+    raise Refusal(pb.InvalidProperty, f"Unknown cgroup attribute: {name}")
+
+
+def find_label(container: Container, label: str) -> str:
+    """A leading dot also asks the ancestors. Raises Refusal(LabelNotFound)."""
+    places = container.ancestors() if label.startswith(".") else iter([container])
+    key = label.removeprefix(".")
+    for one in places:
+        if key in one.labels:
+            return one.labels[key]
+    raise Refusal(pb.LabelNotFound, f"Label {label} is not set")
+
+
+def write_property(question: Question, container: Container, text: str, value: str) -> None:
+    """Set a property as setProperty does. Raises Refusal."""
+    if container.is_root:
+        raise make_denied("System containers are read only")
+    text, value = _translate_legacy(text, value)
+    name, index = split_index(text)
+    value = trim(value)
+    row = TABLE.get(name)
+    if row is None:
+        _write_dotted(container, name, value)
+        return
+    row.check_write(container)
+    if row.controller:
+        enable_controller(container, row.controller)
+    if index is None and row.write is not None:
+        row.write(question, container, value)
+    elif index is not None and row.write_index is not None:
+        row.write_index(question, container, index, value)
+    else:
+        raise make_invalid("Invalid subscript for property")
+    container.touched.add(name)
+    container.touch()
+
+
+def _translate_legacy(text: str, value: str) -> tuple[str, str]:
+    if text == "cpu.smart":
+        return "cpu_policy", "normal" if value == "0" else "rt"
+    return _LEGACY_NAMES.get(text, text), value
+
+
+def _write_dotted(container: Container, name: str, value: str) -> None:
+    prefix, dot, _ = name.partition(".")
+    if not dot or not _CAPITALS.issuperset(prefix):
+        raise Refusal(pb.InvalidProperty, f"Invalid property {name}")
+    matching.check_label(name, value)
+    set_label(container, name, value)
+    container.touch()
+
+
+def set_label(container: Container, label: str, value: str) -> None:
+    """An empty value removes the label."""
+    if value:
+        container.labels[label] = value
+    else:
+        container.labels.pop(label, None)
+    container.touched.add("labels")
+
+
+def enable_controller(container: Container, controller: str) -> None:
+    """Some settings need a cgroup of their own, which a running container cannot get."""
+    if container.state is State.STOPPED:
+        container.controllers.add(controller)
+        container.required.add(controller)
+    elif controller not in container.controllers:
+        raise Refusal(pb.NotSupported, "Cannot enable controllers in runtime")
+
+
+def check_real(container: Container, text: str) -> None:
+    """A `real` read answers only what somebody set. Raises Refusal."""
+    name, index = split_index(text)
+    if index is None and "." in name:
+        _read_dotted(container, name)
+        return
+    row = TABLE.get(name)
+    if row is None:
+        raise Refusal(pb.InvalidProperty, "Unknown property")
+    if not row.supported:
+        raise Refusal(pb.NotSupported, "Not supported")
+    if row.flagged and not row.read_only and name not in container.touched:
+        raise Refusal(pb.NoValue, "Property not set")
+    if row.controller and container.state is State.STOPPED:
+        raise make_bad_state("Not available in stopped state")
+    if row.controller and row.controller not in container.controllers:
+        raise Refusal(pb.NoValue, "Controllers is disabled")

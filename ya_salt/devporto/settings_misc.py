@@ -1,0 +1,407 @@
+"""Rows for life and death, labels, rights, devices and the network."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ya_salt.devporto import matching
+from ya_salt.devporto.container import Container, State
+from ya_salt.devporto.devices import (
+    Device,
+    format_devices,
+    merge_devices,
+    parse_devices,
+    withdraw_devices,
+)
+from ya_salt.devporto.property import (
+    Property,
+    Question,
+    add_property,
+    enable_controller,
+    find_label,
+    set_label,
+)
+from ya_salt.devporto.refusal import Refusal, make_bad_state, make_invalid
+from ya_salt.devporto.settings_common import add_bool, add_setting, add_size_map, add_text
+from ya_salt.devporto.values import (
+    format_bool,
+    format_map,
+    merge_list,
+    merge_rows,
+    parse_bool,
+    parse_flags,
+    parse_int64,
+    parse_nanoseconds,
+    parse_string_map,
+    parse_uint64,
+    split_escaped,
+    split_list,
+)
+from ya_salt.proto import porto_pb2 as pb
+
+CONTROLLERS = (
+    *("freezer", "memory", "cpu", "cpuacct", "net_cls", "blkio", "devices", "hugetlb"),
+    *("cpuset", "pids", "perf_event", "systemd", "cgroup2"),
+)
+CAPABILITIES = (
+    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
+    *("SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW"),
+    *("IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE"),
+    *("SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME"),
+    *("SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
+    *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ"),
+)
+_PRIVATE_MAX = 4096
+_ACCESS = {"none": "false", "full": "true"} | {
+    level: level
+    for level in ("false", "read-isolate", "read-only", "isolate", "self-isolate", "child-only", "true")
+}
+_NET_WORDS = {
+    "none": (1, 1), "inherited": (1, 1), "host": (1, 2), "steal": (2, 2), "container": (2, 2),
+    "macvlan": (3, 6), "ipvlan": (3, 5), "veth": (3, 5), "L3": (2, 4), "NAT": (1, 2),
+    "ipip6": (4, 4), "tap": (2, 2), "MTU": (3, 3), "MAC": (3, 3), "autoconf": (2, 2),
+    "ip": (2, 99), "netns": (2, 2),
+}  # fmt: skip
+
+
+def _read_flags(chosen: set[str] | frozenset[str], order: tuple[str, ...]) -> str:
+    return ";".join(name for name in order if name in chosen)
+
+
+def _write_controllers(_: Question, container: Container, text: str) -> None:
+    _store_controllers(container, set(parse_flags(text, CONTROLLERS)))
+
+
+def _write_controller(_: Question, container: Container, index: str, text: str) -> None:
+    named = parse_flags(index, CONTROLLERS)
+    on = parse_bool(text)
+    _store_controllers(container, container.controllers | named if on else container.controllers - named)
+
+
+def _store_controllers(container: Container, chosen: set[str]) -> None:
+    if not container.required <= chosen:
+        raise make_invalid("Cannot disable required controllers")
+    container.controllers = chosen
+
+
+def _read_controller(_: Question, container: Container, index: str) -> str:
+    return format_bool(parse_flags(index, CONTROLLERS) <= container.controllers)
+
+
+def find_capabilities(container: Container, name: str) -> frozenset[str]:
+    """What was set; every capability where nothing was (none for the ambient ones)."""
+    default = frozenset(CAPABILITIES) if name == "capabilities" else frozenset[str]()
+    chosen: frozenset[str] = container.values.get(name, default)
+    return chosen
+
+
+def _add_capabilities(name: str) -> None:
+    def write(_: Question, container: Container, text: str) -> None:
+        container.values[name] = parse_flags(text, CAPABILITIES)
+
+    def write_one(_: Question, container: Container, index: str, text: str) -> None:
+        named = parse_flags(index, CAPABILITIES)
+        old = find_capabilities(container, name)
+        container.values[name] = old | named if parse_bool(text) else old - named
+
+    def read_one(_: Question, container: Container, index: str) -> str:
+        return format_bool(parse_flags(index, CAPABILITIES) <= find_capabilities(container, name))
+
+    add_property(
+        Property(
+            name,
+            "Capabilities: SYS_ADMIN;NET_ADMIN;...",
+            lambda _, one: _read_flags(find_capabilities(one, name), CAPABILITIES),
+            write,
+            read_one,
+            write_one,
+        )
+    )
+    add_property(
+        Property(
+            f"{name}_allowed",
+            "Allowed capabilities in container",
+            lambda _, one: _read_flags(find_capabilities(one, "capabilities"), CAPABILITIES),
+            read_index=read_one,
+        )
+    )
+
+
+def _write_labels(_: Question, container: Container, text: str) -> None:
+    pairs = parse_string_map(text)
+    for label, value in pairs.items():
+        matching.check_label(label, value)
+    if len({**container.labels, **pairs}) > matching.LABEL_COUNT_MAX:
+        raise Refusal(pb.ResourceNotAvailable, "Too many labels")
+    for label, value in pairs.items():
+        set_label(container, label, value)
+
+
+def _write_label(_: Question, container: Container, index: str, text: str) -> None:
+    matching.check_label(index, text)
+    if text and len(container.labels) >= matching.LABEL_COUNT_MAX:
+        raise Refusal(pb.ResourceNotAvailable, "Too many labels")
+    set_label(container, index, text)
+
+
+def _write_private(_: Question, container: Container, text: str) -> None:
+    if len(text.encode()) > _PRIVATE_MAX:
+        raise make_invalid(f"Private value is too long, max {_PRIVATE_MAX} bytes")
+    container.values["private"] = text
+
+
+def _write_max_respawns(_: Question, container: Container, text: str) -> None:
+    container.max_respawns = parse_int64(text) if text else -1
+
+
+def _read_max_respawns(_: Question, container: Container) -> str:
+    return str(container.max_respawns) if container.max_respawns >= 0 else ""
+
+
+def _write_owner_containers(question: Question, container: Container, text: str) -> None:
+    names = [question.registry.resolve(question.caller, name) for name in split_list(text, ";")]
+    container.values["owner_containers"] = names
+
+
+def _write_devices(question: Question, container: Container, text: str) -> None:
+    if not text:
+        container.values["devices"] = []
+        return
+    fresh = parse_devices(text, question.users)
+    enable_controller(container, "devices")
+    old: list[Device] = container.values.get("devices", [])
+    container.values["devices"] = merge_devices(withdraw_devices(old), fresh)
+
+
+def _write_device(question: Question, container: Container, index: str, text: str) -> None:
+    fresh = parse_devices(f"{index} {text}", question.users)
+    enable_controller(container, "devices")
+    container.values["devices"] = merge_devices(container.values.get("devices", []), fresh)
+
+
+def _parse_net(text: str) -> list[list[str]]:
+    rows = split_escaped(text, " ", ";")
+    for row in rows:
+        low, high = _NET_WORDS.get(row[0], (0, 0))
+        if not low <= len(row) <= high:
+            raise make_invalid(f"Invalid net configuration: {' '.join(row)}")
+    if len(rows) > 1 and any(row[0] in ("none", "inherited") for row in rows):
+        raise make_invalid("none and inherited stand alone")
+    return rows
+
+
+def _parse_addresses(text: str) -> list[list[str]]:
+    rows = split_escaped(text, " ", ";")
+    for row in rows:
+        if len(row) != 2:
+            raise make_invalid("Invalid ip format")
+        _check_address(row[1])
+    return rows
+
+
+def _check_address(text: str) -> None:
+    try:
+        ipaddress.ip_interface(text)
+    except ValueError as error:
+        raise Refusal(pb.InvalidNetworkAddress, f"Unable to parse IP address {text}") from error
+
+
+def _parse_ip_limit(text: str) -> list[list[str]]:
+    rows = split_escaped(text, ";", " ")
+    for row in rows:
+        if len(row) != 1 or (row[0] in ("any", "none") and len(rows) != 1):
+            raise make_invalid("wrong format")
+        if row[0] not in ("any", "none"):
+            _check_address(row[0])
+    return rows
+
+
+def _read_resolv_conf(_: Question, container: Container) -> str:
+    kept: str | None = container.values.get("resolv_conf")
+    if kept:
+        return kept.replace("\n", ";")
+    if container.is_root:
+        return ""
+    if kept is not None:
+        return "keep"
+    return "inherit" if container.values.get("root", "/") == "/" else "default"
+
+
+def _write_resolv_conf(_: Question, container: Container, text: str) -> None:
+    at_root = container.values.get("root", "/") == "/"
+    kept: str | None = container.values.get("resolv_conf")
+    was_off = not kept if kept is not None else at_root
+    now_off = text in ("keep", "") or (at_root and text == "inherit")
+    if container.state is not State.STOPPED and was_off != now_off:
+        raise make_bad_state("Cannot enable/disable resolv.conf overriding in runtime")
+    if text in ("default", "inherit"):
+        container.values.pop("resolv_conf", None)
+    else:
+        container.values["resolv_conf"] = "" if text == "keep" else text.replace(";", "\n")
+
+
+def _parse_binds(text: str) -> list[list[str]]:
+    rows = split_escaped(text, " ", ";")
+    if any(len(row) < 2 for row in rows):
+        raise make_invalid(f"Invalid bind mount {text}")
+    return rows
+
+
+def _parse_symlinks(text: str) -> dict[str, str]:
+    normal = matching.normalize_path
+    return {normal(link): normal(target) for link, target in parse_string_map(text).items()}
+
+
+def _read_symlink(_: Question, container: Container, index: str) -> str:
+    links = container.values.get("symlink", {})
+    if matching.normalize_path(index) not in links:
+        raise Refusal(pb.NoValue, f"Symlink {index} not set")
+    return str(links[matching.normalize_path(index)])
+
+
+def _write_symlink(_: Question, container: Container, index: str, text: str) -> None:
+    links = {**container.values.get("symlink", {})}
+    links[matching.normalize_path(index)] = matching.normalize_path(text)
+    container.values["symlink"] = {link: target for link, target in links.items() if target}
+
+
+def _write_sysctl(_: Question, container: Container, index: str, text: str) -> None:
+    pairs = {**container.values.get("sysctl", {}), index: text}
+    container.values["sysctl"] = {key: value for key, value in pairs.items() if value}
+
+
+def _parse_access(text: str) -> str:
+    if text not in _ACCESS:
+        raise make_invalid(f"Unknown access level: {text}")
+    return _ACCESS[text]
+
+
+def _parse_session(text: str) -> str:
+    words = text.split()
+    if words and (len(words) != 3 or not words[1].isdecimal()):
+        raise make_invalid("session_info is <kind> <id> <user>")
+    return " ".join(words)
+
+
+def _parse_seccomp(text: str) -> str:
+    if text and ":" not in text and "{" not in text:
+        raise make_invalid("invalid seccomp profile")
+    return text
+
+
+def _parse_seccomp_name(text: str) -> str:
+    if text:
+        raise make_invalid(f"Unknown seccomp profile {text}")
+    return text
+
+
+def _add_life() -> None:
+    flags = {"dynamic": True, "any_state": True}
+    rows = (
+        ("respawn", lambda _, c: format_bool(c.respawn),
+         lambda _, c, text: setattr(c, "respawn", parse_bool(text))),
+        ("respawn_count", lambda _, c: str(c.respawn_count),
+         lambda _, c, text: setattr(c, "respawn_count", parse_uint64(text))),
+        ("max_respawns", _read_max_respawns, _write_max_respawns),
+        ("respawn_delay", lambda _, c: f"{c.respawn_delay_ns}ns",
+         lambda _, c, text: setattr(c, "respawn_delay_ns", parse_nanoseconds(text))),
+        ("aging_time", lambda _, c: str(c.aging_s),
+         lambda _, c, text: setattr(c, "aging_s", parse_uint64(text))),
+        ("weak", lambda _, c: format_bool(c.weak),
+         lambda _, c, text: setattr(c, "weak", parse_bool(text))),
+        ("private", lambda _, c: c.values.get("private", ""), _write_private),
+    )  # fmt: skip
+    for name, read, write in rows:
+        add_property(Property(name, name.replace("_", " "), read, write, **flags))
+    add_property(
+        Property(
+            *("labels", "User-defined labels", lambda _, c: format_map(c.labels), _write_labels),
+            read_index=lambda _, c, index: find_label(c, index),
+            write_index=_write_label,
+            **flags,
+        )
+    )
+    add_bool("oom_is_fatal", "Kill all affected containers on OOM event", default=True, dynamic=True)
+    add_bool("children_allowed", "Sub-containers may be created", default=True)
+
+
+def _add_rights() -> None:
+    add_property(
+        Property(
+            "controllers",
+            "Cgroup controllers",
+            lambda _, c: _read_flags(c.controllers, CONTROLLERS),
+            _write_controllers,
+            _read_controller,
+            _write_controller,
+        )
+    )
+    _add_capabilities("capabilities")
+    _add_capabilities("capabilities_ambient")
+    add_setting("enable_porto", "Porto access level", _parse_access, str, "true", dynamic=True)
+    add_property(
+        Property(
+            "owner_containers",
+            "Containers that have write access to container",
+            lambda _, c: merge_list(c.values.get("owner_containers", ()), ";"),
+            _write_owner_containers,
+            dynamic=True,
+        )
+    )
+    add_property(
+        Property(
+            "devices",
+            "Devices: <device> [r][w][m][-][?] [path] [mode] [user] [group]; ...",
+            lambda q, c: format_devices(c.values.get("devices", ()), q.users),
+            _write_devices,
+            write_index=_write_device,
+            dynamic=True,
+        )
+    )
+    add_bool("devices_explicit", "Only the devices named are allowed", dynamic=True)
+    add_setting("session_info", "Session info: <kind> <id> <user>", _parse_session, str, "")
+    add_setting("seccomp", "Seccomp profile rules", _parse_seccomp, str, "")
+    add_setting("seccomp_name", "Seccomp profile", _parse_seccomp_name, str, "")
+
+
+def _add_places() -> None:
+    add_text("porto_namespace", "Prefix of container names seen inside")
+    add_setting("place", "Places for volumes and layers", lambda text: split_list(text, ";"),
+                lambda words: merge_list(words, ";"), ["/place", "***"])  # fmt: skip
+    add_size_map("place_limit", "Limits of volume space by place")
+    add_setting("volumes_required", "Volume links required by container: path;...",
+                lambda text: split_list(text, ";"), lambda words: merge_list(words, ";"), [],
+                dynamic=True)  # fmt: skip
+    add_setting("bind", "Bind mounts: <source> <target> [flags]; ...", _parse_binds,
+                lambda rows: merge_rows(rows, " ", ";"), [])  # fmt: skip
+    add_setting("symlink", "Symlinks: <symlink>: <target>;...", _parse_symlinks,
+                lambda pairs: "".join(f"{k}: {pairs[k]}; " for k in sorted(pairs)), {},
+                read_index=_read_symlink, write_index=_write_symlink, dynamic=True)  # fmt: skip
+    add_setting("sysctl", "Sysctl, format: name: value;...", parse_string_map, format_map, {},
+                read_index=lambda _, c, index: c.values.get("sysctl", {}).get(index, ""),
+                write_index=_write_sysctl)  # fmt: skip
+
+
+def _add_network() -> None:
+    form = {"ip": "IP configuration", "default_gw": "Default gateway"}
+    for name, desc in form.items():
+        add_setting(name, f"{desc}: <interface> <ip>; ...", _parse_addresses,
+                    lambda rows: merge_rows(rows, " ", ";"), [])  # fmt: skip
+    add_setting("net", "Container network settings", _parse_net,
+                lambda rows: merge_rows(rows, " ", ";"), [["inherited"]])  # fmt: skip
+    add_setting("ip_limit", "IP allowed for sub-containers", _parse_ip_limit,
+                lambda rows: merge_rows(rows, ";", " "), [["any"]])  # fmt: skip
+    add_property(
+        Property(
+            *("resolv_conf", "DNS resolver configuration", _read_resolv_conf, _write_resolv_conf),
+            dynamic=True,
+        )
+    )
+
+
+def add_rows() -> None:
+    """Fill the table."""
+    _add_life()
+    _add_rights()
+    _add_places()
+    _add_network()

@@ -1,0 +1,187 @@
+"""Carry out a plan. The only module that changes the host.
+
+Packages of all daemons first, in one transaction, while the old daemons run; then each daemon's
+container, several side by side; then what has to be purged. A daemon's first error ends its own
+steps and nobody else's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from ya_salt import containers
+from ya_salt.errors import PackageError, PortoError
+from ya_salt.model import (
+    ChangeLive,
+    CreateContainer,
+    DaemonPlan,
+    InstallPackages,
+    Observed,
+    Package,
+    PurgePackages,
+    RemoveContainer,
+    ReplaceContainer,
+    StartContainer,
+    Step,
+    StepResult,
+    describe_step,
+)
+from ya_salt.plan import list_packages_ever
+from ya_salt.porto.client import PortoClient
+from ya_salt.status import Outcome
+
+Progress = Callable[[str], None]
+
+_log = logging.getLogger("ya_salt.execute")
+
+
+class PackageManager(Protocol):
+    """Whoever installs and purges; both raise nothing and give an error for each daemon."""
+
+    def install(
+        self, groups: Mapping[str, Sequence[Package]], progress: Progress
+    ) -> Mapping[str, PackageError | None]: ...
+
+    def purge(
+        self, groups: Mapping[str, Sequence[str]], progress: Progress
+    ) -> Mapping[str, PackageError | None]: ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a step may need of the world."""
+
+    packages: PackageManager
+    connect: Callable[[], PortoClient]
+    """Each daemon's steps have a connection of their own: weak containers live and die with it."""
+    progress: Progress
+    mark_restarts: Callable[[Iterable[str]], None]
+    """Remember, before apt runs, whose process it will leave outdated."""
+    parallel: int = 4
+
+
+def execute(
+    plans: Sequence[DaemonPlan], observed: Observed, tools: Tools
+) -> dict[str, Outcome]:
+    """Carry out every plan; the outcome by daemon. Raises nothing for a daemon that fails."""
+    results: dict[str, list[StepResult]] = {plan.name: [] for plan in plans}
+    _install(plans, results, tools)
+    with ThreadPoolExecutor(max_workers=max(1, tools.parallel)) as pool:
+        busy = [plan for plan in plans if any(_is_container_step(step) for step in plan.steps)]
+        list(pool.map(lambda plan: _run_containers(plan, results[plan.name], observed, tools), busy))
+    _purge(plans, results, tools)
+    return {plan.name: Outcome(plan, tuple(results[plan.name])) for plan in plans}
+
+
+def _is_container_step(step: Step) -> bool:
+    return not isinstance(step, InstallPackages | PurgePackages)
+
+
+# -- packages ----------------------------------------------------------------------------------
+
+
+def _install(
+    plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]], tools: Tools
+) -> None:
+    steps = [step for plan in plans for step in plan.steps if isinstance(step, InstallPackages)]
+    if not steps:
+        return
+    tools.mark_restarts(
+        plan.name
+        for plan in plans
+        if any(isinstance(step, InstallPackages) for step in plan.steps)
+        and any(isinstance(step, ReplaceContainer) for step in plan.steps)
+    )
+    for step in steps:
+        _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+    errors = tools.packages.install({step.name: step.packages for step in steps}, tools.progress)
+    for step in steps:
+        results[step.name].append(_package_result(step, errors.get(step.name)))
+
+
+def _purge(
+    plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]], tools: Tools
+) -> None:
+    steps = [
+        step
+        for plan in plans
+        for step in plan.steps
+        if isinstance(step, PurgePackages) and not _has_failed(results[plan.name])
+    ]
+    if not steps:
+        return
+    for step in steps:
+        _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+    errors = tools.packages.purge({step.name: step.packages for step in steps}, tools.progress)
+    for step in steps:
+        results[step.name].append(_package_result(step, errors.get(step.name)))
+
+
+def _package_result(
+    step: InstallPackages | PurgePackages, error: PackageError | None
+) -> StepResult:
+    if error is None:
+        return StepResult(step)
+    words = f"\n{error.output}" if error.output else ""
+    _log.error("porto-daemon-%s: packages failed reason=%s: %s%s", step.name, error.reason, error, words)
+    return StepResult(step, error=f"{error}{words}", reason=error.reason)
+
+
+def _has_failed(results: Iterable[StepResult]) -> bool:
+    return any(result.error for result in results)
+
+
+# -- containers --------------------------------------------------------------------------------
+
+
+def _run_containers(
+    plan: DaemonPlan, results: list[StepResult], observed: Observed, tools: Tools
+) -> None:
+    if _has_failed(results):
+        return
+    with tools.connect() as client:
+        for step in filter(_is_container_step, plan.steps):
+            result = _run_step(client, step, observed, tools)
+            results.append(result)
+            if result.error:
+                return
+
+
+def _run_step(
+    client: PortoClient, step: Step, observed: Observed, tools: Tools
+) -> StepResult:
+    tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
+    _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+    try:
+        _do(client, step, observed)
+    except PortoError as error:
+        _log.error("porto-daemon-%s: %s failed: %s", step.name, describe_step(step), error)
+        return StepResult(step, error=str(error), reason=error.code)
+    except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+        _log.exception("porto-daemon-%s: %s failed: a bug in ya-salt", step.name, describe_step(step))
+        return StepResult(step, error=f"a bug in ya-salt: {error!r}; see the log", reason="Bug")
+    return StepResult(step)
+
+
+def _do(client: PortoClient, step: Step, observed: Observed) -> None:
+    match step:
+        case CreateContainer(spec=spec):
+            names = list_packages_ever(spec, observed)
+            containers.create_container(client, spec, observed.dynamic, names)
+        case ReplaceContainer(spec=spec):
+            names = list_packages_ever(spec, observed)
+            containers.rehearse(client, spec)
+            containers.remove_container(client, spec.name)
+            containers.create_container(client, spec, observed.dynamic, names)
+        case ChangeLive(spec=spec, changes=changes):
+            containers.change_live(client, spec, changes, list_packages_ever(spec, observed))
+        case StartContainer(name=name, state=state):
+            containers.start_container(client, name, state)
+        case RemoveContainer(name=name):
+            containers.remove_container(client, name)
+        case InstallPackages() | PurgePackages():
+            raise AssertionError("packages have stages of their own")

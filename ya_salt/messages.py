@@ -1,0 +1,94 @@
+"""Specs and statuses as the protobuf JSON of proto/ya_salt.proto. Pure.
+
+Names are lowerCamelCase; unlike protobuf's own printer 64-bit integers stay numbers, so that jq can
+compare them. A test holds these shapes against the messages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from ya_salt.model import Condition, DaemonStatus, Record
+
+_LOADED = frozenset({"Managed", "Foreign", "Removed"})
+
+
+def format_time(seconds: float) -> str:
+    """RFC 3339 in UTC, to the second."""
+    moment = datetime.fromtimestamp(int(seconds), tz=timezone.utc)
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def make_spec_list(records: Iterable[Record]) -> dict[str, Any]:
+    """SpecList: the specs that the last passes loaded."""
+    return {
+        "portoDaemons": [
+            json.loads(record.spec.document)
+            for record in records
+            if record.spec is not None and record.status and record.status.phase in _LOADED
+        ]
+    }
+
+
+def make_host_status(
+    statuses: Iterable[DaemonStatus], last_pass: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """HostStatus. `last_pass` is the store's fact of that name, None where no pass was made."""
+    told: dict[str, Any] = {"portoDaemons": [make_daemon_status(item) for item in statuses]}
+    if last_pass is not None:
+        told["rejectedFiles"] = [
+            {"path": path, "problems": problems} for path, problems in last_pass["rejected"]
+        ]
+        told["ignoredFiles"] = [
+            {"path": path, "reason": reason} for path, reason in last_pass["ignored"]
+        ]
+        told["lastPass"] = {
+            "startedAt": format_time(last_pass["started_at"]),
+            "durationS": last_pass["duration_s"],
+            "result": last_pass["result"],
+            "error": last_pass["error"],
+        }
+    return told
+
+
+def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
+    """PortoDaemonStatus."""
+    return {
+        "name": status.name,
+        "version": status.version,
+        "path": status.path,
+        "phase": status.phase,
+        "conditions": {
+            name: _make_condition(condition)
+            for name, condition in (
+                ("installed", status.installed),
+                ("running", status.running),
+                ("ready", status.ready),
+            )
+            if condition is not None
+        },
+        "state": status.state,
+        "respawnCount": status.respawn_count,
+        "restartCount": status.restart_count,
+        "digest": status.digest,
+        "packages": [
+            {"name": name, "version": version, "installedVersion": installed}
+            for name, version, installed in status.packages
+        ],
+        "warnings": list(status.warnings),
+        "actions": list(status.actions),
+        "error": status.error,
+        "updatedAt": format_time(status.updated_at),
+    }
+
+
+def _make_condition(condition: Condition) -> dict[str, Any]:
+    return {
+        "status": condition.status,
+        "reason": condition.reason,
+        "message": condition.message,
+        "lastTransitionTime": format_time(condition.since),
+    }

@@ -1,0 +1,101 @@
+"""Look at the host: dpkg, Porto and what we remember. Reads only.
+
+One dpkg-query for all packages, one Porto `get` for all containers; a second Porto request only
+where something has to change, or where the store was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from ya_salt.applied import base_name, decode_applied
+from ya_salt.errors import PackageError
+from ya_salt.model import LABEL, Container, DaemonSpec, InstalledPackage, Observed, Record
+from ya_salt.plan import list_packages_ever, needs_dynamic_list, wanted_properties
+from ya_salt.porto.client import PortoClient, Values, parse_labels
+
+_ALWAYS = ("state", "labels", "private", "respawn_count", "time")
+
+
+class Dpkg(Protocol):
+    """Whoever knows what is installed."""
+
+    def query(self, names: Iterable[str]) -> Mapping[str, InstalledPackage]: ...
+
+
+def observe(
+    specs: Sequence[DaemonSpec],
+    records: Mapping[str, Record],
+    dpkg: Dpkg,
+    client: PortoClient,
+) -> Observed:
+    """Everything that a plan needs. Raises PortoError where portod cannot be asked."""
+    observed = Observed(
+        containers=look_at_containers(client, specs, {*records, *(spec.name for spec in specs)}),
+        records=records,
+    )
+    observed = look_at_packages(observed, specs, dpkg)
+    if needs_dynamic_list(specs, observed):
+        observed = replace(observed, dynamic=client.list_dynamic())
+    return observed
+
+
+def look_at_packages(observed: Observed, specs: Sequence[DaemonSpec], dpkg: Dpkg) -> Observed:
+    """`observed` with what dpkg knows of every package that any of `specs` has or had."""
+    names = _list_package_names(specs, observed)
+    try:
+        return replace(observed, packages=dpkg.query(names) if names else {}, packages_error="")
+    except PackageError as error:
+        return replace(observed, packages={}, packages_error=str(error))
+
+
+def look_at_containers(
+    client: PortoClient, specs: Sequence[DaemonSpec], names: Iterable[str]
+) -> dict[str, Container]:
+    """The containers of these names that exist, with every property that a spec declares."""
+    wanted = dict.fromkeys(_ALWAYS)
+    for spec in specs:
+        wanted.update(dict.fromkeys(base_name(name) for name in wanted_properties(spec)))
+    found = client.get(sorted(names), wanted) if names else {}
+    return {name: _parse_container(name, values) for name, values in found.items()}
+
+
+def find_lost(client: PortoClient) -> dict[str, Record]:
+    """Daemons that only their containers still remember, for a store that begins anew."""
+    names = [name for name in client.find_labelled(LABEL) if "/" not in name]
+    found = look_at_containers(client, (), names)
+    return {name: _recall(container) for name, container in found.items()}
+
+
+def _recall(container: Container) -> Record:
+    applied = decode_applied(container.private)
+    return Record(
+        name=container.name,
+        package_names=applied.package_names if applied else (),
+    )
+
+
+def _list_package_names(specs: Sequence[DaemonSpec], observed: Observed) -> tuple[str, ...]:
+    names = {package.name for spec in specs for package in spec.packages}
+    for spec in specs:
+        if spec.delete_requested:
+            names |= set(list_packages_ever(spec, observed))
+    return tuple(sorted(names))
+
+
+def _parse_container(name: str, values: Values) -> Container:
+    return Container(
+        name=name,
+        state=values.get("state", ""),
+        labels=parse_labels(values.get("labels", "")),
+        private=values.get("private", ""),
+        respawn_count=_parse_count(values.get("respawn_count", "")),
+        running_s=_parse_count(values.get("time", "")),
+        values={key: text for key, text in values.items() if key not in _ALWAYS},
+    )
+
+
+def _parse_count(text: str) -> int:
+    return int(text) if text.isdecimal() else 0

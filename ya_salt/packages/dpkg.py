@@ -1,0 +1,62 @@
+"""What dpkg knows of packages: the query's words and a pure parser of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from ya_salt.model import InstalledPackage, Package
+
+# dpkg-query(1): the last three are want, error flag and status, e.g. "install ok installed".
+FORMAT = r"${Package}\t${Version}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\n"
+INSTALLED = "installed"
+BROKEN = frozenset(
+    {"half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"}
+)
+"""States that `dpkg --configure -a` or `apt-get -f install` may put right (dpkg(1))."""
+GONE = frozenset({"not-installed", "config-files"})
+
+
+def parse_query(text: str) -> dict[str, InstalledPackage]:
+    """dpkg-query's answer in `FORMAT`, by name; what was purged or never there is left out.
+
+    A package installed for several architectures appears once, with the worst status: it is
+    right only if all of it is.
+    """
+    found: dict[str, InstalledPackage] = {}
+    for line in text.splitlines():
+        name, version, want, _, status = line.split("\t")
+        package = InstalledPackage(name, version, status, held=want == "hold")
+        if status != "not-installed" and not _is_worse(found.get(name), package):
+            found[name] = package
+    return found
+
+
+def _is_worse(old: InstalledPackage | None, new: InstalledPackage) -> bool:
+    return (
+        old is not None
+        and old.status not in GONE
+        and (old.status != INSTALLED or new.status in GONE)
+    )
+
+
+def is_right(package: Package, installed: Mapping[str, InstalledPackage]) -> bool:
+    """Whether exactly this version is there, whole and configured."""
+    found = installed.get(package.name)
+    return found is not None and (found.version, found.status) == (package.version, INSTALLED)
+
+
+def find_wrong(
+    packages: Iterable[Package], installed: Mapping[str, InstalledPackage]
+) -> tuple[Package, ...]:
+    return tuple(package for package in packages if not is_right(package, installed))
+
+
+def find_broken(
+    names: Collection[str], installed: Mapping[str, InstalledPackage]
+) -> tuple[InstalledPackage, ...]:
+    """Those of the names that dpkg has not finished with."""
+    return tuple(
+        package
+        for name in sorted(names)
+        if (package := installed.get(name)) is not None and package.status in BROKEN
+    )

@@ -1,0 +1,262 @@
+"""What apt and dpkg said when they failed, as reason codes and sentences. Pure.
+
+The words are those of apt 2.x and dpkg 1.2x with LC_ALL=C.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ya_salt.errors import PackageError
+
+_KEPT_LINES = 10
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that went wrong. `package` is "" where it concerns the whole call."""
+
+    reason: str
+    message: str
+    package: str = ""
+    output: str = ""
+    is_fetch: bool = False
+
+    def as_error(self) -> PackageError:
+        names = (self.package,) if self.package else ()
+        return PackageError(self.reason, self.message, packages=names, output=self.output)
+
+
+_DPKG_ERROR = re.compile(r"dpkg: error processing (?:package|archive) (?P<what>\S+) \(--\w+\):")
+_STEP = re.compile(r"(?:Preparing to unpack|Unpacking|Setting up|Removing|Purging|Processing)\b")
+_SCRIPT = re.compile(
+    r"(?:installed|new|old) (?P<package>\S+) package (?P<script>[\w-]+) script subprocess "
+    r"(?P<end>.*)"
+)
+_SCRIPT_FILES = {
+    "pre-installation": "preinst",
+    "post-installation": "postinst",
+    "pre-removal": "prerm",
+    "post-removal": "postrm",
+}
+_ARCHIVE = re.compile(r"(?:.*/)?(?P<name>[a-z0-9][a-z0-9+.-]*)_[^/]*\.deb\Z")
+_NO_SPACE = re.compile(r"No space left on device|You don't have enough free space|Disk quota")
+_FETCH = re.compile(r"[EW]: Failed to fetch (?P<url>\S+)\s*(?P<why>.*)")
+_BAD_HASH = re.compile(r"Hash Sum mismatch|unexpected size|Mirror sync in progress")
+_NOT_THERE = re.compile(r"404 |File not found")
+_UNMET = re.compile(r" (?P<package>[a-z0-9][a-z0-9+.-]*)(?::\w+)? : (?P<what>.+)")
+_LOST_ARCHIVE = re.compile(
+    r"E: The package (\S+?)(?::\w+)? needs to be reinstalled, but I can't find an archive"
+)
+_NEEDS_REPAIR = re.compile(
+    r"dpkg was interrupted|--fix-broken install|needs to be reinstalled, but I can't find"
+)
+
+
+def last_lines(lines: Sequence[str], count: int = _KEPT_LINES) -> str:
+    return "\n".join(lines[-count:])
+
+
+def needs_repair(lines: Sequence[str]) -> bool:
+    """Whether apt refuses to work until somebody has repaired what was left half-done."""
+    return any(_NEEDS_REPAIR.search(line) for line in lines)
+
+
+def find_lost_archive(lines: Sequence[str]) -> str:
+    """The half-installed package that apt cannot find any more, or ""."""
+    return next((match[1] for match in map(_LOST_ARCHIVE.match, lines) if match), "")
+
+
+def is_locked(lines: Sequence[str]) -> bool:
+    return any("Could not get lock" in line or "Unable to lock" in line for line in lines)
+
+
+def find_failures(
+    lines: Sequence[str], hung: Collection[str] = (), script_timeout_s: float = 0
+) -> tuple[Failure, ...]:
+    """Everything that the output names, culprits first; at least one.
+
+    `hung` are the packages whose scripts were ended for taking too long.
+    """
+    found = [
+        *_find_dpkg_failures(lines, hung, script_timeout_s),
+        *_find_fetch_failures(lines),
+        *_find_unmet(lines),
+    ]
+    return tuple(found) or (_find_general(lines),)
+
+
+def _find_dpkg_failures(
+    lines: Sequence[str], hung: Collection[str], script_timeout_s: float
+) -> list[Failure]:
+    found = []
+    for number, line in enumerate(lines):
+        if (match := _DPKG_ERROR.match(line)) and "dependency problems" not in line:
+            reasons = _indented(lines, number + 1)
+            package = _name_of(match["what"])
+            # Left alone because another one failed: that one has its own line.
+            if not reasons.startswith("dependency problems"):
+                before = _own_lines(lines[:number])
+                context = _Context(package, reasons, before, package in hung, script_timeout_s)
+                found.append(_classify_dpkg(context))
+    return found
+
+
+@dataclass(frozen=True)
+class _Context:
+    package: str
+    reasons: str
+    before: str
+    is_hung: bool
+    script_timeout_s: float
+
+
+def _classify_dpkg(at: _Context) -> Failure:
+    output = "\n".join(part for part in (at.before, at.reasons) if part)
+    for recognise in (_as_script, _as_conflict, _as_no_space):
+        if found := recognise(at):
+            return Failure(found[0], found[1], at.package, output)
+    return Failure(
+        "AptFailed", f"dpkg cannot process {at.package}: {at.reasons}", at.package, output
+    )
+
+
+def _as_script(at: _Context) -> tuple[str, str] | None:
+    match = _SCRIPT.search(at.reasons)
+    if not match:
+        return None
+    script = _SCRIPT_FILES.get(match["script"], match["script"])
+    if at.is_hung:
+        return "ScriptTimeout", (
+            f"{script} of {at.package} was still running after {at.script_timeout_s:.0f} s and was "
+            "ended with everything it started: mend the package, or raise script_timeout_s"
+        )
+    if _NO_SPACE.search(at.before):
+        return "DiskFull", _no_space(f"{script} of {at.package}")
+    last = f": {at.before.splitlines()[-1]}" if at.before else ""
+    return f"{script.capitalize()}Failed", (
+        f"{script} of {at.package} failed ({match['end'].removeprefix('returned error ')}){last}; "
+        "mend the package or name another version; the next pass tries again"
+    )
+
+
+def _as_conflict(at: _Context) -> tuple[str, str] | None:
+    match = re.search(r"trying to overwrite '(.*)', which is also in package (\S+)", at.reasons)
+    if not match and "conflicting packages" not in at.reasons:
+        return None
+    what = f"both it and {match[2]} own {match[1]}" if match else at.reasons
+    return "Conflict", f"{at.package} cannot be installed: {what}; remove one of them"
+
+
+def _as_no_space(at: _Context) -> tuple[str, str] | None:
+    if not _NO_SPACE.search(at.reasons):
+        return None
+    return "DiskFull", _no_space(at.package)
+
+
+def _no_space(what: str) -> str:
+    return (
+        f"no space left while installing {what}: see `df -h`, make room; the next pass tries again"
+    )
+
+
+def _indented(lines: Sequence[str], start: int) -> str:
+    """dpkg's reasons: the lines below its error that are set in by a blank."""
+    end = start
+    while end < len(lines) and lines[end].startswith(" "):
+        end += 1
+    return " ".join(line.strip() for line in lines[start:end])
+
+
+def _own_lines(lines: Sequence[str]) -> str:
+    """What a script said: from the last step of dpkg to here."""
+    start = next((n for n in range(len(lines), 0, -1) if _STEP.match(lines[n - 1])), 0)
+    return last_lines([line for line in lines[start:] if not _is_chatter(line)])
+
+
+def _is_chatter(line: str) -> bool:
+    return line.startswith(("(Reading database", "dpkg: "))
+
+
+def _name_of(what: str) -> str:
+    match = _ARCHIVE.match(what)
+    return match["name"] if match else what.partition(":")[0]
+
+
+def _find_fetch_failures(lines: Sequence[str]) -> list[Failure]:
+    found: dict[str, Failure] = {}
+    for line in lines:
+        if match := _FETCH.match(line):
+            around = f"{match['why']} {_after_error(lines, match['url'])}"
+            reason, message = classify_fetch(match["url"], around)
+            package = _name_of(match["url"]) if match["url"].endswith(".deb") else ""
+            found.setdefault(
+                match["url"], Failure(reason, message, package, last_lines(lines), is_fetch=True)
+            )
+    return list(found.values())
+
+
+def find_unread_sources(lines: Sequence[str]) -> tuple[Failure, ...]:
+    """Repositories that `apt-get update` could not read; it calls that a warning."""
+    return tuple(_find_fetch_failures(lines))
+
+
+def _after_error(lines: Sequence[str], url: str) -> str:
+    start = next((n for n, line in enumerate(lines) if line.startswith("E: ") and url in line), 0)
+    return " ".join(lines[start + 1 : start + 3]) if start else ""
+
+
+def classify_fetch(url: str, why: str) -> tuple[str, str]:
+    """Reason and sentence for one address that apt could not read."""
+    if _NO_SPACE.search(why):
+        return "DiskFull", _no_space(url)
+    if _BAD_HASH.search(why):
+        return "HashMismatch", (
+            f"{url} is not what the repository's index promises (size or hash differs): upload it "
+            "again under a new version, or wait until the mirror is whole; nothing was installed"
+        )
+    if _NOT_THERE.search(why):
+        return "VersionNotFound", (
+            f"the repository lists {url} but does not have it: upload it again, or name a version "
+            "that is there"
+        )
+    return "RepositoryUnreachable", (
+        f"{url} could not be read ({why.strip() or 'no reason given'}): check the network and "
+        "etc/apt/sources.list; the next pass tries again"
+    )
+
+
+def _find_unmet(lines: Sequence[str]) -> list[Failure]:
+    found = []
+    for match in filter(None, map(_UNMET.match, lines)):
+        package, what = match["package"], match["what"].strip()
+        is_conflict = what.startswith(("Conflicts", "Breaks"))
+        reason = "Conflict" if is_conflict else "UnmetDependency"
+        advice = (
+            "remove one of the two, or name versions that go together"
+            if is_conflict
+            else "publish what it depends on, or name versions that go together"
+        )
+        message = f"{package} cannot be installed: {what}; {advice}"
+        found.append(Failure(reason, message, package, last_lines(lines)))
+    return found
+
+
+def _find_general(lines: Sequence[str]) -> Failure:
+    output = last_lines(lines)
+    said = " ".join(line[3:] for line in lines if line.startswith("E: "))
+    if any(_NO_SPACE.search(line) for line in lines):
+        return Failure("DiskFull", _no_space("these packages"), output=output)
+    if needs_repair(lines):
+        return Failure(
+            "BrokenPackages",
+            f"dpkg was interrupted earlier and could not be repaired ({said}): "
+            "run `dpkg --configure -a` and `apt-get -f install` and read what they say",
+            output=output,
+        )
+    return Failure(
+        "AptFailed", f"apt-get failed: {said or last_lines(lines, 1) or 'it said nothing'}",
+        output=output,
+    )  # fmt: skip

@@ -1,0 +1,304 @@
+"""Install: refuse what may not be, one transaction for the rest, then only what is still wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ya_salt.errors import PackageError
+from ya_salt.model import InstalledPackage, Package
+from ya_salt.packages import dpkg, failures
+from ya_salt.packages.keeping import keep_versions
+from ya_salt.packages.command import Finished
+from ya_salt.packages.failures import Failure
+from ya_salt.packages.names import as_argument
+from ya_salt.packages.session import Session
+from ya_salt.packages.simulation import Change, judge_install
+from ya_salt.packages.work import Work, merge_packages
+
+_LOG = logging.getLogger("ya_salt.packages")
+
+
+class Installation:
+    """Takes `work` from wanted to installed or failed."""
+
+    def __init__(self, session: Session, work: Work) -> None:
+        self._session = session
+        self._apt = session.apt
+        self._work = work
+        self._files: dict[str, Path] = {}
+        """.deb files of ours, by name, for packages that no repository has any more."""
+        self._changes: tuple[Change, ...] = ()
+
+    def carry_out(self) -> None:
+        """Every group ends as done (dropped from `work.todo`) or in `work.errors`."""
+        self._refuse_held()
+        self._repair()
+        self._find_versions()
+        self._choose()
+        if self._work.todo:
+            self._keep_old_versions()
+            self._transact_until_done()
+
+    # --- before anything is changed
+
+    def _refuse_held(self) -> None:
+        installed = self._query()
+        for group, packages in list(self._work.todo.items()):
+            for package in dpkg.find_wrong(packages, installed):
+                found = installed.get(package.name)
+                if found and found.held and not package.allow_held:
+                    self._work.fail(group, _held(package, found))
+
+    def _repair(self) -> None:
+        """Put interrupted packages right; a group that stays broken at its version has failed.
+
+        One that is to change its version anyway is not configured first: its new version is the
+        cure, and a script that hangs would hang again.
+        """
+        versions = {package.name: package.version for package in self._work.packages}
+        broken = dpkg.find_broken(versions, self._query())
+        stuck = [package for package in broken if package.version == versions[package.name]]
+        if not stuck or not self._session.repair():
+            return
+        installed = self._query()
+        self._work.drop_right(installed)
+        causes = {failure.package: failure for failure in self._session.repair_failures}
+        for group, packages in list(self._work.todo.items()):
+            for package in packages:
+                cause = causes.get(package.name)
+                if cause and _version(installed, package.name) == package.version:
+                    self._work.fail(group, cause.as_error())
+
+    def _find_versions(self) -> None:
+        """Every version is in a repository, or in our cache, or its groups have failed."""
+        unknown = self._find_unknown()
+        if unknown and self._session.update():
+            unknown = self._find_unknown()
+        lost = {package: self._explain_unknown(package) for package in unknown}
+        for group, packages in list(self._work.todo.items()):
+            if missing := [package for package in packages if package in lost]:
+                self._work.fail(group, lost[missing[0]])
+
+    def _find_unknown(self) -> list[Package]:
+        """Wrong packages that nobody offers; fills `_files` for those that only we still have."""
+        wrong = dpkg.find_wrong(self._work.packages, self._query())
+        offered = self._apt.read_versions(package.name for package in wrong) if wrong else {}
+        cache = self._apt.cache
+        unknown = []
+        for package in wrong:
+            is_offered = package.version in offered.get(package.name, ())
+            file = cache.find(package, originals_only=is_offered)
+            if file:
+                self._files[package.name] = file
+            elif not is_offered:
+                unknown.append(package)
+        return unknown
+
+    def _explain_unknown(self, package: Package) -> PackageError:
+        asked = f"{package.name} {package.version}"
+        unread = failures.find_unread_sources(
+            self._session.updated.lines if self._session.updated else ()
+        )
+        if unread:
+            return PackageError(
+                unread[0].reason,
+                f"{asked} is in no list that apt could read; {unread[0].message}",
+                packages=(package.name,),
+                output=unread[0].output,
+            )
+        return PackageError(
+            "VersionNotFound",
+            f"{asked} is in no repository of this host: check the version in the spec (`apt-cache "
+            f"policy {package.name}` shows what there is) and that it was uploaded",
+            packages=(package.name,),
+        )
+
+    def _choose(self) -> None:
+        """Refuse groups until what is left may be done together, first come first served."""
+        accepted: dict[str, tuple[Package, ...]] = {}
+        self._accept(list(self._work.todo), accepted)
+        self._work.todo = accepted
+
+    def _accept(self, groups: Sequence[str], accepted: dict[str, tuple[Package, ...]]) -> None:
+        """Halve on trouble: one bad group among n costs about log n simulations."""
+        if not groups:
+            return
+        trial = accepted | {group: self._work.todo[group] for group in groups}
+        problem = self._judge(trial)
+        if not problem:
+            accepted.update(trial)
+        elif len(groups) == 1:
+            self._work.errors[groups[0]] = problem
+        else:
+            middle = len(groups) // 2
+            self._accept(groups[:middle], accepted)
+            self._accept(groups[middle:], accepted)
+
+    def _judge(self, groups: Mapping[str, Sequence[Package]]) -> PackageError | None:
+        try:
+            words, options = self._command(merge_packages(groups.values()))
+            changes = self._session.simulate("install", words, *options)
+        except PackageError as error:
+            return error
+        refusal = judge_install(changes, self._session.pinned, self._apt.allow_removals)
+        if not refusal:
+            self._changes = changes
+        return refusal
+
+    def _keep_old_versions(self) -> None:
+        old = [Package(c.name, c.before) for c in self._changes if c.before not in {"", c.after}]
+        keep_versions(self._apt, old, self._session.progress)
+
+    # --- the transaction
+
+    def _transact_until_done(self) -> None:
+        """Everything together; after a failure only what is still wrong and not to blame."""
+        while self._work.todo:
+            failed = self._transact(list(self._work.todo))
+            if failed and not self._put_down(failed):
+                self._transact_one_by_one()
+
+    def _transact_one_by_one(self) -> None:
+        for group in list(self._work.todo):
+            failed = self._transact([group])
+            if group in self._work.todo:
+                self._work.fail(group, _pick(failed, self._work.todo[group]).as_error())
+
+    def _transact(self, groups: Sequence[str]) -> tuple[Failure, ...]:
+        """One apt-get install; what is right after it is dropped from the work."""
+        packages = merge_packages(self._work.todo[group] for group in groups)
+        before = self._query()
+        words, options = self._command(packages)
+        done = self._session.run("install", words, *self._permissions(packages, before), *options)
+        failed = self._session.find_failures(done) if done.code else ()
+        self._finish_unpacked(failed)
+        self._restore_holds(packages, before)
+        after = self._query()
+        self._work.drop_right(after)
+        if not failed and any(group in self._work.todo for group in groups):
+            failed = (_not_as_asked(dpkg.find_wrong(packages, after), after, done),)
+        return failed
+
+    def _command(self, packages: Sequence[Package]) -> tuple[list[str], list[str]]:
+        """Words and options for apt-get install."""
+        installed = self._query()
+        options = []
+        if any(_status(installed, package.name) == "half-installed" for package in packages):
+            # Without it apt fetches such a package and leaves it as it is.
+            options.append("--reinstall")
+            packages = dpkg.find_wrong(packages, installed)
+        if self._session.repair_failures:
+            # What cannot be configured would be tried again, and fail, in every call.
+            options.append("-oDPkg::ConfigurePending=0")
+        return [self._word(package) for package in packages], options
+
+    def _word(self, package: Package) -> str:
+        file = self._files.get(package.name)
+        return str(file) if file else as_argument(package)
+
+    def _permissions(
+        self, packages: Sequence[Package], installed: Mapping[str, InstalledPackage]
+    ) -> list[str]:
+        permissions = ["--allow-downgrades"]
+        if not any(change.is_removal for change in self._changes):
+            permissions.append("--no-remove")
+        if _held_names(packages, installed):
+            permissions.append("--allow-change-held-packages")
+        return permissions
+
+    def _restore_holds(
+        self, packages: Sequence[Package], before: Mapping[str, InstalledPackage]
+    ) -> None:
+        if held := _held_names(packages, before):
+            self._apt.hold(held)
+
+    def _finish_unpacked(self, failed: Sequence[Failure]) -> None:
+        """When one package fails to unpack, apt stops: configure the others, it costs no install."""
+        touched = {*self._work.names, *(change.name for change in self._changes)}
+        culprits = {failure.package for failure in failed}
+        broken = dpkg.find_broken(touched - culprits, self._apt.query(touched))
+        finishable = [package.name for package in broken if package.status != "half-installed"]
+        if finishable:
+            self._apt.configure(finishable, self._session.progress)
+
+    # --- after a failure
+
+    def _put_down(self, failed: Sequence[Failure]) -> bool:
+        """Fail the groups to blame, or clear the cause away; False if nobody can be named."""
+        if any(failure.is_fetch for failure in failed) and self._get_elsewhere(failed):
+            return True
+        causes = {failure.package: failure for failure in reversed(failed)}
+        blamed = False
+        for group, packages in list(self._work.todo.items()):
+            names = [package.name for package in packages if package.name in causes]
+            if names:
+                self._work.fail(group, causes[names[0]].as_error())
+                blamed = True
+        return blamed
+
+    def _get_elsewhere(self, failed: Sequence[Failure]) -> bool:
+        """apt's lists may be older than the repository; and we may have the file ourselves."""
+        if self._session.update():
+            self._find_versions()
+            self._choose()
+            return True
+        causes = {failure.package for failure in failed}
+        cache = self._apt.cache
+        found = {
+            package.name: file
+            for package in self._work.packages
+            if package.name in causes
+            and package.name not in self._files
+            and (file := cache.find(package))
+        }
+        self._files |= found
+        return bool(found)
+
+    def _query(self) -> dict[str, InstalledPackage]:
+        return self._apt.query(self._work.names)
+
+
+def _held(package: Package, found: InstalledPackage) -> PackageError:
+    return PackageError(
+        "Held",
+        f"{package.name} is on hold at {found.version} and the spec wants {package.version}: "
+        f"`apt-mark unhold {package.name}`, or write allow_held: true beside it in the spec",
+        packages=(package.name,),
+    )
+
+
+def _held_names(packages: Sequence[Package], installed: Mapping[str, InstalledPackage]) -> set[str]:
+    names = {package.name for package in packages}
+    return {name for name in names & installed.keys() if installed[name].held}
+
+
+def _version(installed: Mapping[str, InstalledPackage], name: str) -> str:
+    return installed[name].version if name in installed else ""
+
+
+def _status(installed: Mapping[str, InstalledPackage], name: str) -> str:
+    return installed[name].status if name in installed else ""
+
+
+def _pick(failed: Sequence[Failure], packages: Sequence[Package]) -> Failure:
+    """The failure that concerns these packages, else the first."""
+    names = {package.name for package in packages}
+    return next((failure for failure in failed if failure.package in names), failed[0])
+
+
+def _not_as_asked(
+    wrong: Sequence[Package], installed: Mapping[str, InstalledPackage], done: Finished
+) -> Failure:
+    """apt said it was fine, dpkg says it is not."""
+    package = wrong[0]
+    found = installed.get(package.name)
+    there = f"{found.version} ({found.status})" if found else "nothing"
+    return Failure(
+        "AptFailed",
+        f"apt-get ended without an error, but of {package.name} there is {there} instead of "
+        f"{package.version}",
+        package.name,
+        failures.last_lines(done.lines),
+    )

@@ -1,0 +1,116 @@
+"""What one pass remembers between its calls of apt: updates and repairs happen at most once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from ya_salt.packages import failures
+from ya_salt.packages.apt import Apt, Progress
+from ya_salt.packages.command import Finished
+from ya_salt.packages.failures import Failure
+from ya_salt.packages.locks import find_holder, held_too_long, wait_for_locks
+from ya_salt.packages.shield import raised_shield
+from ya_salt.packages.simulation import Change, judge_install, parse_simulation
+
+_LOG = logging.getLogger("ya_salt.packages")
+
+
+def be_silent(_: str) -> None:
+    """Progress for when nobody is looking."""
+
+
+class Session:
+    """Apt, and what was already tried in this pass."""
+
+    def __init__(self, apt: Apt, progress: Progress, pinned: Mapping[str, str]) -> None:
+        self.apt = apt
+        self.progress = progress
+        self.pinned = dict(pinned)
+        """The version of every package that any spec names."""
+        self.purged: frozenset[str] = frozenset()
+        """Packages that this call is to take away."""
+        self.updated: Finished | None = None
+        self.repaired = False
+        self.repair_failures: tuple[Failure, ...] = ()
+
+    @contextlib.contextmanager
+    def ready(self, call: Literal["install", "purge"]) -> Iterator[None]:
+        """apt is here, nobody else uses it, and services are safe from scripts."""
+        self.apt.require()
+        wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
+        with raised_shield(self.apt.place.policy_rc, call):
+            yield
+
+    def _tell_wait(self, text: str) -> None:
+        _LOG.info("packages: %s", text)
+        self.progress(text)
+
+    def update(self) -> bool:
+        """`apt-get update`, the first time it is asked for in a pass; False after that."""
+        if self.updated:
+            return False
+        wait_for_locks(self.apt.place.update_locks, self.apt.lock_timeout_s, self._tell_wait)
+        self.progress("reading the repositories (apt-get update)")
+        self.updated = self.apt.run("update", (), (), be_silent)
+        return True
+
+    def simulate(self, verb: str, words: Sequence[str], *options: str) -> tuple[Change, ...]:
+        """The changes apt has in mind; raises PackageError when it sees no way.
+
+        A dpkg that was interrupted is repaired first, once a pass.
+        """
+        done = self.apt.simulate(verb, words, options)
+        if done.code and failures.needs_repair(done.lines) and self.repair():
+            done = self.apt.simulate(verb, words, options)
+        if done.code:
+            raise failures.find_failures(done.lines)[0].as_error()
+        return parse_simulation(done.lines)
+
+    def run(self, verb: str, words: Sequence[str], *options: str) -> Finished:
+        """apt-get for real; raises PackageError (LockHeld) if somebody was faster to the lock."""
+        done = self.apt.run(verb, words, options, self.progress)
+        if done.code and failures.is_locked(done.lines):
+            holder = find_holder(self.apt.place.transaction_locks)
+            raise held_too_long(holder, self.apt.lock_timeout_s)
+        return done
+
+    def find_failures(self, done: Finished) -> tuple[Failure, ...]:
+        hung = {script.package for script in done.hung}
+        return failures.find_failures(done.lines, hung, self.apt.script_timeout_s)
+
+    def repair(self) -> bool:
+        """Finish what dpkg left half-done; False if that was tried before in this pass."""
+        if self.repaired:
+            return False
+        self.repaired = True
+        _LOG.warning("packages: dpkg was interrupted earlier: repairing (dpkg --configure -a)")
+        self.progress("repairing what dpkg has not finished")
+        done = self.apt.configure(("-a",), self.progress)
+        if done.code:
+            self.repair_failures = self.find_failures(done)
+        self._fix_dependencies()
+        return True
+
+    def _fix_dependencies(self) -> None:
+        """`apt-get -f install`, if it has something to do that may be done."""
+        plan = self.apt.simulate("install", (), ("-f",))
+        if name := failures.find_lost_archive(plan.lines):
+            self._give_up(name)
+            plan = self.apt.simulate("install", (), ("-f",))
+        changes = parse_simulation(plan.lines)
+        if refusal := judge_install(changes, self.pinned, self.apt.allow_removals):
+            _LOG.warning("packages: not running apt-get -f install: %s", refusal)
+        elif changes and not plan.code:
+            self.run("install", (), "-f")
+
+    def _give_up(self, name: str) -> None:
+        """A half-installed package of ours whose archive is gone blocks apt: take it away.
+
+        Its right version is installed afterwards. What is not ours is left to people.
+        """
+        if name in self.pinned or name in self.purged:
+            _LOG.warning("packages: %s is half-installed and its archive is gone: removing", name)
+            self.apt.remove_half_installed(name, self.progress)

@@ -1,0 +1,91 @@
+"""What `apt-get -s` says it would do, and whether it may. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from ya_salt.errors import PackageError
+
+# apt-get(8), -s: `Inst foo [1.0] (2.0 repo [all])`, `Remv foo [1.0]`, `Purg foo [1.0]`.
+_LINE = re.compile(
+    r"(?P<action>Inst|Remv|Purg) (?P<name>[^\s:]+)(?::\S+)?"
+    r"(?: \[(?P<before>[^\]]*)\])?(?: \((?P<after>\S+))?"
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One package that a transaction touches: `before` or `after` is "" where there is none."""
+
+    name: str
+    before: str
+    after: str
+
+    @property
+    def is_removal(self) -> bool:
+        return not self.after
+
+    def __str__(self) -> str:
+        if self.is_removal:
+            return f"remove {self.name} {self.before}"
+        if not self.before:
+            return f"install {self.name} {self.after}"
+        return f"change {self.name} from {self.before} to {self.after}"
+
+
+def parse_simulation(lines: Iterable[str]) -> tuple[Change, ...]:
+    """The changes in apt's order. A removal that is part of a purge appears once."""
+    found: dict[str, Change] = {}
+    for line in lines:
+        if match := _LINE.match(line):
+            is_install = match["action"] == "Inst"
+            after = (match["after"] or "") if is_install else ""
+            found[match["name"]] = Change(match["name"], match["before"] or "", after)
+    return tuple(found.values())
+
+
+def judge_install(
+    changes: Iterable[Change], pinned: Mapping[str, str], allowed: Collection[str]
+) -> PackageError | None:
+    """Why this may not be done, or None.
+
+    Free are new dependencies, the versions that specs name (`pinned`, version by name) and what
+    `allowed` names. A package that a spec names is never removed nor put to another version.
+    """
+    bad = [change for change in changes if not _may_install(change, pinned, allowed)]
+    return _refuse(bad, "package", pinned) if bad else None
+
+
+def judge_purge(
+    changes: Iterable[Change], named: Collection[str], allowed: Collection[str]
+) -> PackageError | None:
+    """Why this may not be done, or None: only what is named goes, nothing is changed."""
+    free = {*named, *allowed}
+    bad = [change for change in changes if change.name not in free or not change.is_removal]
+    return _refuse(bad, "removal", {}) if bad else None
+
+
+def _may_install(change: Change, pinned: Mapping[str, str], allowed: Collection[str]) -> bool:
+    if change.name in pinned:
+        return change.after == pinned[change.name]
+    return not change.before or change.before == change.after or change.name in allowed
+
+
+def _refuse(bad: Collection[Change], what: str, pinned: Mapping[str, str]) -> PackageError:
+    reason = "WouldRemove" if any(change.is_removal for change in bad) else "WouldChange"
+    names = tuple(sorted(change.name for change in bad))
+    does = "; ".join(str(change) for change in bad)
+    if any(name in pinned for name in names):
+        way_out = "another spec names that package: make the two agree"
+    else:
+        way_out = (
+            f"name it in a spec at the version you want, or put {', '.join(names)} into "
+            "packages_policy.allow_removals"
+        )
+    return PackageError(
+        reason,
+        f"refused, nothing was changed: this {what} would also {does}; {way_out}",
+        packages=names,
+    )

@@ -1,0 +1,282 @@
+"""Talk to portod. The only module that knows the socket.
+
+One request at a time on one connection. A read that finds the connection gone is sent once more on
+a new one (portod drops connections when it restarts, its containers live on); a write never is: its
+fate is unknown, and only a look at the container tells.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+
+from google.protobuf.message import DecodeError
+
+from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
+from ya_salt.porto.wire import FrameReader, FramingError, encode_frame
+from ya_salt.proto import porto_pb2 as pb
+
+DEFAULT_SOCKET = "/run/portod.socket"
+DEFAULT_TIMEOUT_S = 30.0
+"""portod may hold a request while it creates or frees cgroups; its own clients wait 300 s."""
+
+RECONNECT_S = 3.0
+
+Values = dict[str, str]
+
+
+class PortoClient:
+    """A connection to portod, opened by the first request.
+
+    Every call raises PortoError with portod's own code and words, PortoUnavailableError where no
+    portod answers the door, PortoUnknownFateError where a write's answer did not come.
+    """
+
+    def __init__(self, path: str = DEFAULT_SOCKET, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._socket: socket.socket | None = None
+        self._frames = FrameReader()
+        self.requests: list[str] = []
+        """The names of the requests sent, in order, for tests and for `--debug`."""
+
+    def __enter__(self) -> PortoClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up: weak containers that this connection made are gone then."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        self._frames = FrameReader()
+
+    # -- reads ---------------------------------------------------------------------------------
+
+    def get(self, names: Sequence[str], variables: Iterable[str]) -> dict[str, Values]:
+        """{container: {variable: value}}; what portod has no value for is left out.
+
+        A container that does not exist has no variables at all and is left out too.
+        """
+        request = pb.TContainerRequest()
+        request.get.name.extend(names)
+        request.get.variable.extend(variables)
+        answer = self._read(request, "get")
+        found = {
+            entry.name: {kv.variable: _text(kv.value) for kv in entry.keyval if not kv.error}
+            for entry in answer.get.list
+        }
+        return {name: values for name, values in found.items() if values}
+
+    def read_output(self, name: str, stream: str, start: int) -> tuple[str, int, bytes] | None:
+        """(container's id, offset of the first byte, the bytes) of `stdout` or `stderr` from `start` on.
+
+        Old bytes may be lost, the offset is then beyond `start`. None where nothing can be read: no
+        such container, or it has not been started.
+        """
+        text, lost = f"{stream}[{start}:]", f"{stream}_offset"
+        request = pb.TContainerRequest()
+        request.get.name.append(name)
+        request.get.variable.extend(("id", lost, text))
+        answer = self._read(request, f"get {name} {stream}")
+        found = {
+            kv.variable: kv.value for entry in answer.get.list for kv in entry.keyval if not kv.error
+        }
+        if text not in found:
+            return None
+        data: str | bytes = found[text]
+        raw = data if isinstance(data, bytes) else data.encode()
+        return found["id"], max(start, int(found.get(lost, "0"))), raw
+
+    def get_property(self, name: str, variable: str) -> str:
+        request = pb.TContainerRequest()
+        request.getProperty.name = name
+        request.getProperty.property = variable
+        return _text(self._read(request, f"get {name} {variable}").getProperty.value)
+
+    def list_dynamic(self) -> frozenset[str]:
+        """The properties that may change while a container runs."""
+        request = pb.TContainerRequest()
+        request.propertyList.SetInParent()
+        answer = self._read(request, "propertyList")
+        return frozenset(entry.name for entry in answer.propertyList.list if entry.dynamic)
+
+    def find_labelled(self, label: str) -> tuple[str, ...]:
+        """Names of all containers that carry `label`."""
+        request = pb.TContainerRequest()
+        request.FindLabel.label = label
+        try:
+            answer = self._read(request, f"find label {label}")
+        except PortoError as error:
+            if error.code == "LabelNotFound":
+                return ()
+            raise
+        return tuple(entry.name for entry in answer.FindLabel.list)
+
+    def version(self) -> str:
+        request = pb.TContainerRequest()
+        request.version.SetInParent()
+        return self._read(request, "version").version.tag
+
+    def wait_dead(self, name: str, timeout_s: float) -> bool:
+        """Wait until the container runs no more; False where it still does after `timeout_s`."""
+        request = pb.TContainerRequest()
+        request.wait.name.append(name)
+        request.wait.timeout_ms = round(timeout_s * 1000)
+        answer = self._read(request, f"wait {name}", self._timeout_s + timeout_s)
+        return bool(answer.wait.name)
+
+    # -- writes --------------------------------------------------------------------------------
+
+    def create_weak(self, name: str) -> None:
+        request = pb.TContainerRequest()
+        request.createWeak.name = name
+        self._write(request, f"create {name}")
+
+    def set_property(self, name: str, variable: str, value: str) -> None:
+        request = pb.TContainerRequest()
+        request.setProperty.name = name
+        request.setProperty.property = variable
+        request.setProperty.value = value
+        self._write(request, f"set {name} {variable}")
+
+    def start(self, name: str) -> None:
+        request = pb.TContainerRequest()
+        request.start.name = name
+        self._write(request, f"start {name}")
+
+    def stop(self, name: str, timeout_s: float) -> None:
+        request = pb.TContainerRequest()
+        request.stop.name = name
+        request.stop.timeout_ms = round(timeout_s * 1000)
+        self._write(request, f"stop {name}", self._timeout_s + timeout_s)
+
+    def kill(self, name: str, signal: int) -> None:
+        request = pb.TContainerRequest()
+        request.kill.name = name
+        request.kill.sig = signal
+        self._write(request, f"kill {name} {signal}")
+
+    def resume(self, name: str) -> None:
+        request = pb.TContainerRequest()
+        request.resume.name = name
+        self._write(request, f"resume {name}")
+
+    def destroy(self, name: str) -> None:
+        request = pb.TContainerRequest()
+        request.destroy.name = name
+        self._write(request, f"destroy {name}")
+
+    # -- the socket ----------------------------------------------------------------------------
+
+    def _read(
+        self, request: pb.TContainerRequest, call: str, timeout_s: float | None = None
+    ) -> pb.TContainerResponse:
+        try:
+            return self._ask(request, call, timeout_s)
+        except PortoUnknownFateError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise
+            self._reconnect()
+            return self._ask(request, call, timeout_s)
+
+    def _write(
+        self, request: pb.TContainerRequest, call: str, timeout_s: float | None = None
+    ) -> pb.TContainerResponse:
+        return self._ask(request, call, timeout_s)
+
+    def _ask(
+        self, request: pb.TContainerRequest, call: str, timeout_s: float | None
+    ) -> pb.TContainerResponse:
+        self._drop_stale()
+        connection = self._socket or self._connect()
+        self.requests.append(call)
+        deadline = time.monotonic() + (timeout_s or self._timeout_s)
+        try:
+            answer = self._exchange(connection, encode_frame(request), deadline)
+        except (OSError, FramingError, DecodeError, UnicodeDecodeError) as error:
+            self.close()
+            words = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+            raise PortoUnknownFateError("SocketError", words, call) from error
+        if answer.error != pb.Success:
+            raise PortoError(pb.EError.Name(answer.error), _text(answer.errorMsg), call)
+        return answer
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(self._timeout_s)
+        try:
+            connection.connect(self._path)
+        except OSError as error:
+            connection.close()
+            raise PortoUnavailableError(
+                "SocketUnavailable",
+                f"no portod answers on {self._path} ({error.strerror or error}); "
+                "is Porto installed and running? (`portoctl version`)",
+            ) from error
+        self._socket = connection
+        return connection
+
+    def _drop_stale(self) -> None:
+        """Notice that portod hung up while we were idle: nothing is in flight, so nothing is unknown."""
+        if self._socket is None:
+            return
+        self._socket.settimeout(0)
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        # Closed, or bytes that nobody asked for: either way answers could no longer be matched.
+        self.close()
+
+    def _reconnect(self) -> None:
+        """Connect again to a portod that is restarting; it is back after some 0.2 s."""
+        give_up = time.monotonic() + RECONNECT_S
+        while True:
+            try:
+                self._connect()
+            except PortoUnavailableError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def _exchange(
+        self, connection: socket.socket, frame: bytes, deadline: float
+    ) -> pb.TContainerResponse:
+        connection.settimeout(_seconds_left(deadline))
+        connection.sendall(frame)
+        while True:
+            connection.settimeout(_seconds_left(deadline))
+            data = connection.recv(1 << 18)
+            if not data:
+                raise ConnectionResetError("portod closed the connection")
+            for body in self._frames.feed(data):
+                return pb.TContainerResponse.FromString(body)
+
+
+def _seconds_left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _text(value: str | bytes) -> str:
+    """A daemon's output need not be UTF-8, and protobuf then hands out bytes for a string field."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def parse_labels(text: str) -> Mapping[str, str]:
+    """Porto's `A.b: 1; A.c: 2` as a mapping."""
+    pairs = (item.partition(": ") for item in text.split("; ") if item)
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,290 @@
+"""Turn what people write into the text that portod keeps. Pure.
+
+Every `parse_*` takes the text of one value and returns the text portod reads back where that can be
+known (bytes, `0.5c`, `5000000000ns`), so that two spellings of one value give one digest. Anything
+else is a ValueError whose text is "what is wrong; what would be right". The syntaxes are those of
+Porto's manual and of its util/string.cpp, without what strtod takes by accident (hex, inf, nan).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+
+MIN_MEMORY_LIMIT = 1 << 20
+MAX_UINT = (1 << 63) - 1
+MAX_CORES = 100_000
+MAX_COMMAND_BYTES = 128 * 1024
+_NANO = 10**9
+
+_NUMBER = re.compile(
+    r"(?P<digits>[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?P<power>[eE][+-]?[0-9]{1,2})?"
+    r"[ \t]*(?P<unit>[A-Za-z%]*)",
+    re.ASCII,
+)
+_TRUE = frozenset({"true", "yes", "on"})
+_FALSE = frozenset({"false", "no", "off"})
+_SIZE_UNITS = "bkmgtpe"
+_NS_PER_UNIT = {
+    "s": _NANO,
+    "sec": _NANO,
+    "ms": 10**6,
+    "msec": 10**6,
+    "us": 10**3,
+    "usec": 10**3,
+    "ns": 1,
+    "nsec": 1,
+}
+_UNLIMITED = frozenset({"unlimited", "unlim", "inf", "-1"})
+
+
+def quote(text: str) -> str:
+    """Show a text that somebody wrote on one line, cut after 40 characters."""
+    cut = text if len(text) <= 40 else text[:40] + "…"
+    quoted = json.dumps(cut, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in quoted)
+
+
+def parse_bool(text: str) -> str:
+    word = text.strip().lower()
+    if word in _TRUE:
+        return "true"
+    if word in _FALSE:
+        return "false"
+    raise ValueError(f"{quote(text)} is not a boolean; write true or false")
+
+
+def _split_number(text: str, right: str) -> tuple[Fraction, str]:
+    """Return the number and its unit; `right` says what would be right."""
+    stripped = text.strip()
+    if re.match(r"-[0-9.]", stripped):
+        raise ValueError(f"{quote(text)} is negative; {right}")
+    found = _NUMBER.fullmatch(stripped)
+    if found is None:
+        raise ValueError(f"{quote(text)} is not a number; {right}")
+    digits = found["digits"]
+    if len(digits) > 1 and digits[0] == "0" and digits[1] != ".":
+        # YAML reads 010 as eight, Porto as ten: nobody can tell what was meant.
+        raise ValueError(f"{quote(text)} begins with a zero; write the number without it")
+    return Fraction((digits + "0" if "." in digits else digits) + (found["power"] or "")), found[
+        "unit"
+    ]
+
+
+def _check_limit(value: int, text: str) -> int:
+    if value > MAX_UINT:
+        raise ValueError(f"{quote(text)} is too big; write at most {MAX_UINT}")
+    return value
+
+
+def parse_size(text: str) -> str:
+    """Bytes; suffixes B, K, M, G, T, P, E count in 1024, with `b`, `B` or `iB` after them."""
+    right = "write bytes, or a number with K, M, G, T, P or E, such as 2Gb"
+    number, unit = _split_number(text, right)
+    if unit and (unit[0].lower() not in _SIZE_UNITS or unit[1:] not in ("", "b", "B", "iB")):
+        raise ValueError(f"{quote(text)} has no size unit known to Porto; {right}")
+    if unit[:1] in ("b", "B") and len(unit) > 1:
+        raise ValueError(f"{quote(text)} has no size unit known to Porto; {right}")
+    power = _SIZE_UNITS.index(unit[0].lower()) if unit else 0
+    # portod drops the fraction of a byte as well.
+    return str(_check_limit(int(number * (1 << 10 * power)), text))
+
+
+def parse_memory_limit(text: str) -> str:
+    """Give a size that portod takes as a limit: 0 (none) or at least 1 MiB."""
+    size = int(parse_size(text))
+    if 0 < size < MIN_MEMORY_LIMIT:
+        raise ValueError(f"{quote(text)} is below 1 MiB, which portod refuses; write at least 1M")
+    return str(size)
+
+
+def _plain(nano: int) -> str:
+    whole, rest = divmod(nano, _NANO)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def parse_cpu(text: str) -> str:
+    """CPU power: `3c` is three cores, `50%` half of the whole host.
+
+    A bare number is a percentage to portod, but three cores to most people who write 3: refused.
+    """
+    right = "write cores such as 0.5c, or a percentage of the host such as 50%"
+    number, unit = _split_number(text, right)
+    if not unit:
+        raise ValueError(f"{quote(text)} would be percent of the whole host to Porto; {right}")
+    if unit == "%":
+        if number > 100:
+            raise ValueError(f"{quote(text)} is over the whole host; {right}")
+        return _plain(int(number * _NANO))
+    if unit not in ("c", "ns"):
+        raise ValueError(f"{quote(text)} has no unit of CPU power known to Porto; {right}")
+    nano = int(number * _NANO) if unit == "c" else int(number)
+    if nano > MAX_CORES * _NANO:
+        raise ValueError(f"{quote(text)} is too big; write at most {MAX_CORES}c")
+    return _plain(nano) + "c"
+
+
+def show_cpu(text: str) -> str:
+    """Write portod's text so that `parse_cpu` takes it again."""
+    return text if text.endswith("c") else f"{text}%"
+
+
+def _parse_ns(text: str) -> int:
+    right = "write a number with s, ms, us or ns, such as 5s"
+    number, unit = _split_number(text, right)
+    if unit and unit not in _NS_PER_UNIT:
+        raise ValueError(f"{quote(text)} has no unit of time known to Porto; {right}")
+    ns = _check_limit(int(number * _NS_PER_UNIT.get(unit, 1)), text)
+    if not unit and 0 < ns < 10**6:
+        raise ValueError(f"{quote(text)} means nanoseconds to Porto; write a unit, e.g. 5s")
+    return ns
+
+
+def parse_duration(text: str) -> str:
+    """Take a time span; a bare number is nanoseconds, and under 1 ms surely a mistake."""
+    return f"{_parse_ns(text)}ns"
+
+
+def show_duration(text: str) -> str:
+    """Write portod's nanoseconds in the largest unit that holds them whole."""
+    ns = int(text.removesuffix("ns"))
+    for unit in ("s", "ms", "us"):
+        if ns % _NS_PER_UNIT[unit] == 0:
+            return f"{ns // _NS_PER_UNIT[unit]}{unit}"
+    return text
+
+
+def parse_cpu_period(text: str) -> str:
+    ns = _parse_ns(text)
+    if not 10**6 <= ns <= _NANO:
+        raise ValueError(f"{quote(text)} is out of Porto's range; write 1ms to 1s")
+    return str(ns)
+
+
+def parse_integer(text: str, low: int, high: int) -> str:
+    right = f"write a whole number from {low} to {high}"
+    stripped = text.strip()
+    if not re.fullmatch(r"[+-]?[0-9]{1,20}", stripped, re.ASCII):
+        raise ValueError(f"{quote(text)} is not a whole number; {right}")
+    if re.match(r"[+-]?0[0-9]", stripped):
+        raise ValueError(f"{quote(text)} begins with a zero; write the number without it")
+    if not low <= int(stripped) <= high:
+        raise ValueError(f"{quote(text)} is out of range; {right}")
+    return str(int(stripped))
+
+
+def parse_real(text: str, low: str, high: str) -> str:
+    """Take a plain number from `low` to `high`, both decimal texts."""
+    right = f"write a number from {low} to {high}"
+    number, unit = _split_number(text, right)
+    if unit:
+        raise ValueError(f"{quote(text)} has a unit where none is known; {right}")
+    if not Fraction(low) <= number <= Fraction(high):
+        raise ValueError(f"{quote(text)} is out of range; {right}")
+    return _plain(int(number * _NANO))
+
+
+def parse_seconds(text: str) -> float:
+    """Seconds as a plain number, 0 to a day: ours, not Porto's."""
+    return float(parse_real(text, "0", "86400"))
+
+
+def parse_umask(text: str) -> str:
+    stripped = text.strip()
+    if not re.fullmatch(r"(?:0o)?[0-7]{1,4}", stripped) or int(stripped, 8) > 0o777:
+        raise ValueError(f"{quote(text)} is not a umask; write octal digits such as 022")
+    value = int(stripped, 8)
+    return f"0{value:o}" if value else "0"
+
+
+def parse_hex(text: str) -> str:
+    stripped = text.strip()
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,8}", stripped) or int(stripped, 16) > 0x1FF:
+        raise ValueError(f"{quote(text)} is not a filter; write hex from 0x0 to 0x1ff")
+    return f"0x{int(stripped, 16):x}"
+
+
+def parse_choice(text: str, choices: tuple[str, ...]) -> str:
+    if text in choices:
+        return text
+    raise ValueError(f"{quote(text)} is not known; write one of {', '.join(choices)}")
+
+
+def parse_access(text: str) -> str:
+    """Take a level of access to Porto, which reads `none` back as false and `full` as true."""
+    word = text.strip().lower()
+    if word in _TRUE | {"full"}:
+        return "true"
+    if word in _FALSE | {"none"}:
+        return "false"
+    levels = ("read-isolate", "read-only", "isolate", "self-isolate", "child-only")
+    if word in levels:
+        return word
+    raise ValueError(f"{quote(text)} is not known; write one of false, {', '.join(levels)}, true")
+
+
+def parse_rlimit(text: str) -> str:
+    """Give `SOFT HARD`, each a size or `unlimited`; one value is both."""
+    words = text.split()
+    if len(words) not in (1, 2):
+        raise ValueError(
+            f"{quote(text)} is not a limit; write one number, or soft and hard, such as 1024 2048"
+        )
+    soft, hard = (_parse_bound(word) for word in (words[0], words[-1]))
+    if hard != "unlimited" and (soft == "unlimited" or int(soft) > int(hard)):
+        raise ValueError(f"{quote(text)} has its soft limit over its hard limit; swap them")
+    return f"{soft} {hard}"
+
+
+def _parse_bound(word: str) -> str:
+    return "unlimited" if word.lower() in _UNLIMITED else parse_size(word)
+
+
+def parse_argv(items: tuple[str, ...]) -> str:
+    r"""Join arguments the way portod does: by tabs, with `\` doubled; it reads them back as sent.
+
+    The items must have passed `check_argument`.
+    """
+    joined = "\t".join(item.replace("\\", "\\\\") for item in items)
+    if len(joined.encode()) > MAX_COMMAND_BYTES:
+        raise ValueError("the command is over 131072 bytes, which portod refuses; shorten it")
+    return joined
+
+
+def check_argument(item: str) -> str:
+    """Refuse what `command_argv` would silently change: tabs separate, ends are trimmed."""
+    if "\t" in item:
+        raise ValueError(
+            "holds a tab, which separates arguments in Porto; remove it, or read it from a file"
+        )
+    if not item:
+        raise ValueError("is an empty argument, which portod drops; leave it out")
+    if item != item.strip(" \n"):
+        raise ValueError("begins or ends with a blank, which portod strips; remove the blank")
+    return item
+
+
+def parse_command(text: str) -> str:
+    """One string for Porto's wordexp(3): no pipes, lists or redirects outside quotes."""
+    command = text.strip(" \t\n")
+    if not command:
+        raise ValueError("is empty; write the command")
+    if len(command.encode()) > MAX_COMMAND_BYTES:
+        raise ValueError("is over 131072 bytes, which portod refuses; shorten it")
+    unquoted, is_open = _strip_quotes(command)
+    if is_open:
+        raise ValueError("has a quote that is not closed; close it, or give cmd as a list")
+    bad = re.search(r"[;|&<>\n]", unquoted)
+    if bad:
+        raise ValueError(
+            f"holds {quote(bad[0])} outside quotes, which Porto refuses: it is no shell;"
+            " give cmd as a list, or run sh -c"
+        )
+    return command
+
+
+def _strip_quotes(command: str) -> tuple[str, bool]:
+    """Return what stands outside quotes, and whether a quote stays open."""
+    rest = re.sub(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*\"""", "", command, flags=re.DOTALL)
+    return rest, "'" in rest or '"' in rest

@@ -1,0 +1,418 @@
+"""One pass: load, observe, plan, execute, wait, tell. The only place that knows this order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ya_salt.containers import describe_trouble
+from ya_salt.errors import PortoError
+from ya_salt.execute import PackageManager, Progress, Tools, execute
+from ya_salt.lock import hold_lock
+from ya_salt.model import (
+    Container,
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    InstallPackages,
+    Loaded,
+    Observed,
+    PurgePackages,
+    Record,
+    Rejected,
+    Settings,
+    StepResult,
+)
+from ya_salt.observe import Dpkg, find_lost, look_at_containers, look_at_packages, observe
+from ya_salt.plan import list_packages_ever, make_plan
+from ya_salt.porto.client import PortoClient
+from ya_salt.status import Outcome, is_ready, make_status, make_unmanaged_status
+from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store, read_store
+
+_POLL_S = 0.25
+_HOPELESS = frozenset({"dead", "stopped"})
+"""States that portod does not leave by itself: waiting for such a daemon is in vain."""
+
+_log = logging.getLogger("ya_salt.pass")
+
+
+class PackageTool(Dpkg, PackageManager, Protocol):
+    """dpkg and apt of one root."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a pass needs of the world."""
+
+    settings: Settings
+    packages: PackageTool
+    connect: Callable[[], PortoClient]
+    progress: Progress = lambda _text: None
+    now: Callable[[], float] = time.time
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a pass is about: the specs to make true, and everything known of the rest.
+
+    `whole` is false for `apply -f`: daemons that are not named are then neither touched nor judged.
+    """
+
+    targets: tuple[DaemonSpec, ...]
+    loaded: Loaded
+    whole: bool = True
+
+    @property
+    def context(self) -> tuple[DaemonSpec, ...]:
+        """All valid specs of the host; a target goes before the file of the same daemon."""
+        named = {spec.name for spec in self.targets}
+        return (*self.targets, *(spec for spec in self.loaded.specs if spec.name not in named))
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """How a pass ended: the statuses of its daemons, in name order."""
+
+    statuses: tuple[DaemonStatus, ...]
+    rejected: tuple[Rejected, ...]
+    touched: frozenset[str] = frozenset()
+
+    @property
+    def ok(self) -> bool:
+        return not self.rejected and all(is_fine(status) for status in self.statuses)
+
+
+def is_fine(status: DaemonStatus) -> bool:
+    """Whether nobody has to look at this daemon."""
+    if status.error:
+        return False
+    return status.phase in {"Removed", "Orphaned"} or (status.ready is not None and status.ready.status)
+
+
+def look_now(host: Host, records: Mapping[str, Record]) -> list[DaemonStatus]:
+    """How the daemons that the last pass knew stand at this moment. Reads only, keeps nothing.
+
+    Raises PortoError where portod cannot be asked.
+    """
+    specs = [record.spec for record in records.values() if record.spec is not None]
+    with host.connect() as client:
+        observed = Observed(containers=look_at_containers(client, (), records), records=records)
+        observed = look_at_packages(observed, specs, host.packages)
+        return [
+            _look_at_one(client, record, record.status, observed, host.now())
+            for record in records.values()
+            if record.status is not None
+        ]
+
+
+def _look_at_one(
+    client: PortoClient, record: Record, last: DaemonStatus, observed: Observed, now: float
+) -> DaemonStatus:
+    container = observed.containers.get(record.name)
+    if last.phase in {"Orphaned", "Rejected"} or record.spec is None:
+        return make_unmanaged_status(last, last.phase, container, last.error, now)
+    if last.phase == "Removed":
+        return last
+    reason = last.ready.reason if last.error and last.ready else ""
+    outcome = Outcome(DaemonPlan(record.name, refusal=last.error, refusal_reason=reason))
+    status = make_status(
+        record.spec, observed, outcome, last, now, _find_trouble(client, container)
+    )
+    return replace(
+        status, actions=last.actions, warnings=last.warnings, updated_at=last.updated_at
+    )
+
+
+def _find_trouble(client: PortoClient, container: Container | None) -> str:
+    if container is None or not container.is_ours or container.state == "running":
+        return ""
+    return describe_trouble(client, container.name, container.state)
+
+
+def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
+    """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
+    store = read_store(host.settings.state_dir)
+    records = store.load_records() if store else {}
+    if store:
+        store.close()
+    with host.connect() as client:
+        observed = observe(scope.targets, records, host.packages, client)
+    return make_plan(scope.targets, scope.context, observed)
+
+
+def run_pass(host: Host, scope: Scope, lock_wait_s: float = 0.0) -> PassResult:
+    """Make the targets true and say how they stand.
+
+    A daemon's failure is in its status. Raises LockHeldError, StoreError, and PortoError where
+    portod cannot be asked at all.
+    """
+    with hold_lock(host.settings.state_dir, lock_wait_s):
+        store = open_store(host.settings.state_dir)
+        try:
+            return _run_locked(host, scope, store)
+        finally:
+            store.close()
+
+
+def _run_locked(host: Host, scope: Scope, store: Store) -> PassResult:
+    started = host.now()
+    with host.connect() as client:
+        try:
+            run = _Run(host, scope, store, client)
+            result = run.converge()
+        except PortoError as error:
+            _log.error("pass: failed, portod cannot be asked: %s", error)
+            with store.transaction():
+                store.save_fact(LAST_PASS, _describe_pass(scope, started, host.now(), str(error)))
+            raise
+    with store.transaction():
+        run.save(result)
+        if scope.whole:
+            store.save_fact(LAST_PASS, _describe_pass(scope, started, host.now(), "", result.ok))
+    return result
+
+
+def _describe_pass(
+    scope: Scope, started: float, ended: float, error: str, ok: bool = False
+) -> dict[str, object]:
+    return {
+        "started_at": started,
+        "duration_s": round(ended - started, 3),
+        "result": "ok" if ok else "failed",
+        "error": error,
+        "rejected": [[item.path, list(item.problems)] for item in scope.loaded.rejected],
+        "ignored": [[item.path, item.reason] for item in scope.loaded.ignored],
+    }
+
+
+class _Run:
+    """The state of one pass under way."""
+
+    def __init__(self, host: Host, scope: Scope, store: Store, client: PortoClient) -> None:
+        self._host = host
+        self._scope = scope
+        self._store = store
+        self._client = client
+        self._events: list[tuple[float, str, str]] = []
+        self._changed: dict[str, Record] = {}
+        self._records = store.load_records()
+        if store.rebuilt:
+            self._records = {**find_lost(client), **self._records}
+            self._changed = dict(self._records)
+
+    def converge(self) -> PassResult:
+        before = observe(
+            self._scope.targets, self._records, self._host.packages, self._client
+        )
+        plans = make_plan(self._scope.targets, self._scope.context, before)
+        self._log_refusals(plans)
+        outcomes = self._execute(plans, before)
+        after, outcomes = self._look_again(before, outcomes)
+        statuses = [
+            self._finish(spec, before, after, outcomes[spec.name]) for spec in self._scope.targets
+        ]
+        if self._scope.whole:
+            statuses += self._judge_unmanaged(after)
+        return PassResult(
+            tuple(sorted(statuses, key=lambda status: status.name)),
+            self._scope.loaded.rejected if self._scope.whole else (),
+            frozenset(name for name, outcome in outcomes.items() if outcome.results),
+        )
+
+    def save(self, result: PassResult) -> None:
+        """Write what changed, and nothing where nothing did."""
+        self._store.save_records(self._changed.values())
+        self._store.add_history(self._events)
+        if self._scope.whole:
+            known = {status.name for status in result.statuses}
+            self._store.forget(name for name in self._records if name not in known)
+
+    # -- doing ---------------------------------------------------------------------------------
+
+    def _log_refusals(self, plans: Iterable[DaemonPlan]) -> None:
+        for plan in plans:
+            if plan.refusal:
+                _log.error("porto-daemon-%s: %s", plan.name, plan.refusal)
+
+    def _execute(self, plans: Sequence[DaemonPlan], before: Observed) -> dict[str, Outcome]:
+        if not any(plan.steps for plan in plans):
+            return {plan.name: Outcome(plan) for plan in plans}
+        tools = Tools(
+            packages=self._host.packages,
+            connect=self._host.connect,
+            progress=self._host.progress,
+            mark_restarts=self._mark_restarts,
+            parallel=self._host.settings.parallel,
+        )
+        return execute(plans, before, tools)
+
+    def _mark_restarts(self, names: Iterable[str]) -> None:
+        marked = [
+            replace(self._records.get(name, Record(name)), restart_pending=True) for name in names
+        ]
+        with self._store.transaction():
+            self._store.save_records(marked)
+        self._records |= {record.name: record for record in marked}
+
+    # -- looking at what became of it ----------------------------------------------------------
+
+    def _look_again(
+        self, before: Observed, outcomes: Mapping[str, Outcome]
+    ) -> tuple[Observed, dict[str, Outcome]]:
+        acted = {name: outcome for name, outcome in outcomes.items() if outcome.results}
+        if not acted:
+            return before, dict(outcomes)
+        after = before
+        if any(_changed_packages(outcome) for outcome in acted.values()):
+            after = look_at_packages(before, self._scope.targets, self._host.packages)
+        try:
+            containers = self._wait_ready(acted)
+        except PortoError as error:
+            _log.error("pass: portod stopped answering: %s", error)
+            return after, {**outcomes, **{name: _blind(item, error) for name, item in acted.items()}}
+        rest = {name: item for name, item in before.containers.items() if name not in acted}
+        return replace(after, containers={**rest, **containers}), dict(outcomes)
+
+    def _wait_ready(self, acted: Mapping[str, Outcome]) -> dict[str, Container]:
+        """Look at the daemons that were worked on until each is ready, hopeless or out of time."""
+        specs = [spec for spec in self._scope.targets if spec.name in acted]
+        started = time.monotonic()
+        while True:
+            containers = look_at_containers(self._client, specs, [spec.name for spec in specs])
+            elapsed = time.monotonic() - started
+            waiting = [
+                spec
+                for spec in specs
+                if acted[spec.name].touched
+                and not acted[spec.name].error
+                and elapsed < spec.ready_timeout_s
+                and _is_worth_waiting(spec, containers.get(spec.name))
+            ]
+            if not waiting:
+                return containers
+            self._host.progress(_describe_waiting(waiting, containers))
+            time.sleep(_POLL_S)
+
+    def _finish(
+        self, spec: DaemonSpec, before: Observed, after: Observed, outcome: Outcome
+    ) -> DaemonStatus:
+        record = self._records.get(spec.name, Record(spec.name))
+        trouble = _find_trouble(self._client, after.containers.get(spec.name))
+        now = self._host.now()
+        status = make_status(spec, after, outcome, record.status, now, trouble)
+        removed = status.phase == "Removed"
+        self._keep(
+            replace(
+                record,
+                spec=replace(spec, properties=mask_secrets(spec.properties)),
+                package_names=() if removed else list_packages_ever(spec, after),
+                restart_pending=_is_restart_pending(spec, record, before, after, outcome),
+                status=status,
+            )
+        )
+        self._note(spec.name, outcome, record.status, status)
+        return status
+
+    def _judge_unmanaged(self, after: Observed) -> list[DaemonStatus]:
+        """Daemons whose file is gone or broken stay as they are, and are shown as such."""
+        valid = {spec.name for spec in self._scope.targets}
+        broken = {item.name: item for item in self._scope.loaded.rejected if item.name}
+        paths = {item.path: item for item in self._scope.loaded.rejected}
+        statuses = []
+        for name, record in self._records.items():
+            if name in valid:
+                continue
+            rejected = broken.get(name) or paths.get(record.spec.path if record.spec else "")
+            status = self._judge_one(record, rejected, after.containers.get(name))
+            if status is not None:
+                statuses.append(status)
+        return statuses
+
+    def _judge_one(
+        self, record: Record, rejected: Rejected | None, container: Container | None
+    ) -> DaemonStatus | None:
+        previous = record.status or DaemonStatus(record.name)
+        if rejected is None and (previous.phase == "Removed" or container is None):
+            # The file went as the removal protocol ends, or there is nothing left to be an orphan.
+            return None
+        phase = "Rejected" if rejected else "Orphaned"
+        error = rejected.problems[0] if rejected and rejected.problems else ""
+        status = make_unmanaged_status(previous, phase, container, error, self._host.now())
+        self._keep(replace(record, status=status))
+        self._note_transition(record.name, record.status, status)
+        return status
+
+    # -- remembering ---------------------------------------------------------------------------
+
+    def _keep(self, record: Record) -> None:
+        """Remember to save the record if anything in it is new, but for the time of the look."""
+        old = self._records.get(record.name)
+        if old is None or _without_time(old) != _without_time(record) or record.name in self._changed:
+            self._changed[record.name] = record
+
+    def _note(
+        self, name: str, outcome: Outcome, old: DaemonStatus | None, new: DaemonStatus
+    ) -> None:
+        now = self._host.now()
+        self._events += [(now, name, action) for action in new.actions]
+        if outcome.error and (old is None or old.error != outcome.error):
+            self._events.append((now, name, f"failed: {outcome.error}"))
+        self._note_transition(name, old, new)
+
+    def _note_transition(self, name: str, old: DaemonStatus | None, new: DaemonStatus) -> None:
+        was = old.ready if old else None
+        now_ready = new.ready
+        if now_ready is None or (was and (was.status, was.reason) == (now_ready.status, now_ready.reason)):
+            return
+        level = logging.INFO if now_ready.status or new.phase == "Removed" else logging.WARNING
+        what = "ready" if now_ready.status else "not ready"
+        _log.log(level, "porto-daemon-%s: %s reason=%s: %s", name, what, now_ready.reason, now_ready.message)
+        self._events.append(
+            (self._host.now(), name, f"{what} ({now_ready.reason}): {now_ready.message}")
+        )
+
+
+def _changed_packages(outcome: Outcome) -> bool:
+    return any(isinstance(item.step, InstallPackages | PurgePackages) for item in outcome.results)
+
+
+def _blind(outcome: Outcome, error: PortoError) -> Outcome:
+    last = outcome.results[-1]
+    told = StepResult(last.step, error=f"cannot see how it stands: {error}", reason=error.code)
+    return replace(outcome, results=(*outcome.results, told))
+
+
+def _is_worth_waiting(spec: DaemonSpec, container: Container | None) -> bool:
+    if container is None or container.state in _HOPELESS:
+        return False
+    return not is_ready(spec, container)
+
+
+def _describe_waiting(specs: Sequence[DaemonSpec], containers: Mapping[str, Container]) -> str:
+    shown = ", ".join(
+        f"{spec.name} ({containers[spec.name].state} {containers[spec.name].running_s} s)"
+        for spec in specs[:3]
+    )
+    rest = f" and {len(specs) - 3} more" if len(specs) > 3 else ""
+    return f"waiting until ready: {shown}{rest}"
+
+
+def _is_restart_pending(
+    spec: DaemonSpec, record: Record, before: Observed, after: Observed, outcome: Outcome
+) -> bool:
+    """Whether the process still runs from packages that were changed under it."""
+    if spec.name not in after.containers or outcome.touched:
+        return False
+    changed = any(
+        before.packages.get(item.name) != after.packages.get(item.name) for item in spec.packages
+    )
+    return changed or record.restart_pending
+
+
+def _without_time(record: Record) -> Record:
+    if record.status is None:
+        return record
+    return replace(record, status=replace(record.status, updated_at=0.0, actions=()))

@@ -1,0 +1,115 @@
+"""Open spec files without trusting what lies in the directory. Reads only.
+
+What a spec says runs as root, so a file that somebody else could have written is no spec.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_BYTES = 1 << 20
+ENDINGS = (".yml", ".yaml", ".json")
+_LEFTOVERS = (
+    *("~", ".bak", ".old", ".orig", ".rej", ".save", ".swp", ".swo", ".tmp"),
+    *(f".dpkg-{end}" for end in ("new", "old", "dist", "tmp", "bak", "remove", "divert")),
+    *(".ucf-new", ".ucf-old", ".ucf-dist", ".rpmnew", ".rpmorig", ".rpmsave"),
+)
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class RefusedFileError(Exception):
+    """A file that is not read; the text says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Who may have written a spec. Checks only for root: nobody else can harm the host."""
+
+    uid: int
+
+    def problem(self, found: os.stat_result, path: str) -> str:
+        """Say how the file or directory is too open, or ""."""
+        if self.uid != 0:
+            return ""
+        if found.st_uid != 0:
+            return (
+                f"is owned by user {found.st_uid}, who could run anything as root;"
+                f" chown root {shell_word(path)}"
+            )
+        open_to = [word for bit, word in _WRITERS if found.st_mode & bit]
+        if open_to:
+            return f"can be written by {' and '.join(open_to)}; chmod go-w {shell_word(path)}"
+        return ""
+
+
+_WRITERS = ((stat.S_IWGRP, "its group"), (stat.S_IWOTH, "everybody"))
+
+
+def shell_word(path: str) -> str:
+    import shlex  # noqa: PLC0415 - only for people whose files are too open
+
+    return shlex.quote(path)
+
+
+def why_ignored(name: str) -> str:
+    """Tell why a name is not a spec file's, or ""."""
+    if name.startswith("."):
+        return "a hidden file"
+    if name.endswith(_LEFTOVERS) or (name.startswith("#") and name.endswith("#")):
+        return "a leftover of an editor or of a package manager"
+    if not name.endswith(ENDINGS):
+        return "not a spec file: their names end in .yml, .yaml or .json"
+    return ""
+
+
+_TYPES = (
+    (stat.S_ISLNK, "a symbolic link, which is not followed; put the file itself here"),
+    (stat.S_ISFIFO, "a FIFO; put a regular file here"),
+    (stat.S_ISSOCK, "a socket; put a regular file here"),
+    (stat.S_ISCHR, "a device; put a regular file here"),
+    (stat.S_ISBLK, "a device; put a regular file here"),
+)
+
+
+def check_type(found: os.stat_result) -> None:
+    for is_type, words in _TYPES:
+        if is_type(found.st_mode):
+            raise RefusedFileError(f"is {words}")
+
+
+def read_entry(name: str, path: str, folder: int, guard: Guard) -> bytes:
+    """Read one file of an open directory; the name may be anything but is never followed."""
+    check_type(os.stat(name, dir_fd=folder, follow_symlinks=False))
+    return _read(os.open(name, _FLAGS, dir_fd=folder), path, guard)
+
+
+def read_path(path: str) -> bytes:
+    """Read a file that somebody named on purpose: links are followed, anybody may own it."""
+    check_type(Path(path).stat())
+    return _read(os.open(path, _FLAGS & ~os.O_NOFOLLOW), path, Guard(uid=-1))
+
+
+def _read(file: int, path: str, guard: Guard) -> bytes:
+    try:
+        found = os.fstat(file)
+        # The name may have become something else since it was looked at.
+        check_type(found)
+        problem = guard.problem(found, path)
+        if problem:
+            raise RefusedFileError(problem)
+        return _read_limited(file)
+    finally:
+        os.close(file)
+
+
+def _read_limited(file: int) -> bytes:
+    """Read at most one byte over the limit, which the parser then refuses."""
+    chunks: list[bytes] = []
+    left = MAX_BYTES + 1
+    while left and (chunk := os.read(file, left)):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
