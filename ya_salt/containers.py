@@ -58,8 +58,9 @@ def create_container(
 
 
 def rehearse(client: PortoClient, spec: DaemonSpec) -> None:
-    """Try every value on a container that never runs, so that a value that portod refuses is found
-    before the running daemon is stopped. Raises PortoError.
+    """Try every value on a container that never runs, before the running daemon is stopped.
+
+    Raises PortoError for a value that portod refuses.
     """
     name = REHEARSAL + spec.name
     client.create_weak(name)
@@ -92,9 +93,7 @@ def change_live(
     kept = [item for item in before.unsupported if item in wanted and item not in changes]
     applied = _remember(client, spec, wanted, [*kept, *unsupported])
     defaults = {name: text for name, text in {**fresh, **missing}.items() if name in wanted}
-    _commit(
-        client, spec, replace(applied, defaults=defaults, package_names=tuple(package_names))
-    )
+    _commit(client, spec, replace(applied, defaults=defaults, package_names=tuple(package_names)))
 
 
 def start_container(client: PortoClient, name: str, state: str) -> None:
@@ -109,7 +108,7 @@ def start_container(client: PortoClient, name: str, state: str) -> None:
 
 
 def remove_container(client: PortoClient, name: str) -> None:
-    """SIGTERM, up to 10 seconds, Destroy. A container that is not there is fine. Raises PortoError."""
+    """SIGTERM, up to 10 seconds, Destroy; one that is not there is fine. Raises PortoError."""
     try:
         # With respawn portod would only start the command again after the SIGTERM.
         client.set_property(name, "respawn", "false")

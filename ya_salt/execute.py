@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
 
 from ya_salt import containers
 from ya_salt.errors import PackageError, PortoError
@@ -21,7 +20,6 @@ from ya_salt.model import (
     DaemonPlan,
     InstallPackages,
     Observed,
-    Package,
     PurgePackages,
     RemoveContainer,
     ReplaceContainer,
@@ -30,6 +28,7 @@ from ya_salt.model import (
     StepResult,
     describe_step,
 )
+from ya_salt.packages import PackagePass
 from ya_salt.plan import list_packages_ever
 from ya_salt.porto.client import PortoClient
 from ya_salt.status import Outcome
@@ -39,23 +38,11 @@ Progress = Callable[[str], None]
 _log = logging.getLogger("ya_salt.execute")
 
 
-class PackageManager(Protocol):
-    """Whoever installs and purges; both raise nothing and give an error for each daemon."""
-
-    def install(
-        self, groups: Mapping[str, Sequence[Package]], progress: Progress
-    ) -> Mapping[str, PackageError | None]: ...
-
-    def purge(
-        self, groups: Mapping[str, Sequence[str]], progress: Progress
-    ) -> Mapping[str, PackageError | None]: ...
-
-
 @dataclass(frozen=True)
 class Tools:
     """What a step may need of the world."""
 
-    packages: PackageManager
+    packages: PackagePass
     connect: Callable[[], PortoClient]
     """Each daemon's steps have a connection of their own: weak containers live and die with it."""
     progress: Progress
@@ -64,15 +51,15 @@ class Tools:
     parallel: int = 4
 
 
-def execute(
-    plans: Sequence[DaemonPlan], observed: Observed, tools: Tools
-) -> dict[str, Outcome]:
+def execute(plans: Sequence[DaemonPlan], observed: Observed, tools: Tools) -> dict[str, Outcome]:
     """Carry out every plan; the outcome by daemon. Raises nothing for a daemon that fails."""
     results: dict[str, list[StepResult]] = {plan.name: [] for plan in plans}
     _install(plans, results, tools)
     with ThreadPoolExecutor(max_workers=max(1, tools.parallel)) as pool:
         busy = [plan for plan in plans if any(_is_container_step(step) for step in plan.steps)]
-        list(pool.map(lambda plan: _run_containers(plan, results[plan.name], observed, tools), busy))
+        list(
+            pool.map(lambda plan: _run_containers(plan, results[plan.name], observed, tools), busy)
+        )
     _purge(plans, results, tools)
     return {plan.name: Outcome(plan, tuple(results[plan.name])) for plan in plans}
 
@@ -98,9 +85,9 @@ def _install(
     )
     for step in steps:
         _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
-    errors = tools.packages.install({step.name: step.packages for step in steps}, tools.progress)
+    done = tools.packages.install({step.name: step.packages for step in steps})
     for step in steps:
-        results[step.name].append(_package_result(step, errors.get(step.name)))
+        results[step.name].append(_package_result(step, done.errors.get(step.name)))
 
 
 def _purge(
@@ -116,9 +103,9 @@ def _purge(
         return
     for step in steps:
         _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
-    errors = tools.packages.purge({step.name: step.packages for step in steps}, tools.progress)
+    done = tools.packages.purge({step.name: step.packages for step in steps})
     for step in steps:
-        results[step.name].append(_package_result(step, errors.get(step.name)))
+        results[step.name].append(_package_result(step, done.errors.get(step.name)))
 
 
 def _package_result(
@@ -127,7 +114,9 @@ def _package_result(
     if error is None:
         return StepResult(step)
     words = f"\n{error.output}" if error.output else ""
-    _log.error("porto-daemon-%s: packages failed reason=%s: %s%s", step.name, error.reason, error, words)
+    _log.error(
+        "porto-daemon-%s: packages failed reason=%s: %s%s", step.name, error.reason, error, words
+    )
     return StepResult(step, error=f"{error}{words}", reason=error.reason)
 
 
@@ -151,9 +140,7 @@ def _run_containers(
                 return
 
 
-def _run_step(
-    client: PortoClient, step: Step, observed: Observed, tools: Tools
-) -> StepResult:
+def _run_step(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> StepResult:
     tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
     _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
     try:
@@ -162,7 +149,9 @@ def _run_step(
         _log.error("porto-daemon-%s: %s failed: %s", step.name, describe_step(step), error)
         return StepResult(step, error=str(error), reason=error.code)
     except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
-        _log.exception("porto-daemon-%s: %s failed: a bug in ya-salt", step.name, describe_step(step))
+        _log.exception(
+            "porto-daemon-%s: %s failed: a bug in ya-salt", step.name, describe_step(step)
+        )
         return StepResult(step, error=f"a bug in ya-salt: {error!r}; see the log", reason="Bug")
     return StepResult(step)
 

@@ -16,8 +16,9 @@ FILE_NAME = "lock"
 
 @contextmanager
 def hold_lock(state_dir: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold the pass lock. Raises LockHeldError where another pass holds it for longer than `wait_s`
-    seconds, StoreError where the state directory cannot be written.
+    """Hold the pass lock, waiting up to `wait_s` seconds for another pass to end.
+
+    Raises LockHeldError where it does not, StoreError where the state directory cannot be written.
     """
     path = Path(state_dir) / FILE_NAME
     try:

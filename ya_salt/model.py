@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
 
+
 @dataclass(frozen=True)
 class Settings:
     """What is in force on this host; `settings.py` reads it, docs/settings.md explains it."""
@@ -62,14 +63,15 @@ class DaemonSpec:
     min_ready_s: float = 5.0
     ready_timeout_s: float = 60.0
     document: str = ""
-    """The file's meaning as protobuf JSON ({"meta": …, "spec": …}), secrets masked: for people and the store."""
+    """The file's meaning as protobuf JSON ({"meta": …, "spec": …}), secrets masked."""
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file of the daemons directory that cannot be used. `problems` are whole sentences with their place.
+    """A file of the daemons directory that cannot be used.
 
-    `name` is the daemon it would have been, where that much can be read, else "".
+    `problems` are whole sentences, each with its place; `name` is the daemon it would
+    have been, where that much can be read, else "".
     """
 
     path: str
@@ -96,7 +98,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class InstalledPackage:
-    """A package as dpkg knows it: `status` is dpkg's third word (`installed`, `half-configured`…)."""
+    """A package as dpkg knows it: `status` is dpkg's word (`installed`, `half-configured`…)."""
 
     name: str
     version: str
@@ -294,7 +296,7 @@ Step = (
 )
 
 
-def describe_step(step: Step) -> str:
+def describe_step(step: Step) -> str:  # noqa: PLR0911 - one line for each kind of step
     """One line: what is done, and why."""
     match step:
         case InstallPackages(reason=reason):

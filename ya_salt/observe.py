@@ -8,27 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from ya_salt.applied import base_name, decode_applied
 from ya_salt.errors import PackageError
-from ya_salt.model import LABEL, Container, DaemonSpec, InstalledPackage, Observed, Record
+from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
+from ya_salt.packages import Apt
 from ya_salt.plan import list_packages_ever, needs_dynamic_list, wanted_properties
 from ya_salt.porto.client import PortoClient, Values, parse_labels
 
 _ALWAYS = ("state", "labels", "private", "respawn_count", "time")
 
 
-class Dpkg(Protocol):
-    """Whoever knows what is installed."""
-
-    def query(self, names: Iterable[str]) -> Mapping[str, InstalledPackage]: ...
-
-
 def observe(
     specs: Sequence[DaemonSpec],
     records: Mapping[str, Record],
-    dpkg: Dpkg,
+    apt: Apt,
     client: PortoClient,
 ) -> Observed:
     """Everything that a plan needs. Raises PortoError where portod cannot be asked."""
@@ -36,17 +30,17 @@ def observe(
         containers=look_at_containers(client, specs, {*records, *(spec.name for spec in specs)}),
         records=records,
     )
-    observed = look_at_packages(observed, specs, dpkg)
+    observed = look_at_packages(observed, specs, apt)
     if needs_dynamic_list(specs, observed):
         observed = replace(observed, dynamic=client.list_dynamic())
     return observed
 
 
-def look_at_packages(observed: Observed, specs: Sequence[DaemonSpec], dpkg: Dpkg) -> Observed:
+def look_at_packages(observed: Observed, specs: Sequence[DaemonSpec], apt: Apt) -> Observed:
     """`observed` with what dpkg knows of every package that any of `specs` has or had."""
     names = _list_package_names(specs, observed)
     try:
-        return replace(observed, packages=dpkg.query(names) if names else {}, packages_error="")
+        return replace(observed, packages=apt.query(names) if names else {}, packages_error="")
     except PackageError as error:
         return replace(observed, packages={}, packages_error=str(error))
 

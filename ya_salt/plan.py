@@ -146,9 +146,7 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
 
 
 def _find_missing(spec: DaemonSpec, observed: Observed) -> tuple[Package, ...]:
-    return tuple(
-        package for package in spec.packages if not is_package_right(package, observed)
-    )
+    return tuple(package for package in spec.packages if not is_package_right(package, observed))
 
 
 def is_package_right(package: Package, observed: Observed) -> bool:
@@ -230,8 +228,8 @@ def _plan_change(
 
 
 def _is_dynamic(name: str, dynamic: frozenset[str]) -> bool:
-    # Where the kernel has no support for a guarantee portod does not even list it; where it has, all
-    # guarantees change live.
+    # Where the kernel has no support for a guarantee portod does not even list it; where it has,
+    # all guarantees change live.
     return base_name(name) in dynamic or name.endswith("_guarantee")
 
 
@@ -243,7 +241,7 @@ def wanted_properties(spec: DaemonSpec) -> dict[str, str]:
 def _compare(
     spec: DaemonSpec, applied: Applied, dynamic: frozenset[str]
 ) -> tuple[dict[str, str], set[str]]:
-    """(changes that a live container may take, names that need a new one), against what was sent."""
+    """What differs from what was sent: (texts to send, names that only a new container has)."""
     wanted = wanted_properties(spec)
     hashes = hash_values(group_sent(wanted))
     changed = {name for name, digest in hashes.items() if applied.sent.get(name) != digest}
@@ -302,7 +300,11 @@ def _plan_removal(spec: DaemonSpec, container: Container | None, shared: Context
     steps: list[Step] = []
     if container is not None:
         steps.append(RemoveContainer(spec.name, "meta.delete_requested is true"))
-    present = [name for name in list_packages_ever(spec, shared.observed) if _is_present(name, shared.observed)]
+    present = [
+        name
+        for name in list_packages_ever(spec, shared.observed)
+        if _is_present(name, shared.observed)
+    ]
     purge = tuple(name for name in present if name not in shared.needed_by)
     kept = tuple(
         f"package {name} is kept: {', '.join(shared.needed_by[name])} needs it"

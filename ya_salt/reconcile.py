@@ -6,11 +6,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from ya_salt.containers import describe_trouble
 from ya_salt.errors import PortoError
-from ya_salt.execute import PackageManager, Progress, Tools, execute
+from ya_salt.execute import Progress, Tools, execute
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     Container,
@@ -26,7 +25,8 @@ from ya_salt.model import (
     Settings,
     StepResult,
 )
-from ya_salt.observe import Dpkg, find_lost, look_at_containers, look_at_packages, observe
+from ya_salt.observe import find_lost, look_at_containers, look_at_packages, observe
+from ya_salt.packages import Apt, PackagePass
 from ya_salt.plan import list_packages_ever, make_plan
 from ya_salt.porto.client import PortoClient
 from ya_salt.status import Outcome, is_ready, make_status, make_unmanaged_status
@@ -39,16 +39,12 @@ _HOPELESS = frozenset({"dead", "stopped"})
 _log = logging.getLogger("ya_salt.pass")
 
 
-class PackageTool(Dpkg, PackageManager, Protocol):
-    """dpkg and apt of one root."""
-
-
 @dataclass(frozen=True)
 class Host:
     """What a pass needs of the world."""
 
     settings: Settings
-    packages: PackageTool
+    apt: Apt
     connect: Callable[[], PortoClient]
     progress: Progress = lambda _text: None
     now: Callable[[], float] = time.time
@@ -89,7 +85,9 @@ def is_fine(status: DaemonStatus) -> bool:
     """Whether nobody has to look at this daemon."""
     if status.error:
         return False
-    return status.phase in {"Removed", "Orphaned"} or (status.ready is not None and status.ready.status)
+    return status.phase in {"Removed", "Orphaned"} or (
+        status.ready is not None and status.ready.status
+    )
 
 
 def look_now(host: Host, records: Mapping[str, Record]) -> list[DaemonStatus]:
@@ -100,7 +98,7 @@ def look_now(host: Host, records: Mapping[str, Record]) -> list[DaemonStatus]:
     specs = [record.spec for record in records.values() if record.spec is not None]
     with host.connect() as client:
         observed = Observed(containers=look_at_containers(client, (), records), records=records)
-        observed = look_at_packages(observed, specs, host.packages)
+        observed = look_at_packages(observed, specs, host.apt)
         return [
             _look_at_one(client, record, record.status, observed, host.now())
             for record in records.values()
@@ -119,11 +117,9 @@ def _look_at_one(
     reason = last.ready.reason if last.error and last.ready else ""
     outcome = Outcome(DaemonPlan(record.name, refusal=last.error, refusal_reason=reason))
     status = make_status(
-        record.spec, observed, outcome, last, now, _find_trouble(client, container)
+        record.spec, observed, outcome, last, now, trouble=_find_trouble(client, container)
     )
-    return replace(
-        status, actions=last.actions, warnings=last.warnings, updated_at=last.updated_at
-    )
+    return replace(status, actions=last.actions, warnings=last.warnings, updated_at=last.updated_at)
 
 
 def _find_trouble(client: PortoClient, container: Container | None) -> str:
@@ -139,7 +135,7 @@ def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
     if store:
         store.close()
     with host.connect() as client:
-        observed = observe(scope.targets, records, host.packages, client)
+        observed = observe(scope.targets, records, host.apt, client)
     return make_plan(scope.targets, scope.context, observed)
 
 
@@ -202,11 +198,11 @@ class _Run:
         if store.rebuilt:
             self._records = {**find_lost(client), **self._records}
             self._changed = dict(self._records)
+        self._were_pending = {name for name, item in self._records.items() if item.restart_pending}
 
     def converge(self) -> PassResult:
-        before = observe(
-            self._scope.targets, self._records, self._host.packages, self._client
-        )
+        self._host.apt.tidy()
+        before = observe(self._scope.targets, self._records, self._host.apt, self._client)
         plans = make_plan(self._scope.targets, self._scope.context, before)
         self._log_refusals(plans)
         outcomes = self._execute(plans, before)
@@ -241,13 +237,25 @@ class _Run:
         if not any(plan.steps for plan in plans):
             return {plan.name: Outcome(plan) for plan in plans}
         tools = Tools(
-            packages=self._host.packages,
+            packages=PackagePass(self._host.apt, self._host.progress, self._pin_versions()),
             connect=self._host.connect,
             progress=self._host.progress,
             mark_restarts=self._mark_restarts,
             parallel=self._host.settings.parallel,
         )
         return execute(plans, before, tools)
+
+    def _pin_versions(self) -> dict[str, str]:
+        """Versions that daemons which stand need: apt may not change them as a side effect."""
+        known = {spec.name for spec in self._scope.context}
+        others = (item.spec for item in self._records.values() if item.name not in known)
+        specs = [*(spec for spec in others if spec), *self._scope.context]
+        return {
+            package.name: package.version
+            for spec in specs
+            if not spec.delete_requested
+            for package in spec.packages
+        }
 
     def _mark_restarts(self, names: Iterable[str]) -> None:
         marked = [
@@ -267,12 +275,15 @@ class _Run:
             return before, dict(outcomes)
         after = before
         if any(_changed_packages(outcome) for outcome in acted.values()):
-            after = look_at_packages(before, self._scope.targets, self._host.packages)
+            after = look_at_packages(before, self._scope.targets, self._host.apt)
         try:
             containers = self._wait_ready(acted)
         except PortoError as error:
             _log.error("pass: portod stopped answering: %s", error)
-            return after, {**outcomes, **{name: _blind(item, error) for name, item in acted.items()}}
+            return after, {
+                **outcomes,
+                **{name: _blind(item, error) for name, item in acted.items()},
+            }
         rest = {name: item for name, item in before.containers.items() if name not in acted}
         return replace(after, containers={**rest, **containers}), dict(outcomes)
 
@@ -302,14 +313,16 @@ class _Run:
         record = self._records.get(spec.name, Record(spec.name))
         trouble = _find_trouble(self._client, after.containers.get(spec.name))
         now = self._host.now()
-        status = make_status(spec, after, outcome, record.status, now, trouble)
+        status = make_status(spec, after, outcome, record.status, now, trouble=trouble)
         removed = status.phase == "Removed"
         self._keep(
             replace(
                 record,
                 spec=replace(spec, properties=mask_secrets(spec.properties)),
                 package_names=() if removed else list_packages_ever(spec, after),
-                restart_pending=_is_restart_pending(spec, record, before, after, outcome),
+                restart_pending=_is_restart_pending(
+                    spec, before, after, outcome, was=spec.name in self._were_pending
+                ),
                 status=status,
             )
         )
@@ -350,7 +363,11 @@ class _Run:
     def _keep(self, record: Record) -> None:
         """Remember to save the record if anything in it is new, but for the time of the look."""
         old = self._records.get(record.name)
-        if old is None or _without_time(old) != _without_time(record) or record.name in self._changed:
+        if (
+            old is None
+            or _without_time(old) != _without_time(record)
+            or record.name in self._changed
+        ):
             self._changed[record.name] = record
 
     def _note(
@@ -365,11 +382,20 @@ class _Run:
     def _note_transition(self, name: str, old: DaemonStatus | None, new: DaemonStatus) -> None:
         was = old.ready if old else None
         now_ready = new.ready
-        if now_ready is None or (was and (was.status, was.reason) == (now_ready.status, now_ready.reason)):
+        if now_ready is None or (
+            was and (was.status, was.reason) == (now_ready.status, now_ready.reason)
+        ):
             return
         level = logging.INFO if now_ready.status or new.phase == "Removed" else logging.WARNING
         what = "ready" if now_ready.status else "not ready"
-        _log.log(level, "porto-daemon-%s: %s reason=%s: %s", name, what, now_ready.reason, now_ready.message)
+        _log.log(
+            level,
+            "porto-daemon-%s: %s reason=%s: %s",
+            name,
+            what,
+            now_ready.reason,
+            now_ready.message,
+        )
         self._events.append(
             (self._host.now(), name, f"{what} ({now_ready.reason}): {now_ready.message}")
         )
@@ -401,15 +427,15 @@ def _describe_waiting(specs: Sequence[DaemonSpec], containers: Mapping[str, Cont
 
 
 def _is_restart_pending(
-    spec: DaemonSpec, record: Record, before: Observed, after: Observed, outcome: Outcome
+    spec: DaemonSpec, before: Observed, after: Observed, outcome: Outcome, *, was: bool
 ) -> bool:
-    """Whether the process still runs from packages that were changed under it."""
+    """Whether the process still runs from packages that were changed under it, now or before."""
     if spec.name not in after.containers or outcome.touched:
         return False
     changed = any(
         before.packages.get(item.name) != after.packages.get(item.name) for item in spec.packages
     )
-    return changed or record.restart_pending
+    return changed or was
 
 
 def _without_time(record: Record) -> Record:

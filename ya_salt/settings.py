@@ -185,18 +185,18 @@ def _read_mapping(
     for key, value in node.entries:
         name = parent + key.text
         place = f"{path}:{key.place.line}:{key.place.column}"
-        try:
-            if name in seen:
-                raise ValueError("it is set twice; keep one")
-            seen.add(name)
-            if name in known:
+        if name in seen:
+            problems.append(f"{place}: {name}: it is set twice; keep one")
+        elif name in known:
+            try:
                 found[name] = (_read_value(known[name], value), place)
-            elif any(other.startswith(f"{name}.") for other in known) and isinstance(value, MapNode):
-                _read_mapping(path, f"{name}.", value, found, problems)
-            else:
-                raise ValueError(_suggest(name, known))
-        except ValueError as error:
-            problems.append(f"{place}: {name}: {error}")
+            except ValueError as error:
+                problems.append(f"{place}: {name}: {error}")
+        elif isinstance(value, MapNode) and any(other.startswith(f"{name}.") for other in known):
+            _read_mapping(path, f"{name}.", value, found, problems)
+        else:
+            problems.append(f"{place}: {name}: {_suggest(name, known)}")
+        seen.add(name)
 
 
 def _read_value(setting: Setting, node: Node) -> Any:

@@ -65,12 +65,13 @@ class Outcome:
         )
 
 
-def make_status(
+def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and what it said
     spec: DaemonSpec,
     observed: Observed,
     outcome: Outcome,
     previous: DaemonStatus | None,
     now: float,
+    *,
     trouble: str = "",
 ) -> DaemonStatus:
     """How the daemon of a valid spec stands after a pass.
@@ -94,7 +95,18 @@ def make_status(
         error=outcome.error,
         updated_at=now,
     )
-    return _with_conditions(status, _assess(spec, observed, outcome, trouble), previous, now)
+    status = _with_conditions(status, _assess(spec, observed, outcome, trouble), previous, now)
+    return _with_new_process(status, now) if outcome.touched else status
+
+
+def _with_new_process(status: DaemonStatus, now: float) -> DaemonStatus:
+    """A restarted daemon runs and is ready since now, though it was before the pass too."""
+    running, ready = status.running, status.ready
+    return replace(
+        status,
+        running=replace(running, since=now) if running else None,
+        ready=replace(ready, since=now) if ready else None,
+    )
 
 
 def make_unmanaged_status(
@@ -103,9 +115,7 @@ def make_unmanaged_status(
     """How a daemon stands whose file is gone (`Orphaned`) or broken (`Rejected`): as it is."""
     state = container.state if container else ""
     running = _assess_running(container, "")
-    ready = _Verdict(
-        running.status, "Ready" if running.status else running.reason, running.message
-    )
+    ready = _Verdict(running.status, "Ready" if running.status else running.reason, running.message)
     installed = previous.installed
     status = replace(
         previous,
@@ -212,7 +222,9 @@ def _assess_ready(
     if container.labels.get(LABEL) != spec.digest:
         return _Verdict(False, "Outdated", "it does not run from the current spec yet")
     if not is_ready(spec, container):
-        respawned = f", respawned {container.respawn_count} times" if container.respawn_count else ""
+        respawned = (
+            f", respawned {container.respawn_count} times" if container.respawn_count else ""
+        )
         return _Verdict(
             False,
             "Starting",

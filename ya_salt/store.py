@@ -25,7 +25,7 @@ FILE_NAME = "store.sqlite3"
 HISTORY_LIMIT = 1000
 """Lines of history kept for the whole host; the oldest go first."""
 
-LAST_PASS = "last_pass"
+LAST_PASS = "last_pass"  # noqa: S105 - a pass over the host, no password
 """The fact with the last pass's times, result, rejected and ignored files."""
 
 _SCHEMA_VERSION = 1
@@ -144,7 +144,9 @@ def read_store(state_dir: str) -> Store | None:
     except _UnusableError as error:
         raise StoreError(f"{path} cannot be used: {error}; the next pass begins it anew") from error
     except (OSError, sqlite3.DatabaseError) as error:
-        raise StoreError(f"cannot read {path}: {error}; run as root, or give --state-dir") from error
+        raise StoreError(
+            f"cannot read {path}: {error}; run as root, or give --state-dir"
+        ) from error
 
 
 class _UnusableError(Exception):

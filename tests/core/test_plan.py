@@ -37,7 +37,11 @@ CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "plan.yaml").re
 DYNAMIC = frozenset({"memory_limit", "cpu_limit", "thread_limit", "labels", "respawn", "private"})
 GOOD: dict[str, Any] = {
     "packages": {"juggler": "1.0", "config": "2.0-1"},
-    "properties": {"command_argv": "/usr/bin/juggler", "user": "monitor", "memory_limit": "2147483648"},
+    "properties": {
+        "command_argv": "/usr/bin/juggler",
+        "user": "monitor",
+        "memory_limit": "2147483648",
+    },
 }
 
 
@@ -198,7 +202,9 @@ def test_a_plan_carried_out_leaves_nothing_to_do(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("data", CASES, ids=[item["case"] for item in CASES])
-def test_portod_is_asked_for_its_properties_only_where_there_are_steps(data: dict[str, Any]) -> None:
+def test_portod_is_asked_for_its_properties_only_where_there_are_steps(
+    data: dict[str, Any],
+) -> None:
     case = make_case(data)
     unknown = replace(case.observed, dynamic=frozenset())
     if not data.get("host", {}).get("neighbour"):

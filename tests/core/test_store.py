@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,6 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_secrets_never_reach_the_disk(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     spec = replace(RECORD.spec, properties={"env_secret[TOKEN]": "hunter2", "user": "x"})
     store = open_store(str(tmp_path))
     with store.transaction():
@@ -68,7 +67,9 @@ def test_a_transaction_that_fails_leaves_nothing(tmp_path: Path) -> None:
 def test_history_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     with store.transaction():
-        store.add_history([(float(i), "a" if i % 2 else "b", str(i)) for i in range(HISTORY_LIMIT + 9)])
+        store.add_history(
+            [(float(i), "a" if i % 2 else "b", str(i)) for i in range(HISTORY_LIMIT + 9)]
+        )
     everything = store.load_history(limit=HISTORY_LIMIT * 2)
     assert len(everything) == HISTORY_LIMIT
     assert everything[-1] == (float(HISTORY_LIMIT + 8), "b", str(HISTORY_LIMIT + 8))
@@ -116,7 +117,15 @@ def _come_from_the_future(path: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [_truncate, _write_garbage, _empty, _drop_table, _break_json, _change_shape, _come_from_the_future],
+    [
+        _truncate,
+        _write_garbage,
+        _empty,
+        _drop_table,
+        _break_json,
+        _change_shape,
+        _come_from_the_future,
+    ],
 )
 def test_a_store_that_cannot_be_used_is_set_aside_and_begun_anew(tmp_path: Path, damage) -> None:
     store = open_store(str(tmp_path))

@@ -1,4 +1,4 @@
-"""A host for the users' example: its packages in a local repository, a private root, a Porto server."""
+"""A host for the users' example: a local repository, a private root, a Porto server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from types import TracebackType
 
 from helpers.debs import Repository, make_root
 from helpers.portod import DevPortod
-
 from ya_salt.porto.client import PortoClient
 
 NAME = "juggler-agent-rtc"
@@ -64,7 +63,10 @@ class ExampleHost:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.portod.stop()
 

@@ -2,86 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-
 from helpers.debs import Repository, make_root
-from ya_salt.model import Package
-from ya_salt.packages import Apt, Outcome, PackagePass
+from package_host import Host
 
-needs_apt = pytest.mark.skipif(
-    not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="needs apt and dpkg"
-)
-
-
-def wanted(text: str, *, allow_held: bool = False) -> tuple[Package, ...]:
-    """`"foo=1.0 bar=2"` as packages."""
-    pairs = (word.split("=") for word in text.split())
-    return tuple(Package(name, version, allow_held) for name, version in pairs)
-
-
-@dataclass
-class Host:
-    """A private root and what was done with it."""
-
-    directory: Path
-    repository: Repository
-    apt: Apt
-    progress: list[str] = field(default_factory=list)
-
-    @property
-    def root(self) -> Path:
-        return Path(self.apt.root)
-
-    def publish(self, name: str, version: str, **details: object) -> Path:
-        """Build a package into the repository and renew the index."""
-        deb = self.repository.add(name, version, **details)
-        self.repository.write_index()
-        return deb
-
-    def configure(self, **settings: object) -> None:
-        self.apt = replace(self.apt, **settings)  # type: ignore[arg-type]
-
-    def new_pass(self, pinned: dict[str, str] | None = None) -> PackagePass:
-        self.progress.clear()
-        return PackagePass(self.apt, self.progress.append, pinned)
-
-    def install(self, *groups: str) -> Outcome:
-        """Install groups like `"foo=1.0 bar=2"`; a group is called by its first package."""
-        return self.new_pass().install({_call(group): wanted(group) for group in groups})
-
-    def purge(self, *groups: str) -> Outcome:
-        return self.new_pass().purge({_call(group): group.split() for group in groups})
-
-    def state(self, *names: str) -> dict[str, str]:
-        """`{"foo": "1.0 installed"}`; what is not there is left out."""
-        found = self.apt.query(names)
-        return {name: f"{p.version} {p.status}" for name, p in found.items()}
-
-    def scripts(self) -> list[str]:
-        log = self.root / "scripts.log"
-        return log.read_text().splitlines() if log.exists() else []
-
-    def apt_runs(self, verb: str) -> int:
-        """How often apt-get changed something, by its own history."""
-        log = self.root / "var/log/apt/history.log"
-        lines = log.read_text().splitlines() if log.exists() else []
-        return sum(f" {verb} " in line for line in lines if line.startswith("Commandline:"))
-
-    def updates(self) -> int:
-        return sum("apt-get update" in line for line in self.progress)
-
-
-def _call(group: str) -> str:
-    return group.split("=", maxsplit=1)[0].split()[0]
-
-
-def reasons(outcome: Outcome) -> dict[str, str]:
-    return {group: error.reason for group, error in outcome.errors.items()}
+from ya_salt.packages import Apt
 
 
 @pytest.fixture
@@ -93,5 +21,3 @@ def host(tmp_path: Path) -> Iterator[Host]:
     yield Host(tmp_path, repository, apt)
     leftovers = [path.name for path in (root / "usr/sbin").glob("*policy-rc.d*")]
     assert not leftovers or "kept-by-test" in (root / "usr/sbin" / leftovers[0]).read_text()
-
-

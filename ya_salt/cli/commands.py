@@ -207,7 +207,7 @@ def dev_portod(options: argparse.Namespace) -> int:
 def _make_host(settings: Settings) -> Host:
     return Host(
         settings=settings,
-        packages=Apt(
+        apt=Apt(
             root=settings.root,
             lock_timeout_s=settings.lock_timeout_s,
             script_timeout_s=settings.script_timeout_s,
@@ -234,12 +234,10 @@ def _say_rejected(rejected: Sequence[Rejected]) -> None:
             sys.stderr.write(f"{problem}\n")
 
 
-def _print_statuses(
-    statuses: Sequence[DaemonStatus], form: str, settings: Settings
-) -> None:
+def _print_statuses(statuses: Sequence[DaemonStatus], form: str, settings: Settings) -> None:
     _print(
         form,
-        lambda: render_statuses(statuses, time.time()),
+        lambda: render_statuses(statuses, time.time(), show_actions=True),
         lambda: make_host_status(statuses, None),
     )
     bad = [item.name for item in statuses if not is_fine(item)]

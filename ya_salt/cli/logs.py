@@ -37,13 +37,14 @@ def open_log(path: str) -> None:
 
 
 def show_output(client: PortoClient, name: str, lines: int, *, follow: bool) -> None:
-    """Print the last `lines` lines of stdout and stderr, each to its own stream; then, with
-    `follow`, what comes after, also from a new container of that name, until interrupted.
+    """Print the last `lines` lines of stdout and stderr, each to its own stream.
 
-    Raises PortoError.
+    With `follow` go on with what comes after, also from a new container of that name, until
+    interrupted. Raises PortoError.
     """
     pipes = [_Pipe(client, name, "stdout", sys.stdout), _Pipe(client, name, "stderr", sys.stderr)]
-    if not any([pipe.show_tail(lines) for pipe in pipes]) and not follow:
+    shown = [pipe.show_tail(lines) for pipe in pipes]
+    if not any(shown) and not follow:
         state = client.get_property(name, "state")
         sys.stderr.write(f"ya-salt: container {name} is {state} and has no output\n")
     while follow:

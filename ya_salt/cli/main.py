@@ -27,21 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command `ya-salt`."""
     options = _make_parser().parse_args(arguments)
     try:
-        if options.command is commands.dev_portod:
-            return commands.dev_portod(options)
-        flags = {
-            setting.name: getattr(options, setting.name)
-            for setting in SETTINGS
-            if getattr(options, setting.name, None) is not None
-        }
-        in_force = load_settings(flags, os.environ, getattr(options, "config", None))
-        return int(options.command(options, in_force))
-    except (UsageError, SettingsError) as error:
-        return _fail(error, 2)
-    except LockHeldError as error:
-        return _fail(error, 3)
+        return _run(options)
     except YaSaltError as error:
-        return _fail(error, 1)
+        for line in str(error).splitlines():
+            sys.stderr.write(f"ya-salt: {line}\n")
+        return _choose_code(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -50,10 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
 
 
-def _fail(error: Exception, code: int) -> int:
-    for line in str(error).splitlines():
-        sys.stderr.write(f"ya-salt: {line}\n")
-    return code
+def _run(options: argparse.Namespace) -> int:
+    if options.command is commands.dev_portod:
+        return commands.dev_portod(options)
+    flags = {
+        setting.name: getattr(options, setting.name)
+        for setting in SETTINGS
+        if getattr(options, setting.name, None) is not None
+    }
+    in_force = load_settings(flags, os.environ, getattr(options, "config", None))
+    return int(options.command(options, in_force))
+
+
+def _choose_code(error: YaSaltError) -> int:
+    if isinstance(error, UsageError | SettingsError):
+        return 2
+    return 3 if isinstance(error, LockHeldError) else 1
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -109,31 +111,53 @@ def _add(known: _Commands, name: str, function: object, text: str) -> argparse.A
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-o", "--output", choices=("table", "json", "yaml"), default="table", help="form of the answer"
+        "-o",
+        "--output",
+        choices=("table", "json", "yaml"),
+        default="table",
+        help="form of the answer",
     )
 
 
 def _add_apply(known: _Commands) -> None:
-    parser = _add(known, "apply", commands.apply, "make the daemons directory, or single files, true")
+    parser = _add(
+        known, "apply", commands.apply, "make the daemons directory, or single files, true"
+    )
     parser.add_argument(
-        "-f", "--file", dest="files", metavar="FILE", nargs="+", action="extend", default=[],
+        "-f",
+        "--file",
+        dest="files",
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
         help="only these spec files, wherever they are; may be given more than once",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be done and why")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what would be done and why"
+    )
     _add_output(parser)
 
 
 def _add_plan(known: _Commands) -> None:
     parser = _add(known, "plan", commands.plan, "say what a pass would do now, and why")
     parser.add_argument(
-        "-f", "--file", dest="files", metavar="FILE", nargs="+", action="extend", default=[],
+        "-f",
+        "--file",
+        dest="files",
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
         help="only these spec files",
     )
     _add_output(parser)
 
 
 def _add_validate(known: _Commands) -> None:
-    parser = _add(known, "validate", commands.validate, "check spec files and say all that is wrong")
+    parser = _add(
+        known, "validate", commands.validate, "check spec files and say all that is wrong"
+    )
     parser.add_argument("files", metavar="FILE", nargs="*", help="default: the daemons directory")
 
 
@@ -163,13 +187,14 @@ def _add_dev_portod(known: _Commands) -> None:
     parser = known.add_parser(
         "dev-portod",
         help="a Porto server for development, on machines that have none",
-        description="A Porto server for development, the demo and the tests: Porto's protocol, real "
-        "processes, no isolation. Not a security boundary.",
+        description="A Porto server for development, the demo and the tests: Porto's protocol, "
+        "real processes, no isolation. Not a security boundary.",
         allow_abbrev=False,
     )
     parser.add_argument("--socket", metavar="PATH", required=True, help="unix socket to listen on")
     parser.add_argument(
-        "--sysroot", metavar="DIR",
+        "--sysroot",
+        metavar="DIR",
         help="a private package root: programs, users and groups are looked up there first",
     )
     parser.set_defaults(command=commands.dev_portod)

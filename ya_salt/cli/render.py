@@ -1,4 +1,4 @@
-"""Show things to people (tables) and to programs (JSON, YAML). Pure but for the clock it is given."""
+"""Show things to people (tables) and to programs (JSON, YAML). Pure."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def render_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def render_statuses(statuses: Sequence[DaemonStatus], now: float) -> str:
-    """The table, then a paragraph for each daemon that somebody has to look at."""
+def render_statuses(
+    statuses: Sequence[DaemonStatus], now: float, *, show_actions: bool = False
+) -> str:
+    """The table, then lines for what was done and for what somebody has to look at."""
     if not statuses:
         return "no daemons"
     rows = [
@@ -47,6 +49,9 @@ def render_statuses(statuses: Sequence[DaemonStatus], now: float) -> str:
     ]
     head = ("NAME", "VERSION", "PHASE", "STATE", "READY", "SINCE", "RESPAWNS", "RESTARTS")
     notes = [note for item in statuses for note in _list_notes(item)]
+    if show_actions:
+        done = [f"{item.name}: {action}" for item in statuses for action in item.actions]
+        notes = [*(done or ["nothing had to be done"]), *notes]
     return "\n".join([render_table(head, rows), *notes])
 
 
@@ -58,8 +63,8 @@ def _list_notes(status: DaemonStatus) -> list[str]:
         notes.append(f"{status.name}: not ready: {status.ready.reason}: {status.ready.message}")
     if status.phase == "Orphaned":
         notes.append(
-            f"{status.name}: its file is gone, so it is left as it is; put the file back, or put it "
-            "back with meta.delete_requested: true to remove the daemon"
+            f"{status.name}: its file is gone, so it is left as it is; put the file back, with "
+            "meta.delete_requested: true if the daemon is to be removed"
         )
     notes += [f"{status.name}: warning: {warning}" for warning in status.warnings]
     return notes

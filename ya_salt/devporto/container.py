@@ -45,6 +45,7 @@ class Run:
     """One execution of a container's command."""
 
     number: int
+    owner: Container
     started: asyncio.Future[None]
     finished: asyncio.Future[None]
     pid: int = 0
@@ -143,7 +144,7 @@ class Container:
         self.changed_at = int(time.time())
 
     def ancestors(self) -> Iterator[Container]:
-        """This one, its parent, up to the root."""
+        """Yield this one, its parent, up to the root."""
         one: Container | None = self
         while one is not None:
             yield one

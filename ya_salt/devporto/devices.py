@@ -87,7 +87,7 @@ def _read_node(path: str) -> os.stat_result:
 
 
 def withdraw_devices(devices: Iterable[Device]) -> list[Device]:
-    """What a new list does not name stays listed, without any access."""
+    """Take all access away: what a new list does not name stays listed."""
     return [replace(one, access=frozenset("?") | (one.access & {"*"})) for one in devices]
 
 

@@ -42,7 +42,7 @@ def _hide(value: str) -> str:
 
 
 def find_variable(variables: Mapping[str, str | None], name: str) -> str:
-    """Raises Refusal(InvalidValue) where it is not set."""
+    """Look a variable up. Raises Refusal(InvalidValue) where it is not set."""
     value = variables.get(name)
     if value is None:
         raise make_invalid(f"Environment variable {name} not defined")

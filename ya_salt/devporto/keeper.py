@@ -1,7 +1,7 @@
 """The process between the server and the containers' processes. Standard library only.
 
-The server starts one keeper. For every container that starts, the keeper forks a small init, and the
-init forks the command. Both are subreapers, so whatever the command leaves behind, in whatever
+The server starts one keeper. For every container that starts, the keeper forks a small init, and
+the init forks the command. Both are subreapers, so whatever the command leaves behind, in whatever
 session, still hangs below its init; when the command ends the init kills the rest, as Porto kills a
 cgroup. When the server is gone, however it went, the keeper kills everything below itself.
 
@@ -103,7 +103,7 @@ class Keeper:
                     self._report_lost(run)
 
     def _report_lost(self, run: int) -> None:
-        """An init was killed: what hung below it is now ours, and has no owner any more."""
+        """Kill what hung below an init that was killed: it is ours now, and nobody's."""
         for pid in self._list_strays():
             os.kill(pid, signal.SIGKILL)
             kill_descendants(pid)
@@ -123,7 +123,7 @@ class Keeper:
 
 
 def _run_init(sock: socket.socket, spec: Spec) -> NoReturn:
-    """A container's init: start the command, outlive it, leave nothing behind."""
+    """Be a container's init: start the command, outlive it, leave nothing behind."""
     try:
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_BLOCK, _INIT_SIGNALS)

@@ -134,11 +134,11 @@ def _execute(words: list[bytes], sysroot: str | None) -> NoReturn:
     worst = errno.ENOENT
     for path in _list_candidates(words[0], os.fsencode(sysroot or "")):
         try:
-            os.execve(path, words, os.environb)
+            os.execve(path, words, os.environb)  # noqa: S606 - this is the command itself
         except OSError as error:
             if error.errno == errno.ENOEXEC:
                 # As execvp(3): a text without #! is a script of the shell.
-                os.execve(b"/bin/sh", [b"/bin/sh", path, *words[1:]], os.environb)
+                os.execve(b"/bin/sh", [b"/bin/sh", path, *words[1:]], os.environb)  # noqa: S606
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
                 worst = error.errno or worst
     raise _describe_failure(worst, words[0])

@@ -59,7 +59,7 @@ def _compile_mask(mask: str) -> re.Pattern[str]:
 
 
 def check_name(name: str, *, superuser: bool) -> None:
-    """Raises Refusal(InvalidValue)."""
+    """Accept a full container name. Raises Refusal(InvalidValue)."""
     limit = _PATH_MAX_ROOT if superuser else _PATH_MAX
     if not name or len(name) > limit:
         raise make_invalid(f"container path is empty or longer than {limit}")
@@ -81,7 +81,7 @@ def normalize_path(path: str) -> str:
 
 
 def check_label(label: str, value: str) -> None:
-    """Raises Refusal(InvalidLabel)."""
+    """Accept a label and its value. Raises Refusal(InvalidLabel)."""
     long = len(label) > _LABEL_NAME_MAX or len(value) > _LABEL_VALUE_MAX
     if long or not _LABEL.match(label) or label.startswith("PORTO"):
         raise Refusal(pb.InvalidLabel, f"Invalid label name: {label}")

@@ -66,13 +66,15 @@ class Census:
         self._samples: dict[int, Sample] | None = None
 
     def find(self, init: int) -> Sample:
-        """The processes below the init of one run."""
+        """Sum up the processes below the init of one run."""
         if self._samples is None:
             self._samples = self._count_all() if len(self._inits) > 8 else self._count_few()
         return self._samples.get(init) or Sample()
 
     def _count_few(self) -> dict[int, Sample]:
-        return {init: _sum_up(read_stat(pid) for pid in list_descendants(init)) for init in self._inits}
+        return {
+            init: _sum_up(read_stat(pid) for pid in list_descendants(init)) for init in self._inits
+        }
 
     def _count_all(self) -> dict[int, Sample]:
         """One pass over /proc is cheaper than a walk per container."""
@@ -88,7 +90,7 @@ class Census:
         return totals
 
     def _find_init(self, pid: int, found: Mapping[int, tuple[int, Sample]]) -> int:
-        """The init above `pid`, 0 where it belongs to no container (or is an init)."""
+        """Find the init above `pid`, 0 where it belongs to no container (or is an init)."""
         for _ in range(1000):
             entry = found.get(pid)
             if entry is None:
@@ -108,7 +110,7 @@ def _sum_up(entries: Iterable[tuple[int, Sample] | None]) -> Sample:
 
 
 def measure(census: Census, container: Container) -> Sample:
-    """A container with everything below it; also what its last run used, once it is dead."""
+    """Sum up a container with all below it; once it is dead, what its last run had used."""
     total = Sample()
     for one in container.subtree():
         if one.run and one.run.init:

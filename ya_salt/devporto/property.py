@@ -112,7 +112,7 @@ def split_index(text: str) -> tuple[str, str | None]:
 
 
 def read_property(question: Question, container: Container, text: str) -> str:
-    """The value in portod's normal form. Raises Refusal."""
+    """Read a value in portod's normal form. Raises Refusal."""
     row = TABLE.get(text)
     index = None
     if row is None:
@@ -131,7 +131,7 @@ def read_property(question: Question, container: Container, text: str) -> str:
 
 
 def _read_dotted(container: Container, name: str) -> str:
-    """A label by its own name, or a knob of a cgroup (of which there are none here)."""
+    """Read a label by its own name, or a knob of a cgroup (of which there are none here)."""
     if _CAPITALS.issuperset(name.partition(".")[0]):
         return find_label(container, name)
     if container.state is State.STOPPED:
@@ -140,7 +140,7 @@ def _read_dotted(container: Container, name: str) -> str:
 
 
 def find_label(container: Container, label: str) -> str:
-    """A leading dot also asks the ancestors. Raises Refusal(LabelNotFound)."""
+    """Look a label up; a leading dot also asks the ancestors. Raises Refusal(LabelNotFound)."""
     places = container.ancestors() if label.startswith(".") else iter([container])
     key = label.removeprefix(".")
     for one in places:
@@ -189,7 +189,7 @@ def _write_dotted(container: Container, name: str, value: str) -> None:
 
 
 def set_label(container: Container, label: str, value: str) -> None:
-    """An empty value removes the label."""
+    """Set a label; an empty value removes it."""
     if value:
         container.labels[label] = value
     else:
@@ -198,7 +198,7 @@ def set_label(container: Container, label: str, value: str) -> None:
 
 
 def enable_controller(container: Container, controller: str) -> None:
-    """Some settings need a cgroup of their own, which a running container cannot get."""
+    """Give the container a cgroup of its own, which a running one cannot get any more."""
     if container.state is State.STOPPED:
         container.controllers.add(controller)
         container.required.add(controller)
@@ -207,7 +207,7 @@ def enable_controller(container: Container, controller: str) -> None:
 
 
 def check_real(container: Container, text: str) -> None:
-    """A `real` read answers only what somebody set. Raises Refusal."""
+    """Let a `real` read pass only where somebody set the value. Raises Refusal."""
     name, index = split_index(text)
     if index is None and "." in name:
         _read_dotted(container, name)

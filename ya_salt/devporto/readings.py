@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ya_salt.devporto.container import NAMESPACE, Container, State
 from ya_salt.devporto.processes import Sample, list_pids, measure, sum_io_fields, sum_status_fields
@@ -13,7 +14,13 @@ from ya_salt.devporto.property import Property, Question, Read, ReadIndex, add_p
 from ya_salt.devporto.refusal import Refusal, make_bad_state, make_invalid
 from ya_salt.devporto.settings_limits import read_total_memory
 from ya_salt.devporto.streams import read_stream
-from ya_salt.devporto.values import CPU_POWER, format_bitmap, format_bool, format_cpu_power, format_map
+from ya_salt.devporto.values import (
+    CPU_POWER,
+    format_bitmap,
+    format_bool,
+    format_cpu_power,
+    format_map,
+)
 from ya_salt.proto import porto_pb2 as pb
 
 _NET_STATS = (
@@ -28,7 +35,7 @@ _CGROUPS = (
 )
 
 
-def _add(name: str, read: Read, read_index: ReadIndex | None = None, **flags: bool) -> None:
+def _add(name: str, read: Read, read_index: ReadIndex | None = None, **flags: Any) -> None:
     add_property(Property(name, name.replace("_", " "), read, read_index=read_index, **flags))
 
 
@@ -288,7 +295,7 @@ def _add_bounds() -> None:
     _add("memory_limit_total", _read_memory_total)
     _add("cpu_limit_total", _read_cpu_limit_total)
     _add("cpu_limit_bound", _read_cpu_limit_bound)
-    _add("cpu_guarantee_total", lambda q, c: _read_cpu_guarantee(q, c))
+    _add("cpu_guarantee_total", _read_cpu_guarantee)
     _add("cpu_guarantee_bound", _read_cpu_guarantee)
     _add("cpu_set_affinity", _read_affinity)
     _add("net_class_id", lambda _, __: "1:0", lambda _, __, ___: "1:0", runtime_only=True)

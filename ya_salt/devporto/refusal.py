@@ -15,15 +15,15 @@ class Refusal(Exception):  # noqa: N818 - it is what portod says, not a fault of
 
 
 def make_invalid(text: str) -> Refusal:
-    """The most common refusal: InvalidValue."""
+    """Refuse with InvalidValue, the most common."""
     return Refusal(pb.InvalidValue, text)
 
 
 def make_bad_state(text: str) -> Refusal:
-    """The second most common: InvalidState."""
+    """Refuse with InvalidState."""
     return Refusal(pb.InvalidState, text)
 
 
 def make_denied(text: str) -> Refusal:
-    """The caller may not do that: Permission."""
+    """Refuse with Permission: this caller may not do that."""
     return Refusal(pb.Permission, text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from ya_salt.devporto.container import Container
 from ya_salt.devporto.property import Property, Question, ReadIndex, WriteIndex, add_property
@@ -16,18 +16,16 @@ from ya_salt.devporto.values import (
     parse_size_map,
 )
 
-T = TypeVar("T")
-
 
 def add_setting(
     name: str,
     desc: str,
-    parse: Callable[[str], T],
-    form: Callable[[T], str],
-    default: T,
+    parse: Callable[[str], Any],
+    form: Callable[[Any], str],
+    default: Any,
     **flags: Any,
 ) -> None:
-    """A value kept in `Container.values`, that nothing else looks at."""
+    """Add a value kept in `Container.values`, that nothing else looks at."""
 
     def read(_: Question, container: Container) -> str:
         return form(container.values.get(name, default))
@@ -46,9 +44,7 @@ def add_bool(name: str, desc: str, *, default: bool = False, **flags: Any) -> No
     add_setting(name, desc, parse_bool, format_bool, default, **flags)
 
 
-def add_choice(
-    name: str, desc: str, choices: tuple[str, ...], default: str, **flags: Any
-) -> None:
+def add_choice(name: str, desc: str, choices: tuple[str, ...], default: str, **flags: Any) -> None:
     """One of a few words."""
 
     def parse(text: str) -> str:
@@ -81,6 +77,6 @@ def write_size_key(name: str) -> WriteIndex:
 
 
 def add_size_map(name: str, desc: str, **flags: Any) -> None:
-    """A map of sizes, set at once or key by key."""
+    """Add a map of sizes, set at once or key by key."""
     flags = {"read_index": read_map_key(name), "write_index": write_size_key(name), **flags}
     add_setting(name, desc, parse_size_map, format_map, {}, **flags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ya_salt.devporto.container import Container
 from ya_salt.devporto.property import Property, Question, add_property, enable_controller
@@ -31,6 +32,7 @@ from ya_salt.devporto.values import (
     parse_size_map,
     split_escaped,
 )
+from ya_salt.proto import porto_pb2 as pb
 
 _MIN_MEMORY = 1 << 20
 _UNSUPPORTED = (
@@ -72,7 +74,7 @@ def _parse_weight(text: str) -> float:
 
 
 def _write_cpu_weight(_: Question, container: Container, text: str) -> None:
-    value, unit = parse_plain_double(text)
+    _, unit = parse_plain_double(text)
     if unit:
         return  # portod answers Success and changes nothing.
     container.values["cpu_weight"] = _parse_weight(text)
@@ -139,7 +141,7 @@ def _read_io(name: str) -> Callable[[Question, Container], str]:
 
 
 def _parse_cpu_set(text: str) -> str:
-    """The normal form of `0-1`, `node 0; mems 0`, `jail 2`, `reserve 1`. Raises Refusal."""
+    """Find the normal form of `0-1`, `node 0; mems 0`, `jail 2`, `reserve 1`. Raises Refusal."""
     jail, mems, rest = 0, "", list[str]()
     for row in split_escaped(text, " ", ";"):
         if row[0] not in ("mems", "jail"):
@@ -203,7 +205,7 @@ def _parse_tos(text: str) -> str:
 
 
 def _refuse(_: Question, __: Container, *___: str) -> str:
-    raise Refusal(0, "never asked")  # pragma: no cover
+    raise Refusal(pb.NotSupported, "not on this kernel")
 
 
 def add_rows() -> None:
@@ -224,7 +226,7 @@ def _add_memory() -> None:
             controller="memory",
         )
     )
-    flags = {"dynamic": True, "controller": "memory"}
+    flags: dict[str, Any] = {"dynamic": True, "controller": "memory"}
     add_setting("dirty_limit", "Dirty file cache limit [bytes]", _parse_memory, str, 0,
                 hidden=True, **flags)  # fmt: skip
     add_bool("pressurize_on_death", "After death set tiny soft memory limit", **flags)
@@ -270,7 +272,12 @@ def _add_io() -> None:
     for name in ("io_limit", "io_guarantee", "io_ops_limit", "io_ops_guarantee"):
         add_property(
             Property(
-                *(name, "IO: fs|<path>|<disk> [r|w]: <number>;...", _read_io(name), _write_io(name)),
+                *(
+                    name,
+                    "IO: fs|<path>|<disk> [r|w]: <number>;...",
+                    _read_io(name),
+                    _write_io(name),
+                ),
                 read_index=read_map_key(name),
                 write_index=_write_io_key(name),
                 dynamic=True,

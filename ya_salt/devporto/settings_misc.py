@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 from ya_salt.devporto import matching
 from ya_salt.devporto.container import Container, State
@@ -54,7 +55,15 @@ CAPABILITIES = (
 _PRIVATE_MAX = 4096
 _ACCESS = {"none": "false", "full": "true"} | {
     level: level
-    for level in ("false", "read-isolate", "read-only", "isolate", "self-isolate", "child-only", "true")
+    for level in (
+        "false",
+        "read-isolate",
+        "read-only",
+        "isolate",
+        "self-isolate",
+        "child-only",
+        "true",
+    )
 }
 _NET_WORDS = {
     "none": (1, 1), "inherited": (1, 1), "host": (1, 2), "steal": (2, 2), "container": (2, 2),
@@ -75,7 +84,9 @@ def _write_controllers(_: Question, container: Container, text: str) -> None:
 def _write_controller(_: Question, container: Container, index: str, text: str) -> None:
     named = parse_flags(index, CONTROLLERS)
     on = parse_bool(text)
-    _store_controllers(container, container.controllers | named if on else container.controllers - named)
+    _store_controllers(
+        container, container.controllers | named if on else container.controllers - named
+    )
 
 
 def _store_controllers(container: Container, chosen: set[str]) -> None:
@@ -89,7 +100,7 @@ def _read_controller(_: Question, container: Container, index: str) -> str:
 
 
 def find_capabilities(container: Container, name: str) -> frozenset[str]:
-    """What was set; every capability where nothing was (none for the ambient ones)."""
+    """Find what was set; every capability where nothing was (none for the ambient ones)."""
     default = frozenset(CAPABILITIES) if name == "capabilities" else frozenset[str]()
     chosen: frozenset[str] = container.values.get(name, default)
     return chosen
@@ -296,7 +307,7 @@ def _parse_seccomp_name(text: str) -> str:
 
 
 def _add_life() -> None:
-    flags = {"dynamic": True, "any_state": True}
+    flags: dict[str, Any] = {"dynamic": True, "any_state": True}
     rows = (
         ("respawn", lambda _, c: format_bool(c.respawn),
          lambda _, c, text: setattr(c, "respawn", parse_bool(text))),
@@ -321,7 +332,9 @@ def _add_life() -> None:
             **flags,
         )
     )
-    add_bool("oom_is_fatal", "Kill all affected containers on OOM event", default=True, dynamic=True)
+    add_bool(
+        "oom_is_fatal", "Kill all affected containers on OOM event", default=True, dynamic=True
+    )
     add_bool("children_allowed", "Sub-containers may be created", default=True)
 
 

@@ -198,9 +198,7 @@ def _add_stream(name: str) -> None:
             redirect = f"/proc/{question.caller.pid}/fd/{number}"
         setattr(container, name, Stream(text, inside=True, redirect=redirect))
 
-    add_property(
-        Property(f"{name}_path", f"Path of {name}", lambda _, one: find(one).path, write)
-    )
+    add_property(Property(f"{name}_path", f"Path of {name}", lambda _, one: find(one).path, write))
 
 
 def add_rows() -> None:
@@ -222,14 +220,17 @@ def _add_command() -> None:
     )
     add_property(
         Property(
-            *("command_argv", "Verbatim command line: argv0\\targv1\\t...", _read_argv, _write_argv),
+            *(
+                "command_argv",
+                "Verbatim command line: argv0\\targv1\\t...",
+                _read_argv,
+                _write_argv,
+            ),
             read_index=_read_word,
             write_index=_write_word,
         )
     )
-    add_property(
-        Property("virt_mode", "Virtualization mode", lambda _, one: one.mode, _write_mode)
-    )
+    add_property(Property("virt_mode", "Virtualization mode", lambda _, one: one.mode, _write_mode))
     add_property(
         Property(
             "isolate",

@@ -53,7 +53,7 @@ def signal_descendants(pid: int, sig: int) -> None:
 
 
 def read_parent(pid: int) -> int:
-    """The parent of `pid`, 0 where it is gone."""
+    """Find the parent of `pid`, 0 where it is gone."""
     try:
         return int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
     except (OSError, IndexError):

@@ -25,7 +25,7 @@ DEFAULT: Ulimits = {
 
 
 def parse_ulimits(text: str) -> Ulimits:
-    """Raises Refusal(InvalidValue)."""
+    """Parse a list of limits. Raises Refusal(InvalidValue)."""
     limits: Ulimits = {}
     for part in map(trim, text.split(";")):
         if part:
@@ -49,7 +49,9 @@ def _parse_number(text: str) -> int:
 
 def format_ulimits(limits: Mapping[str, tuple[int, int]]) -> str:
     """Every entry ends with `; `, the last too."""
-    return "".join(f"{name}: {_format(soft)} {_format(hard)}; " for name, (soft, hard) in limits.items())
+    return "".join(
+        f"{name}: {_format(soft)} {_format(hard)}; " for name, (soft, hard) in limits.items()
+    )
 
 
 def _format(value: int) -> str:

@@ -49,7 +49,7 @@ class UserBook:
         self.name_group.cache_clear()
 
     def find(self, user: str) -> Credentials:
-        """A user of the books by name or number, with its groups. Raises Refusal(InvalidValue)."""
+        """Find a user of the books by name or number, with its groups. Raises Refusal(InvalidValue)."""
         for name, uid, gid in self._list_private("passwd"):
             if user in (name, uid):
                 return self.add_groups(Credentials(int(uid), int(gid)))
@@ -65,7 +65,7 @@ class UserBook:
         return self.find(user).uid
 
     def find_gid(self, group: str) -> int:
-        """A group by name, or any number. Raises Refusal(InvalidValue)."""
+        """Find a group by name, or any number. Raises Refusal(InvalidValue)."""
         if group.isdecimal() and int(group) < 2**31:
             return int(group)
         for name, gid, _ in self._list_private("group"):
@@ -102,9 +102,7 @@ class UserBook:
             return grp.getgrgid(gid).gr_name
         return str(gid)
 
-    def _list_private(
-        self, book: str, *, want_members: bool = False
-    ) -> list[tuple[str, str, str]]:
+    def _list_private(self, book: str, *, want_members: bool = False) -> list[tuple[str, str, str]]:
         """(name, number, gid or members) of the package root's book."""
         if self._etc is None:
             return []
@@ -134,7 +132,7 @@ class Caller:
         return self.level >= SUPERUSER
 
     def check_write(self) -> None:
-        """Raises Refusal(Permission)."""
+        """Let pass who may write. Raises Refusal(Permission)."""
         if self.level <= READ_ONLY:
             raise make_denied("Write access denied")
 

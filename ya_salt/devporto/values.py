@@ -1,8 +1,8 @@
 """Porto's notation for numbers, sizes, times, lists and maps, both ways. Pure.
 
-The forms are those of portod 5.3 (its `util/string.cpp` and `env.cpp`, read for facts): numbers are
-read the way strtoull(3) and strtod(3) read them, which is why `-1` is a huge size and `0x100000` one
-mebibyte.
+The forms are those of portod 5.3 (its `util/string.cpp` and `env.cpp`, read for facts): numbers
+are read the way strtoull(3) and strtod(3) read them, which is why `-1` is a huge size and
+`0x100000` one mebibyte.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def trim(text: str) -> str:
 
 
 def parse_bool(text: str) -> bool:
-    """`true` or `false`, nothing else. Raises Refusal(Unknown): portod gives that one no code."""
+    """Take `true` or `false`, nothing else. Raises Refusal(Unknown), for want of a code."""
     if text not in ("true", "false"):
         raise Refusal(pb.Unknown, f"Bad boolean value: {text}")
     return text == "true"
@@ -87,7 +87,7 @@ def parse_int64(text: str) -> int:
 
 
 def parse_int(text: str) -> int:
-    """A C int."""
+    """Take a C int."""
     value = parse_int64(text)
     if not -(2**31) <= value < 2**31:
         raise make_invalid(f"Bad int value: {text}")
@@ -107,7 +107,7 @@ def format_octal(value: int) -> str:
 
 
 def parse_plain_double(text: str) -> tuple[float, str]:
-    """(number, unit)."""
+    """Return (number, unit)."""
     return _take_double(text)
 
 
@@ -201,7 +201,7 @@ def _end_word(row: list[str], word: list[str]) -> None:
 
 
 def split_list(text: str, separator: str) -> list[str]:
-    """The words of a list with one kind of separator."""
+    """Split a list with one kind of separator."""
     rows = split_escaped(text, separator)
     return rows[0] if rows else []
 
@@ -214,7 +214,7 @@ def _escape(word: str, separators: str) -> str:
 
 
 def merge_rows(rows: Iterable[Sequence[str]], inner: str, outer: str) -> str:
-    """The inverse of `split_escaped`."""
+    """Undo `split_escaped`."""
     return outer.join(
         inner.join(_escape(word, inner + outer) for word in row) for row in rows if row
     )
@@ -248,7 +248,7 @@ def format_map(pairs: Mapping[str, object]) -> str:
 
 
 def parse_flags(text: str, names: Sequence[str]) -> frozenset[str]:
-    """The named flags of `a;b`. Raises Refusal(InvalidValue)."""
+    """Take the named flags of `a;b`. Raises Refusal(InvalidValue)."""
     found = {trim(word) for word in text.split(";")} - {""}
     unknown = sorted(found.difference(names))
     if unknown:

@@ -19,6 +19,7 @@ from ya_salt.packages.shield import drop_shield
 
 Progress = Callable[[str], None]
 
+_UNKNOWN = "no packages found"
 _MADISON = re.compile(r"\s*(\S+) \| +(\S+) \| .*Packages$")
 
 
@@ -30,7 +31,7 @@ class Apt:
     """A private dpkg root; what it lacks is made before anything is installed."""
     lock_timeout_s: float = 120
     script_timeout_s: float = 900
-    allow_removals: frozenset[str] = frozenset()
+    allow_removals: Collection[str] = frozenset()
     """Packages that may be removed or changed although no spec names them."""
     cache_dir: str = ""
     """Where .deb files for going back are kept; "" keeps none."""
@@ -42,27 +43,29 @@ class Apt:
         return Root(Path(self.root).absolute())
 
     def query(self, wanted: Collection[str]) -> dict[str, InstalledPackage]:
-        """What dpkg knows of these packages, in one dpkg-query; unknown ones are not in the answer.
+        """Ask dpkg what it knows of these packages, in one dpkg-query; others are not in the answer.
 
         Needs no rights and changes nothing.
         """
         names.check_names(wanted)
-        if not wanted or not self.place.status_file.exists():
-            self._require_query()
+        if not wanted or not self._has_database():
             return {}
         argv = ("dpkg-query", f"--admindir={self.place.admin_dir}", "-W", f"-f={dpkg.FORMAT}")
         done = run_short((*argv, "--", *sorted(set(wanted))), self.place.environment())
         lines = [line for line in done.lines if "\t" in line]
-        errors = [
-            line for line in done.lines if "\t" not in line and "no packages found" not in line
-        ]
-        if done.code not in {0, 1} or (errors and not lines):
-            raise PackageError("AptFailed", f"dpkg-query failed: {' '.join(errors) or done.code}")
+        said = [line for line in done.lines if "\t" not in line and _UNKNOWN not in line]
+        if done.code not in {0, 1} or (said and not lines):
+            raise PackageError("AptFailed", f"dpkg-query failed: {' '.join(said) or done.code}")
         return dpkg.parse_query("\n".join(lines))
 
-    def _require_query(self) -> None:
+    def _has_database(self) -> bool:
+        """Whether dpkg was ever used in this root. Unreadable is not absent: that raises."""
         if not shutil.which("dpkg-query", path=self._path):
             raise missing("dpkg-query")
+        try:
+            return self.place.status_file.exists()
+        except PermissionError as error:
+            raise _not_permitted(f"cannot read the root {self.root}: {error}") from error
 
     def require(self) -> None:
         """Raise unless apt is here and we may use it (AptMissing, NotPermitted); make the root."""
@@ -70,15 +73,11 @@ class Apt:
             if not shutil.which(tool, path=self._path):
                 raise missing(tool)
         if not self.place.is_private and os.geteuid() != 0:
-            raise PackageError(
-                "NotPermitted", "only root may install packages: run this with sudo, or use --root"
-            )
+            raise _not_permitted("only root may install packages: use sudo, or --root DIR")
         try:
             prepare_root(self.place)
         except OSError as error:
-            raise PackageError(
-                "NotPermitted", f"cannot write to the root {self.root}: {error}"
-            ) from error
+            raise _not_permitted(f"cannot write to the root {self.root}: {error}") from error
 
     @property
     def cache(self) -> Cache:
@@ -119,7 +118,7 @@ class Apt:
         return done.lines
 
     def simulate(self, verb: str, words: Sequence[str], options: Sequence[str] = ()) -> Finished:
-        """What apt-get would do. Held packages count as free: who may change them is ours to say."""
+        """Ask apt-get what it would do, holds aside: who may change them is ours to say."""
         free = ("-s", "--allow-downgrades", "--allow-change-held-packages")
         argv = ("apt-get", *self.place.apt_options(), *free, *options, verb, "--", *words)
         return run_short(argv, self.place.environment(), timeout_s=300)
@@ -158,3 +157,7 @@ class Apt:
             # A script may be silent all its time; then the next one.
             quiet_timeout_s=2 * self.script_timeout_s + 60,
         )
+
+
+def _not_permitted(message: str) -> PackageError:
+    return PackageError("NotPermitted", message)

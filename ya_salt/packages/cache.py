@@ -27,7 +27,7 @@ class Cache:
     max_bytes: int = 1 << 30
 
     def find(self, package: Package, *, originals_only: bool = False) -> Path | None:
-        """The file of this version; a repacked one only if there is no original."""
+        """Find the file of this version; a repacked one only if there is no original."""
         found = sorted(self._files(package), key=lambda file: file.name.endswith(_REPACKED))
         if not found or (originals_only and found[0].name.endswith(_REPACKED)):
             return None
@@ -52,7 +52,7 @@ class Cache:
 
     @contextlib.contextmanager
     def drafts(self) -> Iterator[Path]:
-        """A folder on the same disk for files that are not ready; gone afterwards."""
+        """Lend a folder on the same disk for files that are not ready; gone afterwards."""
         if self.directory is None:
             raise ValueError("this cache keeps nothing")
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ class Cache:
             yield Path(folder)
 
     def _remove_stale_drafts(self) -> None:
-        """A killed pass leaves its drafts behind."""
+        """Remove the drafts that a killed pass has left behind."""
         for old in self.directory.glob("drafts-*") if self.directory else ():
             if not Path("/proc", old.name.split("-")[1]).exists():
                 shutil.rmtree(old, ignore_errors=True)

@@ -65,7 +65,7 @@ def needs_repair(lines: Sequence[str]) -> bool:
 
 
 def find_lost_archive(lines: Sequence[str]) -> str:
-    """The half-installed package that apt cannot find any more, or ""."""
+    """Name the half-installed package that apt cannot find any more, or ""."""
     return next((match[1] for match in map(_LOST_ARCHIVE.match, lines) if match), "")
 
 
@@ -163,7 +163,7 @@ def _no_space(what: str) -> str:
 
 
 def _indented(lines: Sequence[str], start: int) -> str:
-    """dpkg's reasons: the lines below its error that are set in by a blank."""
+    """Join the reasons of dpkg: the lines below its error that are set in by a blank."""
     end = start
     while end < len(lines) and lines[end].startswith(" "):
         end += 1
@@ -171,7 +171,7 @@ def _indented(lines: Sequence[str], start: int) -> str:
 
 
 def _own_lines(lines: Sequence[str]) -> str:
-    """What a script said: from the last step of dpkg to here."""
+    """Tell what a script said: from the last step of dpkg to here."""
     start = next((n for n in range(len(lines), 0, -1) if _STEP.match(lines[n - 1])), 0)
     return last_lines([line for line in lines[start:] if not _is_chatter(line)])
 
@@ -217,7 +217,7 @@ def classify_fetch(url: str, why: str) -> tuple[str, str]:
             f"{url} is not what the repository's index promises (size or hash differs): upload it "
             "again under a new version, or wait until the mirror is whole; nothing was installed"
         )
-    if _NOT_THERE.search(why):
+    if url.endswith(".deb") and _NOT_THERE.search(why):
         return "VersionNotFound", (
             f"the repository lists {url} but does not have it: upload it again, or name a version "
             "that is there"

@@ -9,9 +9,9 @@ from pathlib import Path
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
 from ya_salt.packages import dpkg, failures
-from ya_salt.packages.keeping import keep_versions
 from ya_salt.packages.command import Finished
 from ya_salt.packages.failures import Failure
+from ya_salt.packages.keeping import keep_versions
 from ya_salt.packages.names import as_argument
 from ya_salt.packages.session import Session
 from ya_salt.packages.simulation import Change, judge_install
@@ -215,7 +215,7 @@ class Installation:
             self._apt.hold(held)
 
     def _finish_unpacked(self, failed: Sequence[Failure]) -> None:
-        """When one package fails to unpack, apt stops: configure the others, it costs no install."""
+        """Configure what apt left unpacked because another package failed: no second install."""
         touched = {*self._work.names, *(change.name for change in self._changes)}
         culprits = {failure.package for failure in failed}
         broken = dpkg.find_broken(touched - culprits, self._apt.query(touched))
@@ -239,7 +239,7 @@ class Installation:
         return blamed
 
     def _get_elsewhere(self, failed: Sequence[Failure]) -> bool:
-        """apt's lists may be older than the repository; and we may have the file ourselves."""
+        """Try again where the lists of apt are older than the repository, or with our own file."""
         if self._session.update():
             self._find_versions()
             self._choose()
@@ -283,7 +283,7 @@ def _status(installed: Mapping[str, InstalledPackage], name: str) -> str:
 
 
 def _pick(failed: Sequence[Failure], packages: Sequence[Package]) -> Failure:
-    """The failure that concerns these packages, else the first."""
+    """Choose the failure that concerns these packages, else the first."""
     names = {package.name for package in packages}
     return next((failure for failure in failed if failure.package in names), failed[0])
 
@@ -291,7 +291,7 @@ def _pick(failed: Sequence[Failure], packages: Sequence[Package]) -> Failure:
 def _not_as_asked(
     wrong: Sequence[Package], installed: Mapping[str, InstalledPackage], done: Finished
 ) -> Failure:
-    """apt said it was fine, dpkg says it is not."""
+    """Say what dpkg has where apt said that all went well."""
     package = wrong[0]
     found = installed.get(package.name)
     there = f"{found.version} ({found.status})" if found else "nothing"

@@ -33,7 +33,7 @@ class Holder:
 
 
 def find_holder(paths: Iterable[Path]) -> Holder | None:
-    """The first of the locks that another process holds. A missing file is a free lock."""
+    """Find the first lock that another process holds. A missing file is a free lock."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

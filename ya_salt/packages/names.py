@@ -14,7 +14,7 @@ _VERSION = re.compile(r"(?:[0-9]+:)?[0-9A-Za-z](?:[0-9A-Za-z.+~:-]*[0-9A-Za-z.+~
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError for what is not a package name. Specs are checked long before: a bug here."""
+    """Raise ValueError for what is not a package name: a bug, specs were checked long before."""
     for name in names:
         if not _NAME.match(name):
             raise ValueError(f"not a Debian package name: {name!r}")
@@ -29,7 +29,7 @@ def check_packages(packages: Collection[Package]) -> None:
 
 
 def as_argument(package: Package) -> str:
-    """The word that asks apt-get for exactly this version."""
+    """Write the word that asks apt-get for exactly this version."""
     return f"{package.name}={package.version}"
 
 

@@ -24,8 +24,9 @@ class PackagePass:
     def __init__(
         self, apt: Apt, progress: Progress = be_silent, pinned: Mapping[str, str] | None = None
     ) -> None:
-        """`pinned` is the version of every package that any spec names, this call or not: such a
-        package is never taken to another version as a side effect.
+        """Take the version of every package that any spec names, this call or not, in `pinned`.
+
+        Such a package is never taken to another version as a side effect.
         """
         self._session = Session(apt, progress, pinned or {})
         self._apt = apt
@@ -36,8 +37,14 @@ class PackagePass:
         Never raises PackageError: what failed is in the outcome, by group. With everything right
         already it costs one dpkg-query and no apt.
         """
-        every = merge_packages(groups.values())
         check_packages([package for group in groups.values() for package in group])
+        try:
+            return self._install(groups)
+        except PackageError as error:  # Not even dpkg-query answers.
+            return Outcome(dict.fromkeys(groups, error), {})
+
+    def _install(self, groups: Groups) -> Outcome:
+        every = merge_packages(groups.values())
         self._session.pinned = {p.name: p.version for p in every} | self._session.pinned
         names = [package.name for package in every]
         before = self._apt.query(names)
@@ -63,6 +70,17 @@ class PackagePass:
         """
         names = sorted({name for group in groups.values() for name in group})
         check_names(names)
+        try:
+            return self._purge(groups, names, allow_held)
+        except PackageError as error:
+            return Outcome(dict.fromkeys(groups, error), {})
+
+    def _purge(
+        self,
+        groups: Mapping[str, Sequence[str]],
+        names: Sequence[str],
+        allow_held: Collection[str],
+    ) -> Outcome:
         before = self._apt.query(names)
         todo = {g: tuple(n) for g, n in groups.items() if any(name in before for name in n)}
         if not todo:

@@ -1,4 +1,4 @@
-"""Who runs below apt: finds maintainer scripts that take too long, and ends them with all theirs."""
+"""Who runs below apt: finds maintainer scripts, and ends them with everything they started."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_processes() -> dict[int, Process]:
 
 
 def parse_stat(text: str) -> Process:
-    """A name may hold spaces and brackets: the last bracket ends it."""
+    """Read one stat line; a name may hold spaces and brackets: the last bracket ends it."""
     head, _, tail = text.rpartition(")")
     pid, _, name = head.partition("(")
     words = tail.split()
@@ -63,7 +63,7 @@ def find_tree(processes: Mapping[int, Process], top: int) -> set[int]:
 
 
 def find_scripts(processes: Mapping[int, Process], top: int) -> list[Process]:
-    """What the dpkg processes at or below `top` have started, other than their own helpers."""
+    """Find what dpkg, at or below `top`, has started other than its own helpers."""
     tree = find_tree(processes, top)
     masters = {pid for pid in tree if pid in processes and processes[pid].name == "dpkg"}
     return [
@@ -74,10 +74,17 @@ def find_scripts(processes: Mapping[int, Process], top: int) -> list[Process]:
 
 
 def find_family(processes: Mapping[int, Process], script: Process, session: int) -> set[int]:
-    """A script, everything below it, and what it left behind in its session (parent gone)."""
-    tree = find_tree(processes, script.pid)
-    orphans = {p.pid for p in processes.values() if p.session == session and p.parent <= 1}
-    return tree | orphans - {session}
+    """Find a script, everything below it, and what it left behind in its session.
+
+    An orphan that is older than the script belongs to another one, which ended well.
+    """
+    orphans = {
+        p.pid
+        for p in processes.values()
+        if p.session == session and p.pid != session and p.started >= script.started
+        if p.parent not in processes or processes[p.parent].session != session
+    }
+    return find_tree(processes, script.pid) | orphans
 
 
 def describe_script(process: Process) -> Script:

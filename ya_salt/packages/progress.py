@@ -15,7 +15,7 @@ _FETCH = re.compile(
 
 
 def describe_line(line: str) -> str:
-    """A short line in our words, or "" for what nobody needs to see."""
+    """Say it in our words, short, or "" for what nobody needs to see."""
     if match := _STEP.match(line):
         return f"{match['step'].lower()} {match['what']}"
     if match := _FETCH.match(line):

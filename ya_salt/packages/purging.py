@@ -88,7 +88,7 @@ class Purge:
         self._todo.pop(group, None)
 
     def _present(self, groups: Sequence[str]) -> list[str]:
-        """What dpkg still has of these groups, conffiles included."""
+        """List what dpkg still has of these groups, conffiles included."""
         installed = self._query()
         wanted = self._names({group: self._todo[group] for group in groups})
         return sorted(name for name in wanted if name in installed)

@@ -39,7 +39,7 @@ def repack(apt: Apt, package: Package, folder: Path) -> Path:
 
 
 def make_control(status: Iterable[str]) -> str:
-    """A control file from a paragraph of dpkg's status file."""
+    """Make a control file from a paragraph of dpkg's status file."""
     kept = []
     is_note = False
     for line in status:

@@ -86,7 +86,7 @@ class Root:
         return self.path / "etc/apt/ya-salt-root.conf"
 
     def apt_config_text(self) -> str:
-        """The configuration of a private root; by hand: `APT_CONFIG=THIS apt-get …`."""
+        """Write the configuration of a private root; by hand: `APT_CONFIG=THIS apt-get …`."""
         return (
             "// Written by ya-salt: keeps apt inside this root. Changes here are overwritten.\n"
             f'Dir "{self.path}/";\n'
@@ -115,7 +115,7 @@ class Root:
         )
 
     def environment(self, ours: Mapping[str, str] | None = None) -> dict[str, str]:
-        """What apt, dpkg and through them every maintainer script see."""
+        """Make what apt, dpkg and through them every maintainer script see."""
         given = os.environ if ours is None else ours
         passed = {name: given[name] for name in _PASSED_ON if name in given}
         private = {"APT_CONFIG": str(self.apt_config)} if self.is_private else {}

@@ -38,7 +38,7 @@ class Session:
 
     @contextlib.contextmanager
     def ready(self, call: Literal["install", "purge"]) -> Iterator[None]:
-        """apt is here, nobody else uses it, and services are safe from scripts."""
+        """Make sure that apt is here, nobody else uses it, and services are safe from scripts."""
         self.apt.require()
         wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
         with raised_shield(self.apt.place.policy_rc, call):
@@ -58,7 +58,7 @@ class Session:
         return True
 
     def simulate(self, verb: str, words: Sequence[str], *options: str) -> tuple[Change, ...]:
-        """The changes apt has in mind; raises PackageError when it sees no way.
+        """Ask for the changes apt has in mind; raise PackageError when it sees no way.
 
         A dpkg that was interrupted is repaired first, once a pass.
         """
@@ -107,7 +107,7 @@ class Session:
             self.run("install", (), "-f")
 
     def _give_up(self, name: str) -> None:
-        """A half-installed package of ours whose archive is gone blocks apt: take it away.
+        """Take away a half-installed package of ours whose archive is gone: it blocks apt.
 
         Its right version is installed afterwards. What is not ours is left to people.
         """

@@ -36,7 +36,7 @@ class Change:
 
 
 def parse_simulation(lines: Iterable[str]) -> tuple[Change, ...]:
-    """The changes in apt's order. A removal that is part of a purge appears once."""
+    """Read the changes in apt's order. A removal that is part of a purge appears once."""
     found: dict[str, Change] = {}
     for line in lines:
         if match := _LINE.match(line):

@@ -1,4 +1,4 @@
-"""The groups of one call: what is still to do, what has failed. A group is one daemon's packages."""
+"""The groups of one call, each a daemon's packages: what is still to do, what has failed."""
 
 from __future__ import annotations
 

@@ -46,7 +46,10 @@ class PortoClient:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -75,7 +78,7 @@ class PortoClient:
         return {name: values for name, values in found.items() if values}
 
     def read_output(self, name: str, stream: str, start: int) -> tuple[str, int, bytes] | None:
-        """(container's id, offset of the first byte, the bytes) of `stdout` or `stderr` from `start` on.
+        """(container's id, offset of the first byte, bytes) of `stdout` or `stderr` from `start`.
 
         Old bytes may be lost, the offset is then beyond `start`. None where nothing can be read: no
         such container, or it has not been started.
@@ -86,7 +89,10 @@ class PortoClient:
         request.get.variable.extend(("id", lost, text))
         answer = self._read(request, f"get {name} {stream}")
         found = {
-            kv.variable: kv.value for entry in answer.get.list for kv in entry.keyval if not kv.error
+            kv.variable: kv.value
+            for entry in answer.get.list
+            for kv in entry.keyval
+            if not kv.error
         }
         if text not in found:
             return None
@@ -224,7 +230,7 @@ class PortoClient:
         return connection
 
     def _drop_stale(self) -> None:
-        """Notice that portod hung up while we were idle: nothing is in flight, so nothing is unknown."""
+        """Notice that portod hung up while we were idle, when nothing is in flight."""
         if self._socket is None:
             return
         self._socket.settimeout(0)

@@ -53,7 +53,7 @@ def parse_block(text: str) -> str:
     if not stripped:
         raise ValueError("is empty; write a value or leave the field out")
     if any(not (c.isprintable() or c in "\n\t") for c in stripped):
-        raise ValueError("holds a control character; remove it")
+        raise ValueError("holds a character that cannot be seen; remove it")
     return stripped
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from ya_salt.porto.values import quote
@@ -55,6 +56,23 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if found:
         return f"did you mean {found[0]}?"
     return f"the fields here are {', '.join(names)}" if len(names) < 10 else "see docs/specs.md"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of one message: either spelling -> name; what to say of any other key."""
+
+    names: Mapping[str, str]
+    explain: Callable[[str], str]
+    right: str = "write a mapping"
+
+
+def make_fields(names: tuple[str, ...], right: str = "write a mapping") -> Fields:
+    return Fields(spellings(names), lambda key: unknown_field(key, names), right)
+
+
+def unknown_field(key: str, known: Iterable[str]) -> str:
+    return f"is not a known field; {nearest(key, known)}"
 
 
 def join(field: str, key: str) -> str:
@@ -118,20 +136,13 @@ def _keep_first(report: Report, members: dict[str, Member], name: str, member: M
         )
 
 
-def read_fields(
-    report: Report,
-    node: Node,
-    field: str,
-    known: Mapping[str, str],
-    explain: Callable[[str], str],
-    right: str = "write a mapping",
-) -> dict[str, Member]:
-    """Read a mapping of known fields, by their names in the proto; `explain` speaks of others."""
+def read_fields(report: Report, node: Node, field: str, known: Fields) -> dict[str, Member]:
+    """Read a mapping of known fields, by their names in the proto."""
     fields: dict[str, Member] = {}
-    for member in read_members(report, node, field, join, right):
-        name = known.get(member.key.text)
+    for member in read_members(report, node, field, join, known.right):
+        name = known.names.get(member.key.text)
         if name is None:
-            report.add(member.key.place, member.field, explain(member.key.text))
+            report.add(member.key.place, member.field, known.explain(member.key.text))
         else:
             _keep_first(report, fields, name, member._replace(field=join(field, name)))
     return fields

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ya_salt.porto import values
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES, READ_ONLY, Property
 from ya_salt.specfile.checks import (
+    Fields,
     Member,
     Report,
     convert,
@@ -25,7 +26,6 @@ MASK = "***"
 MAX_LABELS = 90
 """portod holds 100 on a container; some are ya-salt's."""
 
-_FIELDS = spellings(("cmd", "command", *PROPERTIES))
 _OTHERS = spellings((*PROGRAM_OWNED, *READ_ONLY))
 
 Json = str | int | float | bool | list["Json"] | dict[str, "Json"]
@@ -41,7 +41,7 @@ class Container:
 
 
 def read_container(report: Report, node: Node, path: str) -> Container:
-    members = read_fields(report, node, path, _FIELDS, _explain)
+    members = read_fields(report, node, path, _FIELDS)
     container = Container()
     _read_command(report, members, container)
     for name, row in PROPERTIES.items():
@@ -61,6 +61,9 @@ def _explain(key: str) -> str:
     if base in PROPERTIES and base != name:
         return f"is one key of {base}; write {base} as a mapping"
     return f"is not a property known to ya-salt; {nearest(name, ('cmd', *PROPERTIES))}"
+
+
+_FIELDS = Fields(spellings(("cmd", "command", *PROPERTIES)), _explain)
 
 
 def _read_command(report: Report, members: dict[str, Member], container: Container) -> None:

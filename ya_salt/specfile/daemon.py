@@ -14,17 +14,19 @@ from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES
 from ya_salt.porto.texts import NAME_ALPHABET, parse_line
 from ya_salt.porto.values import parse_bool, parse_seconds, quote
 from ya_salt.specfile.checks import (
+    Fields,
     Member,
     Report,
     convert,
     describe,
     index,
-    nearest,
+    make_fields,
     read_fields,
     read_members,
     read_quoted,
     read_value,
     spellings,
+    unknown_field,
 )
 from ya_salt.specfile.container import Container, Json, read_container
 from ya_salt.specfile.nodes import START, ListNode, MapNode, Node, Place
@@ -60,25 +62,6 @@ class Draft:
     has_spec: bool = False
 
 
-def read_manifest(report: Report, root: Node | None) -> Draft:
-    draft = Draft()
-    if not isinstance(root, MapNode):
-        place = root.place if root else START
-        word = describe(root) if root else "is empty"
-        report.add(place, "", f"{word}; write a mapping with meta and spec")
-        return draft
-    members = read_fields(report, root, "", spellings(MANIFEST_FIELDS), _explain_top)
-    if "meta" in members:
-        _read_meta(report, members["meta"].node, draft)
-    else:
-        report.add(root.place, "meta", "is missing; write a mapping with the daemon's name")
-    if "spec" in members:
-        _read_spec(report, members["spec"].node, draft)
-    elif not draft.delete_requested:
-        report.add(root.place, "spec", "is missing; write a mapping with properties and packages")
-    return draft
-
-
 def _explain_top(key: str) -> str:
     if key in spellings(META_FIELDS):
         return "belongs under meta; move it there"
@@ -90,7 +73,32 @@ def _explain_top(key: str) -> str:
 def _explain_spec(key: str, known: tuple[str, ...] = SPEC_FIELDS) -> str:
     if key in spellings(("cmd", "command", *PROPERTIES, *PROGRAM_OWNED)):
         return "belongs under spec.properties; move it there"
-    return f"is not a known field; {nearest(key, known)}"
+    return unknown_field(key, known)
+
+
+_MANIFEST = Fields(spellings(MANIFEST_FIELDS), _explain_top)
+_META = make_fields(META_FIELDS)
+_SPEC = Fields(spellings(SPEC_FIELDS), _explain_spec)
+_PACKAGE = make_fields(PACKAGE_FIELDS, "write a mapping of name and version")
+
+
+def read_manifest(report: Report, root: Node | None) -> Draft:
+    draft = Draft()
+    if not isinstance(root, MapNode):
+        place = root.place if root else START
+        word = describe(root) if root else "is empty"
+        report.add(place, "", f"{word}; write a mapping with meta and spec")
+        return draft
+    members = read_fields(report, root, "", _MANIFEST)
+    if "meta" in members:
+        _read_meta(report, members["meta"].node, draft)
+    else:
+        report.add(root.place, "meta", "is missing; write a mapping with the daemon's name")
+    if "spec" in members:
+        _read_spec(report, members["spec"].node, draft)
+    elif not draft.delete_requested:
+        report.add(root.place, "spec", "is missing; write a mapping with properties and packages")
+    return draft
 
 
 def check_name(name: str) -> str:
@@ -121,13 +129,7 @@ def _check_version(text: str) -> str:
 
 
 def _read_meta(report: Report, node: Node, draft: Draft) -> None:
-    members = read_fields(
-        report,
-        node,
-        "meta",
-        spellings(META_FIELDS),
-        lambda key: f"is not a known field; {nearest(key, META_FIELDS)}",
-    )
+    members = read_fields(report, node, "meta", _META)
     if "kind" in members:
         kind = read_value(report, *members["kind"][1:], _check_kind)
         draft.meta |= {"kind": kind} if kind else {}
@@ -169,7 +171,7 @@ def _read_annotations(report: Report, member: Member) -> dict[str, str]:
 
 def _read_spec(report: Report, node: Node, draft: Draft) -> None:
     draft.has_spec = True
-    members = read_fields(report, node, "spec", spellings(SPEC_FIELDS), _explain_spec)
+    members = read_fields(report, node, "spec", _SPEC)
     if "properties" in members:
         draft.container = read_container(report, *members["properties"][1:])
     if not draft.container.has_command and not draft.delete_requested:
@@ -214,14 +216,7 @@ def _read_packages(report: Report, member: Member) -> list[Package]:
 
 
 def _read_package(report: Report, node: Node, path: str) -> Package | None:
-    members = read_fields(
-        report,
-        node,
-        path,
-        spellings(PACKAGE_FIELDS),
-        lambda key: f"is not a known field; {nearest(key, PACKAGE_FIELDS)}",
-        "write a mapping of name and version",
-    )
+    members = read_fields(report, node, path, _PACKAGE)
     texts: dict[str, str] = {}
     for name, check in (("name", _check_package_name), ("version", _check_package_version)):
         if name in members:

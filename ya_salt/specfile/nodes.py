@@ -122,27 +122,32 @@ class TreeBuilder:
         if len(self._frames) >= MAX_DEPTH:
             raise self.stop(node.place, f"is nested over {MAX_DEPTH} levels; flatten it")
         self._check_key(node)
+        self._count(1, node.place)
         self._frames.append(_Frame(node, anchor=anchor))
 
     def close(self) -> tuple[Node, int]:
         """End the innermost list or mapping; return it and how many values it holds."""
         frame = self._frames.pop()
-        # Its members have been counted as they came.
-        self._place(frame.node, frame.size, is_counted=True)
+        self._place(frame.node, frame.size)
         return frame.node, frame.size
 
-    def add(self, node: Node, size: int = 1) -> None:
-        """Add a scalar, or what an alias stands for with its whole size."""
+    def add(self, node: Node) -> None:
         self._check_key(node)
-        self._place(node, size, is_counted=False)
+        self._count(1, node.place)
+        self._place(node, 1)
+
+    def add_alias(self, place: Place, node: Node, size: int) -> None:
+        """Add what an alias stands for: all its values count again."""
+        self._check_key(node)
+        self._count(size, place)
+        self._place(node, size)
 
     def give_up(self) -> None:
         """Keep what was read before an error: close everything that is open."""
         self.tree.is_whole = False
-        self._total = -MAX_DEPTH
         while self._frames:
             frame = self._frames.pop()
-            self._place(frame.node, frame.size, is_counted=True)
+            self._place(frame.node, frame.size)
 
     def _check_key(self, node: Node) -> None:
         frame = self._frames[-1] if self._frames else None
@@ -151,10 +156,12 @@ class TreeBuilder:
         if not isinstance(node, Scalar):
             raise self.stop(node.place, "a key is a list or a mapping; write a name")
 
-    def _place(self, node: Node, size: int, *, is_counted: bool) -> None:
-        self._total += 1 if is_counted else size
+    def _count(self, size: int, place: Place) -> None:
+        self._total += size
         if self._total > MAX_NODES:
-            raise self.stop(node.place, f"holds over {MAX_NODES} values; shorten it")
+            raise self.stop(place, f"holds over {MAX_NODES} values; shorten it")
+
+    def _place(self, node: Node, size: int) -> None:
         if not self._frames:
             self.tree.root = node
             return

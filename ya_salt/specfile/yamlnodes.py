@@ -149,7 +149,7 @@ class _Reader:
             raise self.builder.stop(place, f"alias {quote(name)} holds itself; write the value out")
         if name not in self._anchors:
             raise self.builder.stop(place, f"alias {quote(name)} is not known; define it above")
-        self.builder.add(*self._anchors[name])
+        self.builder.add_alias(place, *self._anchors[name])
 
     def _check_tag(self, event: Any, place: Place) -> None:
         if event.tag not in _PLAIN_TAGS:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-
 from helpers.debs import recording_scripts
+from package_host import Host, needs_apt, reasons, wanted
+
 from ya_salt.model import Package
 from ya_salt.packages import Apt
-
-from .conftest import Host, needs_apt, reasons, wanted
 
 pytestmark = needs_apt
 

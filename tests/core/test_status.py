@@ -1,0 +1,216 @@
+"""Conditions and phases: one good daemon, one change a case."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from google.protobuf import json_format
+
+from ya_salt.messages import make_daemon_status, make_host_status, make_spec_list
+from ya_salt.model import (
+    LABEL,
+    Condition,
+    Container,
+    CreateContainer,
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    InstalledPackage,
+    InstallPackages,
+    Observed,
+    Package,
+    Record,
+    ReplaceContainer,
+    StartContainer,
+    StepResult,
+)
+from ya_salt.proto import ya_salt_pb2
+from ya_salt.status import Outcome, make_status, make_unmanaged_status
+
+SPEC = DaemonSpec("d", "1", "/specs/d.yaml", "digest", {}, (Package("p", "1.0"),))
+CONTAINER = Container("d", "running", labels={LABEL: "digest"}, running_s=5)
+GOOD = Observed(packages={"p": InstalledPackage("p", "1.0")}, containers={"d": CONTAINER})
+QUIET = Outcome(DaemonPlan("d"))
+
+
+def assess(
+    container: Container | None = CONTAINER,
+    *,
+    version: str = "1.0",
+    outcome: Outcome = QUIET,
+    trouble: str = "",
+    previous: DaemonStatus | None = None,
+    spec: DaemonSpec = SPEC,
+) -> DaemonStatus:
+    observed = Observed(
+        packages={"p": InstalledPackage("p", version)} if version else {},
+        containers={"d": container} if container else {},
+    )
+    return make_status(spec, observed, outcome, previous, 1000.0, trouble=trouble)
+
+
+def reasons(status: DaemonStatus) -> tuple[str, ...]:
+    """As `Ready` where the condition holds and `!Dead` where it does not."""
+    conditions = (status.installed, status.running, status.ready)
+    return tuple(item.reason if item.status else f"!{item.reason}" for item in conditions if item)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "given", "expected"),
+    [
+        ("all is good", {}, ("Installed", "Running", "Ready")),
+        (
+            "it runs not long enough",
+            {"container": replace(CONTAINER, running_s=4)},
+            ("Installed", "Running", "!Starting"),
+        ),
+        (
+            "it is between two lives",
+            {"container": replace(CONTAINER, state="respawning")},
+            ("Installed", "!Respawning", "!Respawning"),
+        ),
+        (
+            "it is dead",
+            {"container": replace(CONTAINER, state="dead")},
+            ("Installed", "!Dead", "!Dead"),
+        ),
+        (
+            "there is no container",
+            {"container": None},
+            ("Installed", "!NoContainer", "!NoContainer"),
+        ),
+        (
+            "a package is missing",
+            {"version": ""},
+            ("!NotInstalled", "Running", "!NotInstalled"),
+        ),
+        (
+            "a package has another version",
+            {"version": "0.9"},
+            ("!NotInstalled", "Running", "!NotInstalled"),
+        ),
+        (
+            "it runs from an earlier spec",
+            {"container": replace(CONTAINER, labels={LABEL: "old"})},
+            ("Installed", "Running", "!Outdated"),
+        ),
+        (
+            "the container is somebody else's",
+            {
+                "container": replace(CONTAINER, labels={}),
+                "outcome": Outcome(
+                    DaemonPlan("d", refusal="not ours", refusal_reason="ForeignContainer")
+                ),
+            },
+            ("Installed", "!ForeignContainer", "!ForeignContainer"),
+        ),
+        (
+            "a step failed while the old one runs on",
+            {
+                "outcome": Outcome(
+                    DaemonPlan("d"),
+                    (StepResult(ReplaceContainer(SPEC, "r"), "no such user", "InvalidValue"),),
+                )
+            },
+            ("Installed", "Running", "!InvalidValue"),
+        ),
+        (
+            "an install failed, with its own reason",
+            {
+                "version": "0.9",
+                "outcome": Outcome(
+                    DaemonPlan("d"),
+                    (StepResult(InstallPackages("d", (), "r"), "no", "VersionNotFound"),),
+                ),
+            },
+            ("!VersionNotFound", "Running", "!VersionNotFound"),
+        ),
+    ],
+)
+def test_conditions(sentence: str, given: dict, expected: tuple[str, ...]) -> None:
+    assert reasons(assess(**given)) == expected
+
+
+def test_the_time_of_a_transition_stays_while_the_condition_does() -> None:
+    old = DaemonStatus("d", ready=Condition(True, "Ready", "", 7.0))
+    assert assess(previous=old).ready.since == 7.0
+    assert assess(None, previous=old).ready.since == 1000.0
+    assert assess(previous=old).installed.since == 1000.0
+
+
+def test_trouble_is_in_the_message_of_a_daemon_that_does_not_run() -> None:
+    status = assess(replace(CONTAINER, state="dead"), trouble="it exited with code 3")
+    assert "it exited with code 3" in status.running.message
+
+
+@pytest.mark.parametrize(
+    ("step", "restarts"),
+    [
+        (ReplaceContainer(SPEC, "r"), 1),
+        (StartContainer("d", "dead", "r"), 1),
+        (CreateContainer(SPEC, "r"), 0),
+        (InstallPackages("d", (), "r"), 0),
+    ],
+)
+def test_restarts_are_counted_on_top_of_earlier_ones(step, restarts: int) -> None:
+    outcome = Outcome(DaemonPlan("d"), (StepResult(step),))
+    assert assess(outcome=outcome, previous=DaemonStatus("d", restart_count=2)).restart_count == (
+        2 + restarts
+    )
+    failed = Outcome(DaemonPlan("d"), (StepResult(step, "failed"),))
+    assert assess(outcome=failed).restart_count == 0
+
+
+def test_a_removed_daemon_is_removed_only_when_nothing_failed() -> None:
+    spec = replace(SPEC, delete_requested=True)
+    assert assess(None, version="", spec=spec).phase == "Removed"
+    failed = Outcome(DaemonPlan("d", refusal="locked", refusal_reason="LockHeld"))
+    assert assess(None, spec=spec, outcome=failed).phase == "Managed"
+
+
+def test_an_unmanaged_daemon_shows_what_its_container_does_now() -> None:
+    previous = replace(assess(), restart_count=4)
+    dead = make_unmanaged_status(previous, "Orphaned", replace(CONTAINER, state="dead"), "", 2000.0)
+    assert (dead.phase, dead.restart_count, reasons(dead)) == (
+        "Orphaned",
+        4,
+        ("Installed", "!Dead", "!Dead"),
+    )
+
+
+def test_json_is_what_the_proto_says() -> None:
+    status = replace(assess(), warnings=("w",), actions=("a",), error="e", respawn_count=2**40)
+    fact = {
+        "started_at": 1.0,
+        "duration_s": 0.5,
+        "result": "ok",
+        "error": "",
+        "rejected": [["/x", ["p"]]],
+        "ignored": [["/y", "r"]],
+    }
+    told = make_host_status([status], fact)
+    message = json_format.ParseDict(told, ya_salt_pb2.HostStatus())
+    fields = {field.name for field, _ in message.porto_daemons[0].ListFields()}
+    assert fields == {field.name for field in ya_salt_pb2.PortoDaemonStatus.DESCRIPTOR.fields}
+    assert told["portoDaemons"][0]["respawnCount"] == 2**40
+    assert {field.name for field, _ in message.ListFields()} == {
+        field.name for field in ya_salt_pb2.HostStatus.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in message.last_pass.ListFields()} == {
+        field.name for field in ya_salt_pb2.PassStatus.DESCRIPTOR.fields
+    }
+
+
+def test_the_spec_list_holds_what_was_loaded() -> None:
+    spec = replace(SPEC, document='{"meta":{"name":"d"},"spec":{}}')
+    managed = Record("d", spec=spec, status=assess())
+    orphan = Record("o", spec=spec, status=DaemonStatus("o", phase="Orphaned"))
+    lost = Record("l", status=DaemonStatus("l"))
+    assert make_spec_list([managed, orphan, lost]) == {
+        "portoDaemons": [{"meta": {"name": "d"}, "spec": {}}]
+    }
+
+
+def test_times_are_utc_to_the_second() -> None:
+    assert make_daemon_status(assess())["updatedAt"] == "1970-01-01T00:16:40Z"

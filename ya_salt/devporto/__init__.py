@@ -1,0 +1,37 @@
+"""A Porto server for machines without portod: Porto's protocol on a unix socket, real processes.
+
+For development, demos and tests. **Not a security boundary**: there are no namespaces, mounts
+or cgroups. `memory_limit`, `cpu_*`, `io_*`, `net_*`, `devices`, `capabilities`, `bind`, `sysctl`,
+`thread_limit` and the like are checked, normalised and read back as portod does, and nothing more.
+What is applied: command, environment, directory, umask, ulimit, oom_score_adj, streams, and user
+and group where the server runs as root. A server that is not root accepts known users and runs every
+command as itself; the user who runs it has the rights of root.
+
+Signals: SIGTERM and SIGINT end the server and every process it started. SIGHUP drops all connections
+and opens the socket again after 0.2 s, as clients of a restarting portod see it; containers stay,
+weak ones go. SIGKILL ends the processes too: a small keeper process notices.
+"""
+
+from __future__ import annotations
+
+__all__ = ["run"]
+
+
+def run(socket_path: str, *, sysroot: str | None = None) -> int:
+    """Serve on `socket_path` until SIGTERM or SIGINT; the exit code for a command line.
+
+    With `sysroot`, a private package root stands in for `/`: users and groups are looked up there
+    first, and so are absolute paths of programs.
+    """
+    # Imported late: the keeper imports this package without protobuf at hand.
+    import asyncio  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    from ya_salt.devporto.server import serve  # noqa: PLC0415
+
+    try:
+        asyncio.run(serve(socket_path, sysroot))
+    except OSError as error:
+        sys.stderr.write(f"dev-portod: {socket_path}: {error.strerror or error}\n")
+        return 1
+    return 0

@@ -1,0 +1,22 @@
+"""`python -m ya_salt.devporto --socket PATH`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from ya_salt.devporto import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="dev-portod", description="A Porto server for development."
+    )
+    parser.add_argument("--socket", required=True, metavar="PATH", help="unix socket to listen on")
+    parser.add_argument("--sysroot", metavar="DIR", help="package root that stands in for /")
+    options = parser.parse_args()
+    return run(options.socket, sysroot=options.sysroot)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
