@@ -15,10 +15,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
 Content: TypeAlias = "str | bytes"
 Files: TypeAlias = "Mapping[str, Content | tuple[Content, int]]"
+
+NO_FILES: Files = MappingProxyType({})
+NO_SCRIPTS: Mapping[str, str] = MappingProxyType({})
 
 RECORD = """\
 #!/bin/sh
@@ -38,8 +42,8 @@ def build_deb(
     name: str,
     version: str,
     *,
-    files: Files = {},
-    scripts: Mapping[str, str] = {},
+    files: Files = NO_FILES,
+    scripts: Mapping[str, str] = NO_SCRIPTS,
     conffiles: Sequence[str] = (),
     architecture: str = "all",
     **fields: str,

@@ -310,3 +310,8 @@ def test_pure_python_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> N
     as_c = parse_spec(text, "d.yaml")
     monkeypatch.setattr("ya_salt.specfile.yamlnodes._LOADER", yaml.SafeLoader)
     assert parse_spec(text, "d.yaml") == as_c
+
+
+@pytest.mark.parametrize("key", ['"<<"', '"null"', "'1.10'", "on"])
+def test_quoted_key_is_a_name_like_any_other(key: str) -> None:
+    assert list(make(meta=f"annotations: {{{key}: x}}").annotations) == [key.strip("\"'")]

@@ -49,7 +49,8 @@ def _run(options: argparse.Namespace) -> int:
         if getattr(options, setting.name, None) is not None
     }
     in_force = load_settings(flags, os.environ, getattr(options, "config", None))
-    return int(options.command(options, in_force))
+    code: int = options.command(options, in_force)
+    return code
 
 
 def _choose_code(error: YaSaltError) -> int:

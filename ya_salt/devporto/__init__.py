@@ -1,11 +1,11 @@
 """A Porto server for machines without portod: Porto's protocol on a unix socket, real processes.
 
-For development, demos and tests. **Not a security boundary**: there are no namespaces, mounts
-or cgroups. `memory_limit`, `cpu_*`, `io_*`, `net_*`, `devices`, `capabilities`, `bind`, `sysctl`,
-`thread_limit` and the like are checked, normalised and read back as portod does, and nothing more.
-What is applied: command, environment, directory, umask, ulimit, oom_score_adj, streams, and user
-and group where the server runs as root. A server that is not root accepts known users and runs every
-command as itself; the user who runs it has the rights of root.
+For development, demos and tests. **Not a security boundary**: there are no namespaces, mounts or
+cgroups. `memory_limit`, `cpu_*`, `io_*`, `net_*`, `devices`, `capabilities`, `bind`, `sysctl` and
+`thread_limit` are checked, normalised and read back as portod does, and nothing more. A `root`
+other than `/` is refused at start. What is applied: command, environment, directory, umask, ulimit,
+oom_score_adj, streams; user and group too where the server runs as root. A server that is not root
+accepts known users and runs every command as itself; the user who runs it has the rights of root.
 
 Signals: SIGTERM and SIGINT end the server and every process it started. SIGHUP drops all connections
 and opens the socket again after 0.2 s, as clients of a restarting portod see it; containers stay,

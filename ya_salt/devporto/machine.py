@@ -8,33 +8,21 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 from typing import Any
 
 from ya_salt.devporto.container import ALIVE, Container, Run, State, Usage
 from ya_salt.devporto.preparing import check_start
 from ya_salt.devporto.refusal import Refusal, make_bad_state
 from ya_salt.devporto.registry import Registry
+from ya_salt.devporto.remains import make_workdir, remove_workdir, translate_status
 from ya_salt.devporto.spawning import Spawner
-from ya_salt.devporto.streams import remove_streams, rotate_streams
+from ya_salt.devporto.streams import rotate_streams
 from ya_salt.devporto.tree import signal_descendants
 from ya_salt.devporto.users import Caller
 from ya_salt.devporto.waiters import Waiters
 from ya_salt.proto import porto_pb2 as pb
 
 _MIN_RESPAWN_S = 0.05
-_SIGRTMIN = 34
-
-
-def translate_status(status: int) -> int:
-    """Turn 128 + signal into that signal: portod's init cannot die like its child, so it exits so.
-
-    The same happens to a command that exits with such a code by itself.
-    """
-    code = status >> 8
-    if status & 0xFF or not 128 < code < 128 + 2 * _SIGRTMIN:
-        return status
-    return code - (_SIGRTMIN if code > 128 + _SIGRTMIN else 128)
 
 
 class Machine:
@@ -74,11 +62,11 @@ class Machine:
             check_start(caller, container)
             self.set_state(container, State.STARTING)
             container.started_at = time.time()
-            self._make_workdir(container)
+            make_workdir(container)
             await self._execute(container, caller.pid)
         except Refusal as error:
             container.start_error = str(error)
-            self._remove_workdir(container)
+            remove_workdir(container)
             self.set_state(container, State.STOPPED)
             raise
 
@@ -99,23 +87,6 @@ class Machine:
         container.run = run
         container.usage = Usage()
         self.set_state(container, State.RUNNING)
-
-    @staticmethod
-    def _make_workdir(container: Container) -> None:
-        path = Path(container.workdir)
-        shutil.rmtree(path, ignore_errors=True)
-        try:
-            path.mkdir(parents=True)
-            path.chmod(0o775)
-            if os.geteuid() == 0:
-                os.chown(path, container.task.uid, container.task.gid)
-        except OSError as error:
-            raise Refusal(pb.Unknown, f"working directory: {error}") from error
-
-    @staticmethod
-    def _remove_workdir(container: Container) -> None:
-        remove_streams(container)
-        shutil.rmtree(container.workdir, ignore_errors=True)
 
     async def stop(self, container: Container, timeout_ms: int) -> None:
         """Needs the lock. SIGTERM, then after the timeout SIGKILL; 0 kills at once."""
@@ -148,7 +119,7 @@ class Machine:
 
     def _lay_down(self, container: Container) -> None:
         """Forget everything of the last run."""
-        self._remove_workdir(container)
+        remove_workdir(container)
         container.run = None
         container.started_at = container.died_at = 0.0
         container.exit_status = 0

@@ -1,41 +1,23 @@
-"""Rows nobody can set: what the server and the kernel know."""
+"""Rows nobody can set: what the server and /proc know of a container."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ya_salt.devporto.container import NAMESPACE, Container, State
 from ya_salt.devporto.processes import Sample, list_pids, measure, sum_io_fields, sum_status_fields
 from ya_salt.devporto.property import Property, Question, Read, ReadIndex, add_property
-from ya_salt.devporto.refusal import Refusal, make_bad_state, make_invalid
-from ya_salt.devporto.settings_limits import read_total_memory
+from ya_salt.devporto.refusal import make_bad_state, make_invalid
 from ya_salt.devporto.streams import read_stream
 from ya_salt.devporto.values import (
-    CPU_POWER,
-    format_bitmap,
     format_bool,
-    format_cpu_power,
     format_map,
 )
-from ya_salt.proto import porto_pb2 as pb
-
-_NET_STATS = (
-    *("net_bytes", "net_packets", "net_drops", "net_overlimits"),
-    *("net_rx_bytes", "net_rx_packets", "net_rx_drops", "net_rx_overlimits"),
-    *("net_tx_bytes", "net_tx_packets", "net_tx_drops"),
-)
-_NET_TABLES = ("net_netstat", "net_snmp", "net_snmp6", "net_limit_soft_stat")
-_CGROUPS = (
-    *("blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory"),
-    *("net_cls", "perf_event", "pids", "unified"),
-)
 
 
-def _add(name: str, read: Read, read_index: ReadIndex | None = None, **flags: Any) -> None:
+def add_reading(name: str, read: Read, read_index: ReadIndex | None = None, **flags: Any) -> None:
     add_property(Property(name, name.replace("_", " "), read, read_index=read_index, **flags))
 
 
@@ -53,7 +35,7 @@ def _add_moment(name: str, find: Callable[[Container], float], *, dead_only: boo
             raise make_invalid(f"What {index}?")
         return str(int(find(container)))
 
-    _add(name, read, read_raw, dead_only=dead_only)
+    add_reading(name, read, read_raw, dead_only=dead_only)
 
 
 def _read_dead_time(_: Question, container: Container, index: str) -> str:
@@ -90,7 +72,7 @@ def _add_count(name: str, pick: Callable[[Sample], int]) -> None:
     def read(question: Question, container: Container) -> str:
         return str(pick(measure(question.census, container)))
 
-    _add(name, read, runtime_only=True)
+    add_reading(name, read, runtime_only=True)
 
 
 def _add_memory_part(name: str, *fields: str) -> None:
@@ -98,17 +80,17 @@ def _add_memory_part(name: str, *fields: str) -> None:
         parts = sum_status_fields(list_pids(container), fields) if fields else {}
         return str(sum(parts.values()))
 
-    _add(name, read, runtime_only=True)
+    add_reading(name, read, runtime_only=True)
 
 
-def _add_map(name: str, find: Callable[[Container], dict[str, int]]) -> None:
+def add_map(name: str, find: Callable[[Container], dict[str, int]]) -> None:
     def read_one(_: Question, container: Container, index: str) -> str:
         pairs = find(container)
         if index not in pairs:
             raise make_invalid(f"invalid index {index}")
         return str(pairs[index])
 
-    _add(name, lambda _, one: format_map(find(one)), read_one, runtime_only=True)
+    add_reading(name, lambda _, one: format_map(find(one)), read_one, runtime_only=True)
 
 
 def _read_io(*fields: str) -> Callable[[Container], dict[str, int]]:
@@ -121,72 +103,6 @@ def _read_io(*fields: str) -> Callable[[Container], dict[str, int]]:
 
 def _read_virtual_memory(_: Question, container: Container) -> str:
     return format_map(sum_status_fields(list_pids(container), ("Vm", "Rss")))
-
-
-def _read_memory_total(_: Question, container: Container) -> str:
-    limits = [one.values.get("memory_limit", 0) for one in container.ancestors()]
-    return str(min((limit for limit in limits if limit), default=read_total_memory()))
-
-
-def _find_cpu(question: Question, container: Container, name: str) -> list[int]:
-    powers = [one.values.get(name, 0) for one in container.ancestors()]
-    if name == "cpu_limit":
-        powers[-1] = question.cores * CPU_POWER
-    return [power for power in powers if power]
-
-
-def _sum_cpu_limit(question: Question, container: Container) -> int:
-    own: int = container.values.get("cpu_limit", 0) or question.cores * CPU_POWER
-    if container.state is State.RUNNING:
-        return own
-    return sum(
-        min(_sum_cpu_limit(question, child), child.values.get("cpu_limit", 0) or 1 << 62)
-        for child in container.children.values()
-        if child.state in (State.RUNNING, State.META)
-    )
-
-
-def _read_cpu_limit_total(question: Question, container: Container) -> str:
-    total = _sum_cpu_limit(question, container)
-    return format_cpu_power(total) if total else ""
-
-
-def _read_cpu_limit_bound(question: Question, container: Container) -> str:
-    if container.state is State.STOPPED:
-        return ""
-    return format_cpu_power(min(_find_cpu(question, container, "cpu_limit")))
-
-
-def _read_cpu_guarantee(question: Question, container: Container) -> str:
-    powers = _find_cpu(question, container, "cpu_guarantee")
-    return format_cpu_power(max(powers)) if powers else ""
-
-
-def _read_affinity(_: Question, container: Container) -> str:
-    chosen: str = container.values.get("cpu_set", "")
-    if chosen[:1].isdigit():
-        return chosen
-    return "" if container.state is State.STOPPED else format_bitmap(os.sched_getaffinity(0))
-
-
-def _find_cgroup(container: Container, kind: str) -> str:
-    base = f"/sys/fs/cgroup/{kind}"
-    if container.is_root:
-        return base
-    if kind in ("freezer", "unified"):
-        return f"{base}/porto/{container.name}"
-    parts = [one for one in container.ancestors() if kind in one.controllers and not one.is_root]
-    return f"{base}/porto%{parts[0].name.replace('/', '%')}" if parts else base
-
-
-def _read_cgroups(_: Question, container: Container) -> str:
-    return format_map({kind: _find_cgroup(container, kind) for kind in _CGROUPS})
-
-
-def _read_cgroup(_: Question, container: Container, index: str) -> str:
-    if index not in _CGROUPS:
-        raise Refusal(pb.InvalidProperty, f"Unknown cgroup subsystem: {index}")
-    return _find_cgroup(container, index)
 
 
 def _read_taint(_: Question, container: Container) -> str:
@@ -202,30 +118,18 @@ def _read_taint(_: Question, container: Container) -> str:
     return "".join(line + "\n" for line in lines)
 
 
-def _read_pressure(kind: str) -> Read:
-    def read(_: Question, __: Container) -> str:
-        try:
-            lines = Path(f"/proc/pressure/{kind}").read_text(encoding="ascii").splitlines()
-        except OSError:
-            return ""
-        return format_map({line.split()[0]: line.rpartition("total=")[2] for line in lines})
-
-    return read
-
-
 def _add_identity() -> None:
-    _add("state", lambda _, c: c.state.value)
-    _add("id", lambda _, c: str(c.id))
-    _add("level", lambda _, c: str(c.level))
-    _add("absolute_name", lambda _, c: "/" if c.is_root else NAMESPACE + c.name)
-    _add("absolute_namespace", lambda q, c: NAMESPACE + q.registry.find_namespace(c))
-    _add("parent", _read_parent)
-    _add("root_path", lambda _, c: c.values.get("root", "/"))
-    _add("root_pid", _read_root_pid, runtime_only=True)
-    _add("taint", _read_taint)
-    _add("cgroups", _read_cgroups, _read_cgroup)
+    add_reading("state", lambda _, c: c.state.value)
+    add_reading("id", lambda _, c: str(c.id))
+    add_reading("level", lambda _, c: str(c.level))
+    add_reading("absolute_name", lambda _, c: "/" if c.is_root else NAMESPACE + c.name)
+    add_reading("absolute_namespace", lambda q, c: NAMESPACE + q.registry.find_namespace(c))
+    add_reading("parent", _read_parent)
+    add_reading("root_path", lambda _, c: c.values.get("root", "/"))
+    add_reading("root_pid", _read_root_pid, runtime_only=True)
+    add_reading("taint", _read_taint)
     for name in ("volumes_linked", "volumes_owned"):
-        _add(name, lambda _, __: "")
+        add_reading(name, lambda _, __: "")
     _add_map_now("place_usage")
 
 
@@ -233,7 +137,7 @@ def _add_map_now(name: str) -> None:
     def read_one(_: Question, __: Container, index: str) -> str:
         raise make_invalid(f"invalid index {index}")
 
-    _add(name, lambda _, __: "", read_one)
+    add_reading(name, lambda _, __: "", read_one)
 
 
 def _add_history() -> None:
@@ -241,26 +145,26 @@ def _add_history() -> None:
     _add_moment("start_time", lambda c: c.started_at)
     _add_moment("death_time", lambda c: c.died_at, dead_only=True)
     _add_moment("change_time", lambda c: c.changed_at)
-    _add("time", _read_time, _read_dead_time)
-    _add("exit_status", lambda _, c: str(c.exit_status), dead_only=True)
-    _add("exit_code", lambda _, c: str(c.find_exit_code()), dead_only=True)
-    _add("core_dumped", lambda _, c: format_bool(bool(c.exit_status & 0x80)), dead_only=True)
-    _add("oom_killed", lambda _, __: "false", dead_only=True)
-    _add("oom_kills", lambda _, __: "0")
-    _add("oom_kills_total", lambda _, __: "0")
-    _add("start_error", lambda _, c: c.start_error)
+    add_reading("time", _read_time, _read_dead_time)
+    add_reading("exit_status", lambda _, c: str(c.exit_status), dead_only=True)
+    add_reading("exit_code", lambda _, c: str(c.find_exit_code()), dead_only=True)
+    add_reading("core_dumped", lambda _, c: format_bool(bool(c.exit_status & 0x80)), dead_only=True)
+    add_reading("oom_killed", lambda _, __: "false", dead_only=True)
+    add_reading("oom_kills", lambda _, __: "0")
+    add_reading("oom_kills_total", lambda _, __: "0")
+    add_reading("start_error", lambda _, c: c.start_error)
     for name in ("stdout", "stderr"):
         _add_stream(name)
 
 
 def _add_stream(name: str) -> None:
-    _add(
+    add_reading(
         name,
         lambda _, c: read_stream(c, getattr(c, name)),
         lambda _, c, index: read_stream(c, getattr(c, name), index),
         runtime_only=True,
     )
-    _add(f"{name}_offset", lambda _, c: str(getattr(c, name).offset), runtime_only=True)
+    add_reading(f"{name}_offset", lambda _, c: str(getattr(c, name).offset), runtime_only=True)
 
 
 def _add_usage() -> None:
@@ -276,8 +180,8 @@ def _add_usage() -> None:
     _add_memory_part("shmem_usage", "RssShmem")
     _add_memory_part("mlock_usage", "VmLck")
     for name in ("memory_reclaimed", "hugetlb_usage", "cpu_throttled"):
-        _add(name, lambda _, __: "0", runtime_only=True)
-    _add("virtual_memory", _read_virtual_memory, runtime_only=True)
+        add_reading(name, lambda _, __: "0", runtime_only=True)
+    add_reading("virtual_memory", _read_virtual_memory, runtime_only=True)
     for name, fields in (
         ("io_read", ("read_bytes",)),
         ("io_write", ("write_bytes",)),
@@ -286,25 +190,7 @@ def _add_usage() -> None:
         ("io_ops", ("syscr", "syscw")),
         ("io_time", ()),
     ):
-        _add_map(name, _read_io(*fields))
-    for kind in ("cpu", "memory", "io"):
-        _add(f"{kind}_pressure", _read_pressure(kind), runtime_only=True)
-
-
-def _add_bounds() -> None:
-    _add("memory_limit_total", _read_memory_total)
-    _add("cpu_limit_total", _read_cpu_limit_total)
-    _add("cpu_limit_bound", _read_cpu_limit_bound)
-    _add("cpu_guarantee_total", _read_cpu_guarantee)
-    _add("cpu_guarantee_bound", _read_cpu_guarantee)
-    _add("cpu_set_affinity", _read_affinity)
-    _add("net_class_id", lambda _, __: "1:0", lambda _, __, ___: "1:0", runtime_only=True)
-    for name in ("net_limit_bound", "net_rx_limit_bound"):
-        _add(name, lambda _, __: "")
-    for name in _NET_STATS:
-        _add(name, lambda _, __: "", lambda _, __, ___: "", runtime_only=True)
-    for name in _NET_TABLES:
-        _add_map(name, lambda _: {})
+        add_map(name, _read_io(*fields))
 
 
 def add_rows() -> None:
@@ -312,4 +198,3 @@ def add_rows() -> None:
     _add_identity()
     _add_history()
     _add_usage()
-    _add_bounds()

@@ -6,7 +6,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from ya_salt.devporto import matching, readings, settings_limits, settings_misc, settings_process
+from ya_salt.devporto import (
+    matching,
+    readings,
+    readings_host,
+    settings_limits,
+    settings_misc,
+    settings_places,
+    settings_process,
+    settings_users,
+)
 from ya_salt.devporto.container import Container
 from ya_salt.devporto.machine import Machine
 from ya_salt.devporto.processes import Census
@@ -37,7 +46,11 @@ Request = pb.TContainerRequest
 Response = pb.TContainerResponse
 Answer = Awaitable[None] | None
 
-for _module in (settings_limits, settings_misc, settings_process, readings):
+_TABLES = (
+    *(settings_limits, settings_misc, settings_places, settings_process, settings_users),
+    *(readings, readings_host),
+)
+for _module in _TABLES:
     _module.add_rows()
 
 

@@ -73,7 +73,7 @@ def _parse_weight(text: str) -> float:
     return value
 
 
-def _write_cpu_weight(_: Question, container: Container, text: str) -> None:
+def _write_cpu_weight(__: Question, container: Container, text: str) -> None:
     _, unit = parse_plain_double(text)
     if unit:
         return  # portod answers Success and changes nothing.

@@ -49,7 +49,7 @@ class UserBook:
         self.name_group.cache_clear()
 
     def find(self, user: str) -> Credentials:
-        """Find a user of the books by name or number, with its groups. Raises Refusal(InvalidValue)."""
+        """Find a user by name or number, with its groups. Raises Refusal(InvalidValue)."""
         for name, uid, gid in self._list_private("passwd"):
             if user in (name, uid):
                 return self.add_groups(Credentials(int(uid), int(gid)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,8 @@ from ya_salt.packages.cache import Cache
 from ya_salt.packages.command import Finished, missing, run_long, run_short
 from ya_salt.packages.root import Root, prepare_root
 from ya_salt.packages.shield import drop_shield
+
+_LOG = logging.getLogger("ya_salt.packages")
 
 Progress = Callable[[str], None]
 
@@ -43,7 +46,7 @@ class Apt:
         return Root(Path(self.root).absolute())
 
     def query(self, wanted: Collection[str]) -> dict[str, InstalledPackage]:
-        """Ask dpkg what it knows of these packages, in one dpkg-query; others are not in the answer.
+        """Ask dpkg what it knows of these packages, in one dpkg-query; others are left out.
 
         Needs no rights and changes nothing.
         """
@@ -146,6 +149,7 @@ class Apt:
 
     def _run_long(self, argv: Sequence[str], tell: Progress) -> Finished:
         def on_line(line: str) -> None:
+            _LOG.debug("packages: %s: %s", argv[0], line)
             if text := progress.describe_line(line):
                 tell(text)
 

@@ -6,8 +6,8 @@ The words are those of apt 2.x and dpkg 1.2x with LC_ALL=C.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from ya_salt.errors import PackageError
 
@@ -30,6 +30,7 @@ class Failure:
 
 
 _DPKG_ERROR = re.compile(r"dpkg: error processing (?:package|archive) (?P<what>\S+) \(--\w+\):")
+_DEPENDS_ON = re.compile(r" (?:\S+) depends on (?P<on>[a-z0-9][a-z0-9+.-]*)")
 _STEP = re.compile(r"(?:Preparing to unpack|Unpacking|Setting up|Removing|Purging|Processing)\b")
 _SCRIPT = re.compile(
     r"(?:installed|new|old) (?P<package>\S+) package (?P<script>[\w-]+) script subprocess "
@@ -88,20 +89,41 @@ def find_failures(
     return tuple(found) or (_find_general(lines),)
 
 
+def make_quiet_failure(lines: Sequence[str]) -> Failure:
+    return Failure(
+        "AptTimeout",
+        "apt-get said nothing for too long and was ended: look at the hooks in etc/apt/apt.conf.d "
+        "and at the disk; the next pass repairs and tries again",
+        output=last_lines(lines),
+    )
+
+
 def _find_dpkg_failures(
     lines: Sequence[str], hung: Collection[str], script_timeout_s: float
 ) -> list[Failure]:
-    found = []
+    found: dict[str, Failure] = {}
     for number, line in enumerate(lines):
-        if (match := _DPKG_ERROR.match(line)) and "dependency problems" not in line:
+        if match := _DPKG_ERROR.match(line):
             reasons = _indented(lines, number + 1)
             package = _name_of(match["what"])
-            # Left alone because another one failed: that one has its own line.
-            if not reasons.startswith("dependency problems"):
+            if reasons.startswith("dependency problems"):
+                found |= _find_blocked(package, lines[:number], found)
+            else:
                 before = _own_lines(lines[:number])
                 context = _Context(package, reasons, before, package in hung, script_timeout_s)
-                found.append(_classify_dpkg(context))
-    return found
+                found[package] = _classify_dpkg(context)
+    return list(found.values())
+
+
+def _find_blocked(
+    package: str, lines: Sequence[str], found: Mapping[str, Failure]
+) -> dict[str, Failure]:
+    """Pass the failure of a dependency on to the package that dpkg therefore left alone."""
+    start = max((n for n, line in enumerate(lines) if line.startswith("dpkg: ")), default=0)
+    for match in map(_DEPENDS_ON.match, lines[start:]):
+        if match and match["on"] in found:
+            return {package: replace(found[match["on"]], package=package)}
+    return {}
 
 
 @dataclass(frozen=True)

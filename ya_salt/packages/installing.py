@@ -8,11 +8,19 @@ from pathlib import Path
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
-from ya_salt.packages import dpkg, failures
-from ya_salt.packages.command import Finished
+from ya_salt.packages import dpkg
 from ya_salt.packages.failures import Failure
 from ya_salt.packages.keeping import keep_versions
 from ya_salt.packages.names import as_argument
+from ya_salt.packages.reasons import (
+    explain_difference,
+    explain_unknown,
+    find_held,
+    find_status,
+    find_version,
+    pick_failure,
+    refuse_held,
+)
 from ya_salt.packages.session import Session
 from ya_salt.packages.simulation import Change, judge_install
 from ya_salt.packages.work import Work, merge_packages
@@ -49,7 +57,7 @@ class Installation:
             for package in dpkg.find_wrong(packages, installed):
                 found = installed.get(package.name)
                 if found and found.held and not package.allow_held:
-                    self._work.fail(group, _held(package, found))
+                    self._work.fail(group, refuse_held(package, found))
 
     def _repair(self) -> None:
         """Put interrupted packages right; a group that stays broken at its version has failed.
@@ -68,7 +76,7 @@ class Installation:
         for group, packages in list(self._work.todo.items()):
             for package in packages:
                 cause = causes.get(package.name)
-                if cause and _version(installed, package.name) == package.version:
+                if cause and find_version(installed, package.name) == package.version:
                     self._work.fail(group, cause.as_error())
 
     def _find_versions(self) -> None:
@@ -76,7 +84,8 @@ class Installation:
         unknown = self._find_unknown()
         if unknown and self._session.update():
             unknown = self._find_unknown()
-        lost = {package: self._explain_unknown(package) for package in unknown}
+        said = self._session.updated.lines if self._session.updated else ()
+        lost = {package: explain_unknown(package, said) for package in unknown}
         for group, packages in list(self._work.todo.items()):
             if missing := [package for package in packages if package in lost]:
                 self._work.fail(group, lost[missing[0]])
@@ -95,25 +104,6 @@ class Installation:
             elif not is_offered:
                 unknown.append(package)
         return unknown
-
-    def _explain_unknown(self, package: Package) -> PackageError:
-        asked = f"{package.name} {package.version}"
-        unread = failures.find_unread_sources(
-            self._session.updated.lines if self._session.updated else ()
-        )
-        if unread:
-            return PackageError(
-                unread[0].reason,
-                f"{asked} is in no list that apt could read; {unread[0].message}",
-                packages=(package.name,),
-                output=unread[0].output,
-            )
-        return PackageError(
-            "VersionNotFound",
-            f"{asked} is in no repository of this host: check the version in the spec (`apt-cache "
-            f"policy {package.name}` shows what there is) and that it was uploaded",
-            packages=(package.name,),
-        )
 
     def _choose(self) -> None:
         """Refuse groups until what is left may be done together, first come first served."""
@@ -164,7 +154,7 @@ class Installation:
         for group in list(self._work.todo):
             failed = self._transact([group])
             if group in self._work.todo:
-                self._work.fail(group, _pick(failed, self._work.todo[group]).as_error())
+                self._work.fail(group, pick_failure(failed, self._work.todo[group]).as_error())
 
     def _transact(self, groups: Sequence[str]) -> tuple[Failure, ...]:
         """One apt-get install; what is right after it is dropped from the work."""
@@ -178,20 +168,18 @@ class Installation:
         after = self._query()
         self._work.drop_right(after)
         if not failed and any(group in self._work.todo for group in groups):
-            failed = (_not_as_asked(dpkg.find_wrong(packages, after), after, done),)
+            failed = (explain_difference(dpkg.find_wrong(packages, after), after, done),)
         return failed
 
     def _command(self, packages: Sequence[Package]) -> tuple[list[str], list[str]]:
         """Words and options for apt-get install."""
         installed = self._query()
         options = []
-        if any(_status(installed, package.name) == "half-installed" for package in packages):
+        if any(find_status(installed, package.name) == "half-installed" for package in packages):
             # Without it apt fetches such a package and leaves it as it is.
             options.append("--reinstall")
             packages = dpkg.find_wrong(packages, installed)
-        if self._session.repair_failures:
-            # What cannot be configured would be tried again, and fail, in every call.
-            options.append("-oDPkg::ConfigurePending=0")
+        options.extend(self._session.options)
         return [self._word(package) for package in packages], options
 
     def _word(self, package: Package) -> str:
@@ -204,14 +192,14 @@ class Installation:
         permissions = ["--allow-downgrades"]
         if not any(change.is_removal for change in self._changes):
             permissions.append("--no-remove")
-        if _held_names(packages, installed):
+        if find_held(packages, installed):
             permissions.append("--allow-change-held-packages")
         return permissions
 
     def _restore_holds(
         self, packages: Sequence[Package], before: Mapping[str, InstalledPackage]
     ) -> None:
-        if held := _held_names(packages, before):
+        if held := find_held(packages, before):
             self._apt.hold(held)
 
     def _finish_unpacked(self, failed: Sequence[Failure]) -> None:
@@ -258,47 +246,3 @@ class Installation:
 
     def _query(self) -> dict[str, InstalledPackage]:
         return self._apt.query(self._work.names)
-
-
-def _held(package: Package, found: InstalledPackage) -> PackageError:
-    return PackageError(
-        "Held",
-        f"{package.name} is on hold at {found.version} and the spec wants {package.version}: "
-        f"`apt-mark unhold {package.name}`, or write allow_held: true beside it in the spec",
-        packages=(package.name,),
-    )
-
-
-def _held_names(packages: Sequence[Package], installed: Mapping[str, InstalledPackage]) -> set[str]:
-    names = {package.name for package in packages}
-    return {name for name in names & installed.keys() if installed[name].held}
-
-
-def _version(installed: Mapping[str, InstalledPackage], name: str) -> str:
-    return installed[name].version if name in installed else ""
-
-
-def _status(installed: Mapping[str, InstalledPackage], name: str) -> str:
-    return installed[name].status if name in installed else ""
-
-
-def _pick(failed: Sequence[Failure], packages: Sequence[Package]) -> Failure:
-    """Choose the failure that concerns these packages, else the first."""
-    names = {package.name for package in packages}
-    return next((failure for failure in failed if failure.package in names), failed[0])
-
-
-def _not_as_asked(
-    wrong: Sequence[Package], installed: Mapping[str, InstalledPackage], done: Finished
-) -> Failure:
-    """Say what dpkg has where apt said that all went well."""
-    package = wrong[0]
-    found = installed.get(package.name)
-    there = f"{found.version} ({found.status})" if found else "nothing"
-    return Failure(
-        "AptFailed",
-        f"apt-get ended without an error, but of {package.name} there is {there} instead of "
-        f"{package.version}",
-        package.name,
-        failures.last_lines(done.lines),
-    )

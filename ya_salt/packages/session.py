@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from ya_salt.packages import failures
@@ -35,6 +36,8 @@ class Session:
         self.updated: Finished | None = None
         self.repaired = False
         self.repair_failures: tuple[Failure, ...] = ()
+        self.has_broken = False
+        """Whether dpkg could not finish with some package in this pass."""
 
     @contextlib.contextmanager
     def ready(self, call: Literal["install", "purge"]) -> Iterator[None]:
@@ -43,6 +46,11 @@ class Session:
         wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
         with raised_shield(self.apt.place.policy_rc, call):
             yield
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """For every call: what cannot be configured would be tried, and fail or hang, again."""
+        return ("-oDPkg::ConfigurePending=0",) if self.has_broken else ()
 
     def _tell_wait(self, text: str) -> None:
         _LOG.info("packages: %s", text)
@@ -54,7 +62,9 @@ class Session:
             return False
         wait_for_locks(self.apt.place.update_locks, self.apt.lock_timeout_s, self._tell_wait)
         self.progress("reading the repositories (apt-get update)")
-        self.updated = self.apt.run("update", (), (), be_silent)
+        done = self.apt.run("update", (), (), be_silent)
+        self._refuse_locked(done, self.apt.place.update_locks)
+        self.updated = done
         return True
 
     def simulate(self, verb: str, words: Sequence[str], *options: str) -> tuple[Change, ...]:
@@ -72,14 +82,21 @@ class Session:
     def run(self, verb: str, words: Sequence[str], *options: str) -> Finished:
         """apt-get for real; raises PackageError (LockHeld) if somebody was faster to the lock."""
         done = self.apt.run(verb, words, options, self.progress)
-        if done.code and failures.is_locked(done.lines):
-            holder = find_holder(self.apt.place.transaction_locks)
-            raise held_too_long(holder, self.apt.lock_timeout_s)
+        self._refuse_locked(done, self.apt.place.transaction_locks)
         return done
 
+    def _refuse_locked(self, done: Finished, locks: Sequence[Path]) -> None:
+        if done.code and failures.is_locked(done.lines):
+            raise held_too_long(find_holder(locks), self.apt.lock_timeout_s)
+
     def find_failures(self, done: Finished) -> tuple[Failure, ...]:
+        """Tell what went wrong in a call that failed; at least one thing."""
         hung = {script.package for script in done.hung}
-        return failures.find_failures(done.lines, hung, self.apt.script_timeout_s)
+        found = failures.find_failures(done.lines, hung, self.apt.script_timeout_s)
+        self.has_broken |= any(failure.package and not failure.is_fetch for failure in found)
+        if done.went_quiet:
+            return (failures.make_quiet_failure(done.lines), *found)
+        return found
 
     def repair(self) -> bool:
         """Finish what dpkg left half-done; False if that was tried before in this pass."""

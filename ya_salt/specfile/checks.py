@@ -115,7 +115,7 @@ def _is_good_key(report: Report, member: Member) -> bool:
     key = member.key
     if key.kind == "null":
         report.add(key.place, member.field, "is a key without a name; quote it if it is meant")
-    elif key.text == "<<" and key.kind == "string":
+    elif key.kind == "merge":
         report.add(
             key.place, member.field, "merge keys are not taken; write the values out at their place"
         )
@@ -175,7 +175,7 @@ def read_quoted(report: Report, node: Node, field: str) -> str | None:
     text = read_text(report, node, field)
     if text is None or not isinstance(node, Scalar) or node.kind == "string":
         return text
-    word = _KIND_WORDS[node.kind]
+    word = _KIND_WORDS.get(node.kind, "a sign of YAML")
     report.add(
         node.place, field, f"{quote(text)[1:-1]} is {word}, not text; quote it: {quote(text)}"
     )

@@ -15,7 +15,7 @@ MAX_DEPTH = 32
 MAX_NODES = 20_000
 """Values in a document with every alias written out. The largest honest spec has some hundreds."""
 
-Kind = Literal["string", "bool", "int", "float", "null", "time"]
+Kind = Literal["string", "bool", "int", "float", "null", "time", "merge"]
 
 
 class Place(NamedTuple):

@@ -37,6 +37,7 @@ _KINDS: dict[str, Kind] = {
     "tag:yaml.org,2002:float": "float",
     "tag:yaml.org,2002:null": "null",
     "tag:yaml.org,2002:timestamp": "time",
+    "tag:yaml.org,2002:merge": "merge",
 }
 _PLAIN_TAGS = frozenset({None, "!", *(f"tag:yaml.org,2002:{tag}" for tag in ("str", "seq", "map"))})
 
