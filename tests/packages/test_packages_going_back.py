@@ -97,6 +97,17 @@ def test_a_repository_that_is_gone_but_still_in_apts_lists_does_no_harm(host: Ho
     assert not host.install("alpha=1:1.0").errors
 
 
+def test_a_repacked_file_helps_when_the_repository_promises_what_it_no_longer_has(
+    host: Host,
+) -> None:
+    arrange(host)
+    host.repository.remove("alpha", "1:1.0")  # The index still lists it.
+    assert not host.install("alpha=1:2.0").errors
+    assert kept(host) == ["alpha_1%3a1.0_all.repacked.deb"]
+    assert not host.install("alpha=1:1.0").errors
+    assert host.state("alpha") == {"alpha": "1:1.0 installed"}
+
+
 def test_what_can_neither_be_found_nor_packed_does_not_stop_the_update(host: Host) -> None:
     arrange(host)
     host.configure(cache_dir="/proc/nowhere")

@@ -438,6 +438,30 @@ def assert_nothing_runs(host: Host) -> None:
             continue
 
 
+def test_a_failing_dependency_is_blamed_without_a_second_try(host: Host) -> None:
+    count = '#!/bin/sh\necho once >> "$DPKG_ROOT/tries"; exit 1\n'
+    host.publish("needed", "1.0", scripts={"postinst": count})
+    host.publish("alpha", "1.0", depends="needed")
+    host.publish("beta", "1.0", depends="alpha")
+    host.publish("gamma", "1.0")
+    outcome = host.install("alpha=1.0", "beta=1.0", "gamma=1.0")
+    assert reasons(outcome) == {"alpha": "PostinstFailed", "beta": "PostinstFailed"}
+    assert host.state("gamma") == {"gamma": "1.0 installed"}
+    assert (host.root / "tries").read_text() == "once\n"
+    assert host.apt_runs("install") == 1
+
+
+def test_a_failed_postinst_is_not_run_again_by_later_installs_of_the_same_pass(host: Host) -> None:
+    count = '#!/bin/sh\necho once >> "$DPKG_ROOT/tries"; exit 1\n'
+    host.publish("alpha", "1.0", scripts={"postinst": count})
+    host.publish("beta", "1.0")
+    packages = host.new_pass()
+    assert packages.install({"alpha": wanted("alpha=1.0")}).errors
+    assert not packages.install({"beta": wanted("beta=1.0")}).errors
+    assert host.state("beta") == {"beta": "1.0 installed"}
+    assert (host.root / "tries").read_text() == "once\n"
+
+
 # --- locks
 
 

@@ -252,3 +252,18 @@ def test_reading_specs_needs_no_protobuf() -> None:
     code = "import sys, ya_salt.specs; print([m for m in sys.modules if m.startswith('google')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_users_reference_names_every_property() -> None:
+    text = (ROOT / "docs/specs.md").read_text()
+    rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
+    fields = {name for names in MESSAGES.values() for name in names} - {"meta", "spec", "command"}
+    assert fields - {"allow_held"} <= named
+    assert set(PROGRAM_OWNED) <= named
+
+
+def test_example_of_the_users_reference_is_a_spec() -> None:
+    text = (ROOT / "docs/specs.md").read_text()
+    example = text[text.index("```yaml\n") + 8 :].partition("```")[0]
+    assert parse_spec(example, "d.yaml").properties["memory_limit"] == "2147483648"

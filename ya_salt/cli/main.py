@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from ya_salt import __version__
 from ya_salt.cli import commands
-from ya_salt.errors import LockHeldError, SettingsError, UsageError, YaSaltError
+from ya_salt.errors import LockHeldError, OperatorError, YaSaltError
 from ya_salt.settings import SETTINGS, load_settings
 
 EXIT_CODES = """\
@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _choose_code(error: YaSaltError) -> int:
-    if isinstance(error, UsageError | SettingsError):
+    if isinstance(error, OperatorError):
         return 2
     return 3 if isinstance(error, LockHeldError) else 1
 

@@ -3,9 +3,9 @@
 For development, demos and tests. **Not a security boundary**: there are no namespaces, mounts or
 cgroups. `memory_limit`, `cpu_*`, `io_*`, `net_*`, `devices`, `capabilities`, `bind`, `sysctl` and
 `thread_limit` are checked, normalised and read back as portod does, and nothing more. A `root`
-other than `/` is refused at start. What is applied: command, environment, directory, umask, ulimit,
-oom_score_adj, streams; user and group too where the server runs as root. A server that is not root
-accepts known users and runs every command as itself; the user who runs it has the rights of root.
+other than `/` is refused at start. Applied are: command, environment, directory, umask, ulimit,
+oom_score_adj, streams; user and group too where the server runs as root. A server that is not
+root accepts known users and runs every command as itself; the user who runs it has root's rights.
 
 Signals: SIGTERM and SIGINT end the server and every process it started. SIGHUP drops all connections
 and opens the socket again after 0.2 s, as clients of a restarting portod see it; containers stay,

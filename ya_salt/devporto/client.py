@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections import deque
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 from google.protobuf.message import DecodeError
 
 from ya_salt.devporto.container import Container
+from ya_salt.devporto.desk import Queued
 from ya_salt.devporto.refusal import Refusal
-from ya_salt.devporto.service import Queued, finish
+from ya_salt.devporto.service import answer, finish
 from ya_salt.devporto.users import Caller, Credentials
 from ya_salt.devporto.waiters import Waiter
 from ya_salt.porto.wire import FrameReader, FramingError, encode_frame
@@ -20,6 +22,8 @@ from ya_salt.proto import porto_pb2 as pb
 
 if TYPE_CHECKING:
     from ya_salt.devporto.server import Server
+
+_LOG = logging.getLogger(__name__)
 
 
 def read_peer(sock: socket.socket) -> tuple[int, Credentials]:
@@ -29,6 +33,12 @@ def read_peer(sock: socket.socket) -> tuple[int, Credentials]:
         "3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     )
     return pid, Credentials(uid, gid)
+
+
+def _describe_bug(error: Exception) -> Refusal:
+    """Log what should not have happened; the client hears Unknown."""
+    _LOG.error("request failed", exc_info=error)
+    return Refusal(pb.Unknown, repr(error))
 
 
 class Client(asyncio.Protocol):
@@ -86,14 +96,16 @@ class Client(asyncio.Protocol):
 
     def _handle(self, request: pb.TContainerRequest) -> None:
         out = pb.TContainerResponse()
-        service = self._server.service
         self._busy = True
         try:
-            later = service.answer(self, service.find_method(request), request, out)
+            later = answer(self._server.desk, self, request, out)
         except Queued:
             return
         except Refusal as error:
             self._complete(out, error)
+            return
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the others
+            self._complete(out, _describe_bug(error))
             return
         if later is None:
             self._complete(out, None)
@@ -108,6 +120,8 @@ class Client(asyncio.Protocol):
             await later  # type: ignore[misc]
         except Refusal as refusal:
             error = refusal
+        except Exception as bug:  # noqa: BLE001 - one bad request must not end the others
+            error = _describe_bug(bug)
         self._complete(out, error)
         self._work()
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ya_salt.devporto.client import Client
 from ya_salt.devporto.container import Container
+from ya_salt.devporto.desk import Desk
 from ya_salt.devporto.machine import Machine
 from ya_salt.devporto.refusal import Refusal
 from ya_salt.devporto.registry import Registry
-from ya_salt.devporto.service import Service
 from ya_salt.devporto.spawning import Spawner
 from ya_salt.devporto.syscalls import become_subreaper
 from ya_salt.devporto.tree import kill_descendants, read_parent
@@ -43,9 +43,7 @@ class Server:
         self._spawner = Spawner(self._users, self._scratch, sysroot)
         self.waiters = Waiters(self.registry)
         self.machine = Machine(self.registry, self._spawner, self.waiters)
-        self.service = Service(
-            self.registry, self.machine, self.waiters, self._users, self._spawner.pid
-        )
+        self.desk = Desk(self.registry, self.machine, self.waiters, self._users, self._spawner.pid)
         self.clients: set[Client] = set()
         self._stopping = asyncio.Event()
 
@@ -53,6 +51,8 @@ class Server:
         """Until SIGTERM or SIGINT. Raises OSError where the socket cannot be made."""
         loop = asyncio.get_running_loop()
         self._spawner.listen(self.machine.on_exit)
+        # Without a keeper there are no processes to serve.
+        self._spawner.on_lost = self._stopping.set
         await self._open()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, self._stopping.set)
@@ -62,6 +62,7 @@ class Server:
         await self._stopping.wait()
 
     async def _open(self) -> None:
+        _remove_dead_socket(self._path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(self._path)
@@ -110,19 +111,14 @@ class Server:
     def identify(self, pid: int, credentials: Credentials) -> Caller | None:
         """Who connects; None for somebody whose container may not talk to portod."""
         container = self._find_container(pid)
-        level = min(
-            one.values.get("enable_porto", "true") != "false" for one in container.ancestors()
-        )
-        if not level:
+        access = [one.values.get("enable_porto", "true") for one in container.ancestors()]
+        if "false" in access:
             return None
         if not container.is_root:
             credentials = container.owner
         credentials = self._users.add_groups(credentials)
         rank = find_level(credentials)
-        if any(
-            one.values.get("enable_porto", "true").startswith("read")
-            for one in container.ancestors()
-        ):
+        if any(level.startswith("read") for level in access):
             rank = READ_ONLY
         namespace = self.registry.find_namespace(container)
         return Caller(pid, credentials, rank, container.name, namespace)
@@ -156,6 +152,15 @@ class Server:
                     await self.machine.destroy(container)
             finally:
                 self.registry.unlock(container)
+
+
+def _remove_dead_socket(path: str) -> None:
+    """Clear away what a killed server left; a living one keeps its socket."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
 
 
 def announce(path: str) -> None:

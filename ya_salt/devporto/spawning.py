@@ -40,6 +40,7 @@ class Spawner:
         self._numbers = itertools.count(1)
         self._runs: dict[int, Run] = {}
         self.on_exit: OnExit = lambda _, __: None
+        self.on_lost: Callable[[], None] = lambda: None
         self._sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             for sock in (self._sock, theirs):
@@ -106,6 +107,7 @@ class Spawner:
                 data = b""
             if not data:
                 asyncio.get_running_loop().remove_reader(self._sock)
+                self.on_lost()
                 return
             self._deliver(decode_message(data))
 

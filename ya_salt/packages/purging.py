@@ -69,7 +69,7 @@ class Purge:
             return None
         held = {*self._allow_held} & {*names}
         options = ["--allow-change-held-packages"] if held else []
-        done = self._session.run("purge", names, *options, *self._session.options)
+        done = self._session.run("purge", names, *options)
         if not self._present(groups):
             return None
         return self._session.find_failures(done)[0].as_error()

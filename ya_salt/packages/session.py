@@ -49,7 +49,7 @@ class Session:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """For every call: what cannot be configured would be tried, and fail or hang, again."""
+        """For installs: what cannot be configured would be tried, and fail or hang, again."""
         return ("-oDPkg::ConfigurePending=0",) if self.has_broken else ()
 
     def _tell_wait(self, text: str) -> None:

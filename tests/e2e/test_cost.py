@@ -1,0 +1,120 @@
+"""A pass in which nothing changed costs one dpkg-query and one Porto `get`; counted, not timed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers.example import NAME, ExampleHost
+
+from ya_salt.model import Settings
+from ya_salt.packages import Apt
+from ya_salt.porto.client import PortoClient
+from ya_salt.reconcile import Host, Scope, run_pass
+from ya_salt.specs import load_specs
+
+EXAMPLE = Path(__file__).parent.parent / "data" / "juggler-agent-rtc.yaml"
+
+
+class Counter:
+    """The host as a pass sees it, with every Porto request and every process counted."""
+
+    def __init__(self, example: ExampleHost, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clients: list[PortoClient] = []
+        self.programs: list[str] = []
+        self._example = example
+        real = subprocess.Popen.__init__
+
+        def start(process: subprocess.Popen, args, *rest, **more) -> None:
+            self.programs.append(Path(args[0]).name)
+            real(process, args, *rest, **more)
+
+        monkeypatch.setattr(subprocess.Popen, "__init__", start)
+
+    def connect(self) -> PortoClient:
+        self.clients.append(PortoClient(self._example.portod.socket_path))
+        return self.clients[-1]
+
+    def run(self) -> None:
+        self.clients.clear()
+        self.programs.clear()
+        settings = Settings(
+            specs_dir=str(self._example.specs_dir),
+            state_dir=str(self._example.state_dir),
+            root=str(self._example.root),
+        )
+        host = Host(settings, Apt(root=settings.root), self.connect)
+        loaded = load_specs(settings.specs_dir)
+        self.result = run_pass(host, Scope(loaded.specs, loaded))
+
+    @property
+    def requests(self) -> list[str]:
+        return [request for client in self.clients for request in client.requests]
+
+
+def test_a_pass_without_changes_asks_dpkg_once_and_porto_once(
+    running: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = Counter(running, monkeypatch)
+    counter.run()
+    assert counter.result.ok
+    assert counter.requests == ["get"]
+    assert counter.programs in (["dpkg-query"], [])
+    # Not a byte of the store's daemons is written either.
+    assert counter.result.touched == frozenset()
+
+
+def test_a_live_change_asks_portod_what_is_dynamic_and_touches_nothing_else(
+    running: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = running.spec_file.read_text().replace('memory_limit: "2Gb"', 'memory_limit: "3Gb"')
+    running.spec_file.write_text(text)
+    counter = Counter(running, monkeypatch)
+    counter.run()
+    writes = [request for request in counter.requests if request.startswith(("set", "kill", "des"))]
+    assert writes == [
+        f"set {NAME} memory_limit",
+        f"set {NAME} private",
+        f"set {NAME} labels[HOSTMAN.spec]",
+    ]
+    assert counter.requests.count("propertyList") == 1
+    assert set(counter.programs) <= {"dpkg-query"}
+
+
+def test_an_update_stops_the_old_one_as_documented(
+    running: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = running.spec_file.read_text().replace('virt_mode: "host"', 'virt_mode: "app"')
+    running.spec_file.write_text(text)
+    counter = Counter(running, monkeypatch)
+    counter.run()
+    order = [item for item in counter.requests if item.split()[0] in {"kill", "wait", "destroy"}]
+    stop = [f"kill {NAME} 15", f"wait {NAME}", f"destroy {NAME}"]
+    assert [item for item in order if "rehearsal" not in item] == stop
+    assert counter.requests.index(f"set {NAME} respawn") < counter.requests.index(stop[0])
+    created = counter.requests.index(f"create {NAME}")
+    assert created > counter.requests.index(stop[2])
+    assert counter.requests.index(f"start {NAME}") < counter.requests.index(f"set {NAME} weak")
+
+
+def test_fifty_daemons_are_looked_at_with_one_get(
+    host: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(EXAMPLE, host.spec_file)
+    for number in range(49):
+        (host.specs_dir / f"{number}.yaml").write_text(
+            f"meta: {{name: d{number}}}\n"
+            "spec:\n"
+            "  min_ready_s: 0\n"
+            "  properties: {cmd: [sleep, '1000'], isolate: false}\n"
+            "  packages: [{name: juggler-client-core, version: 2.3.2001221352}]\n"
+        )
+    counter = Counter(host, monkeypatch)
+    counter.run()
+    assert counter.result.ok, [item for item in counter.result.statuses if item.error]
+    counter.run()
+    assert counter.result.ok
+    assert counter.requests == ["get"]
+    assert counter.programs in (["dpkg-query"], [])
