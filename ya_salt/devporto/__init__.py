@@ -7,9 +7,9 @@ other than `/` is refused at start. Applied are: command, environment, directory
 oom_score_adj, streams; user and group too where the server runs as root. A server that is not
 root accepts known users and runs every command as itself; the user who runs it has root's rights.
 
-Signals: SIGTERM and SIGINT end the server and every process it started. SIGHUP drops all connections
-and opens the socket again after 0.2 s, as clients of a restarting portod see it; containers stay,
-weak ones go. SIGKILL ends the processes too: a small keeper process notices.
+Signals: SIGTERM and SIGINT end the server and every process it started. SIGHUP drops all
+connections and opens the socket again after 0.2 s, as clients of a restarting portod see it;
+containers stay, weak ones go. SIGKILL ends the processes too: a small keeper process notices.
 """
 
 from __future__ import annotations
