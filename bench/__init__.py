@@ -1,0 +1,1 @@
+"""What ya-salt costs, beside what it stands on; `make bench`."""
