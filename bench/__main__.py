@@ -1,8 +1,8 @@
 """Measure a pass that finds nothing to do, beside the bare questions that it cannot do without.
 
-The peers are what any tool has to ask: dpkg-query for the packages and portod for the containers, each
-alone, in the same run on the same host. What is reported is the ratio to them, as seconds of one
-machine tell nothing about another; medians of several runs, interleaved.
+The peers are what any tool has to ask: dpkg-query for the packages and portod for the containers,
+each alone, in the same run on the same host. What is reported is the ratio to them, as seconds of
+one machine tell nothing about another; medians of several runs, interleaved.
 """
 
 from __future__ import annotations

@@ -103,7 +103,8 @@ def _purge(
         return
     for step in steps:
         _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
-    done = tools.packages.purge({step.name: step.packages for step in steps})
+    free = {name for step in steps for name in step.allow_held}
+    done = tools.packages.purge({step.name: step.packages for step in steps}, free)
     for step in steps:
         results[step.name].append(_package_result(step, done.errors.get(step.name)))
 

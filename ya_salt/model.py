@@ -277,11 +277,11 @@ class RemoveContainer:
 
 @dataclass(frozen=True)
 class PurgePackages:
-    """Purge the packages that nobody else needs; `kept` says who needs the others."""
+    """Purge the packages that nobody else needs, on hold or not for those in `allow_held`."""
 
     name: str
     packages: tuple[str, ...]
-    kept: tuple[str, ...]
+    allow_held: tuple[str, ...]
     reason: str
 
 

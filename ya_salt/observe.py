@@ -1,7 +1,6 @@
 """Look at the host: dpkg, Porto and what we remember. Reads only.
 
-One dpkg-query for all packages, one Porto `get` for all containers; a second Porto request only
-where something has to change, or where the store was lost.
+One dpkg-query for all packages, one Porto `get` for all containers; only a lost store costs more.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from ya_salt.applied import base_name, decode_applied
 from ya_salt.errors import PackageError
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
 from ya_salt.packages import Apt
-from ya_salt.plan import list_packages_ever, needs_dynamic_list, wanted_properties
+from ya_salt.plan import list_packages_ever, wanted_properties
 from ya_salt.porto.client import PortoClient, Values, parse_labels
 
 _ALWAYS = ("state", "labels", "private", "respawn_count", "time")
@@ -30,10 +29,7 @@ def observe(
         containers=look_at_containers(client, specs, {*records, *(spec.name for spec in specs)}),
         records=records,
     )
-    observed = look_at_packages(observed, specs, apt)
-    if needs_dynamic_list(specs, observed):
-        observed = replace(observed, dynamic=client.list_dynamic())
-    return observed
+    return look_at_packages(observed, specs, apt)
 
 
 def look_at_packages(observed: Observed, specs: Sequence[DaemonSpec], apt: Apt) -> Observed:

@@ -50,8 +50,9 @@ def make_plan(
 ) -> tuple[DaemonPlan, ...]:
     """What to do about each of `specs`, in their order.
 
-    `context` are all valid specs of the host (`specs` among them or not): their packages count as
-    needed, as do those of daemons that stand without a valid file.
+    `context` are all specs of the host (`specs` among them or not): their packages count as needed,
+    as do those of daemons that stand without a file. Which properties change live only matters
+    where there are steps: without `observed.dynamic` a plan has steps or none all the same.
     """
     shared = Context(
         observed=observed,
@@ -59,11 +60,6 @@ def make_plan(
         conflicts=find_conflicts(context),
     )
     return tuple(_plan_daemon(spec, shared) for spec in specs)
-
-
-def needs_dynamic_list(specs: Sequence[DaemonSpec], observed: Observed) -> bool:
-    """Whether a plan has to know which properties change live: false when nothing is to be done."""
-    return any(plan.steps for plan in make_plan(specs, specs, observed))
 
 
 def find_conflicts(specs: Sequence[DaemonSpec]) -> dict[str, str]:
@@ -312,7 +308,8 @@ def _plan_removal(spec: DaemonSpec, container: Container | None, shared: Context
         if name in shared.needed_by
     )
     if purge:
-        steps.append(PurgePackages(spec.name, purge, kept, "meta.delete_requested is true"))
+        free = tuple(package.name for package in spec.packages if package.allow_held)
+        steps.append(PurgePackages(spec.name, purge, free, "meta.delete_requested is true"))
     return DaemonPlan(spec.name, tuple(steps), notes=kept)
 
 

@@ -135,8 +135,32 @@ def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
     if store:
         store.close()
     with host.connect() as client:
-        observed = observe(scope.targets, records, host.apt, client)
-    return make_plan(scope.targets, scope.context, observed)
+        _, plans = _look_and_plan(host, scope, records, client)
+    return plans
+
+
+def _look_and_plan(
+    host: Host, scope: Scope, records: Mapping[str, Record], client: PortoClient
+) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+    """Look once; ask portod what may change live only where something is to be changed."""
+    observed = observe(scope.targets, records, host.apt, client)
+    context = (*scope.context, *_list_rejected(scope, records))
+    plans = make_plan(scope.targets, context, observed)
+    if any(plan.steps for plan in plans):
+        observed = replace(observed, dynamic=client.list_dynamic())
+        plans = make_plan(scope.targets, context, observed)
+    return observed, plans
+
+
+def _list_rejected(scope: Scope, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
+    """The last good specs of daemons whose file is broken now: they still claim their packages."""
+    broken = {item.path for item in scope.loaded.rejected}
+    valid = {spec.name for spec in scope.context}
+    return tuple(
+        record.spec
+        for record in records.values()
+        if record.spec is not None and record.spec.path in broken and record.name not in valid
+    )
 
 
 def run_pass(host: Host, scope: Scope, lock_wait_s: float = 0.0) -> PassResult:
@@ -202,8 +226,7 @@ class _Run:
 
     def converge(self) -> PassResult:
         self._host.apt.tidy()
-        before = observe(self._scope.targets, self._records, self._host.apt, self._client)
-        plans = make_plan(self._scope.targets, self._scope.context, before)
+        before, plans = _look_and_plan(self._host, self._scope, self._records, self._client)
         self._log_refusals(plans)
         outcomes = self._execute(plans, before)
         after, outcomes = self._look_again(before, outcomes)
@@ -246,7 +269,10 @@ class _Run:
         return execute(plans, before, tools)
 
     def _pin_versions(self) -> dict[str, str]:
-        """Versions that daemons which stand need: apt may not change them as a side effect."""
+        """Versions that daemons which stand need: apt may not change them as a side effect.
+
+        A valid file goes before what a daemon without one had.
+        """
         known = {spec.name for spec in self._scope.context}
         others = (item.spec for item in self._records.values() if item.name not in known)
         specs = [*(spec for spec in others if spec), *self._scope.context]

@@ -71,7 +71,6 @@ def load_specs(directory: str, *, uid: int | None = None) -> Loaded:
         guard = Guard(os.geteuid() if uid is None else uid)
         problem = guard.problem(os.fstat(folder), directory)
         note = f"its directory {problem}" if problem else ""
-        # os.listdir works on bytes or fsdecoded names; the order is that of the names' code points.
         found = [_load_entry(name, directory, folder, guard, note) for name in _names(folder)]
     except OSError as error:
         raise _directory_error(directory, error) from error
@@ -119,19 +118,21 @@ def _load_entry(name: str, directory: str, folder: int, guard: Guard, note: str)
     try:
         if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
             return Ignored(path, "a directory")
-        parsed = _parse(read_entry(name, path, folder, guard), path)
+        content, problem = read_entry(name, path, folder, guard)
     except FileNotFoundError:
         return Ignored(path, "gone while the directory was read")
     except (OSError, RefusedFileError) as error:
         return _rejected(path, error)
-    return Rejected(path, (f"{path}: {note}",), parsed.name) if note else parsed
+    parsed = _parse(content, path)
+    problem = problem or note
+    return Rejected(path, (f"{path}: {problem}",), parsed.name) if problem else parsed
 
 
 def _load_file(path: str) -> _Found:
     try:
-        return _parse(read_path(path), path)
+        return _parse(read_path(path), _printable(path))
     except (OSError, ValueError, RefusedFileError) as error:
-        return _rejected(path, error)
+        return _rejected(_printable(path), error)
 
 
 def _rejected(path: str, error: Exception) -> Rejected:

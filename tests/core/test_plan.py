@@ -30,7 +30,7 @@ from ya_salt.model import (
     StartContainer,
     describe_step,
 )
-from ya_salt.plan import make_plan, needs_dynamic_list, wanted_properties
+from ya_salt.plan import make_plan, wanted_properties
 from ya_salt.specfile.document import make_digest
 
 CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "plan.yaml").read_text())
@@ -202,13 +202,14 @@ def test_a_plan_carried_out_leaves_nothing_to_do(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("data", CASES, ids=[item["case"] for item in CASES])
-def test_portod_is_asked_for_its_properties_only_where_there_are_steps(
+def test_what_changes_live_matters_only_where_there_are_steps(
     data: dict[str, Any],
 ) -> None:
     case = make_case(data)
     unknown = replace(case.observed, dynamic=frozenset())
     if not data.get("host", {}).get("neighbour"):
-        assert needs_dynamic_list((case.spec,), unknown) == bool(data["plan"])
+        plan = make_plan((case.spec,), (case.spec,), unknown)[0]
+        assert bool(plan.steps) == bool(data["plan"])
 
 
 def test_a_conflict_names_both_files_and_lines() -> None:

@@ -71,7 +71,19 @@ def test_shared_environment_is_inherited_from_the_parent(wire: Wire) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["a | b", "a & b", "a; b", "a > b", "a < b", "(a)", "echo `id`", "echo $(id)", "echo $NOSUCH", "'", "a\nb"],
+    [
+        "a | b",
+        "a & b",
+        "a; b",
+        "a > b",
+        "a < b",
+        "(a)",
+        "echo `id`",
+        "echo $(id)",
+        "echo $NOSUCH",
+        "'",
+        "a\nb",
+    ],
 )
 def test_shell_syntax_is_refused(wire: Wire, command: str) -> None:
     wire.create("p", command=command)
@@ -85,7 +97,7 @@ def test_shell_syntax_is_refused(wire: Wire, command: str) -> None:
     [
         ("printf '%s|' a\\ b 'c d' \"e f\"", "a b|c d|e f|"),
         ("printf '%s|' $HOMELY", "x|y|"),
-        ('printf \'%s|\' "$HOMELY" \'$HOMELY\'', "x y|$HOMELY|"),
+        ("printf '%s|' \"$HOMELY\" '$HOMELY'", "x y|$HOMELY|"),
         ("printf '%s|' ${HOMELY}z", "x|yz|"),
         ("printf '%s|' /etc/pass[w]d", "/etc/passwd|"),
         ("printf '%s|' $((1+2))", "3|"),
@@ -96,7 +108,9 @@ def test_words_are_expanded_as_wordexp_does(wire: Wire, command: str, words: str
 
 
 def test_umask_ulimit_directory_and_session(wire: Wire) -> None:
-    script = "sh -c 'umask; ulimit -n; ulimit -Hn; pwd; ps -o sid= -p $$ | grep -qw $$ && echo leader'"
+    script = (
+        "sh -c 'umask; ulimit -n; ulimit -Hn; pwd; ps -o sid= -p $$ | grep -qw $$ && echo leader'"
+    )
     out = run(wire, script, umask="027", ulimit="nofile: 100 200", cwd="/tmp")
     assert out.splitlines() == ["0027", "100", "200", "/tmp", "leader"]
 

@@ -272,7 +272,11 @@ def test_real_read_answers_only_what_was_set(portod: DevPortod, wire: Wire) -> N
     wire.create("p", private="x")
     ask = {"name": ["p"], "variable": ["private", "env", "nosuch"], "real": True}
     keyval = wire.call(get=ask)["get"]["list"][0]["keyval"]
-    assert [kv.get("error", kv.get("value")) for kv in keyval] == ["x", "NoValue", "InvalidProperty"]
+    assert [kv.get("error", kv.get("value")) for kv in keyval] == [
+        "x",
+        "NoValue",
+        "InvalidProperty",
+    ]
 
 
 def test_unchanged_containers_are_only_named(wire: Wire) -> None:

@@ -43,7 +43,13 @@ def test_bad_size_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "nanoseconds"),
-    [("1", 1), ("500ms", 500_000_000), ("1.5 s", 1_500_000_000), ("2sec", 2 * 10**9), ("3us", 3000)],
+    [
+        ("1", 1),
+        ("500ms", 500_000_000),
+        ("1.5 s", 1_500_000_000),
+        ("2sec", 2 * 10**9),
+        ("3us", 3000),
+    ],
 )
 def test_duration(text: str, nanoseconds: int) -> None:
     assert values.parse_nanoseconds(text) == nanoseconds
@@ -57,7 +63,13 @@ def test_bad_duration_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "back"),
-    [("3c", "3c"), ("50", "1c"), ("1500000000ns", "1.5c"), ("1.23456789c", "1.23457c"), ("0", "0c")],
+    [
+        ("3c", "3c"),
+        ("50", "1c"),
+        ("1500000000ns", "1.5c"),
+        ("1.23456789c", "1.23457c"),
+        ("0", "0c"),
+    ],
 )
 def test_cpu_power(text: str, back: str) -> None:
     assert values.format_cpu_power(values.parse_cpu_power(text, cores=2)) == back
@@ -134,13 +146,16 @@ def test_mask(name: str, mask: str, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "normal"), [("", ""), ("a/", "a"), ("a//b", "a/b"), ("a/..", "."), ("//a", "/a"), ("/..", "/")]
+    ("path", "normal"),
+    [("", ""), ("a/", "a"), ("a//b", "a/b"), ("a/..", "."), ("//a", "/a"), ("/..", "/")],
 )
 def test_path_is_normalised(path: str, normal: str) -> None:
     assert normalize_path(path) == normal
 
 
-@pytest.mark.parametrize("name", ["", "/a", "a//b", "a/self", "a/.", "a b", "é", "x" * 129, "a/" * 120 + "a"])
+@pytest.mark.parametrize(
+    "name", ["", "/a", "a//b", "a/self", "a/.", "a b", "é", "x" * 129, "a/" * 120 + "a"]
+)
 def test_bad_name_is_refused(name: str) -> None:
     with pytest.raises(Refusal, match="InvalidValue"):
         check_name(name, superuser=True)
@@ -153,7 +168,9 @@ def test_long_path_is_for_root_only() -> None:
         check_name(path, superuser=False)
 
 
-@pytest.mark.parametrize("label", ["a.b", "A.b", "AB", "ab.C", "AB.c d", "PORTO.x", "X" * 17 + ".a", "AB." + "c" * 126])
+@pytest.mark.parametrize(
+    "label", ["a.b", "A.b", "AB", "ab.C", "AB.c d", "PORTO.x", "X" * 17 + ".a", "AB." + "c" * 126]
+)
 def test_bad_label_is_refused(label: str) -> None:
     with pytest.raises(Refusal, match="InvalidLabel"):
         check_label(label, "1")

@@ -208,9 +208,18 @@ def test_broken_twin_does_not_take_a_good_file_down(folder: Path) -> None:
 def test_file_that_others_can_write_is_rejected(folder: Path, mode: int, who: str) -> None:
     write(folder / "a.yaml").chmod(mode)
     path = f"{folder}/a.yaml"
-    assert load_specs(str(folder)).rejected[0].problems == (
-        f"{path}: can be written by {who}; chmod go-w {path}",
-    )
+    (rejected,) = load_specs(str(folder)).rejected
+    assert rejected.problems == (f"{path}: can be written by {who}; chmod go-w {path}",)
+    assert rejected.name == "d"
+
+
+@needs_root
+def test_open_file_cannot_speak_for_the_daemon_of_a_good_one(folder: Path) -> None:
+    write(folder / "a.yaml").chmod(0o666)
+    write(folder / "b.yaml")
+    loaded = load_specs(str(folder))
+    assert [spec.path for spec in loaded.specs] == [f"{folder}/b.yaml"]
+    assert [one.name for one in loaded.rejected] == [""]
 
 
 @needs_root

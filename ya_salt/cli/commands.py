@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -43,10 +44,16 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     scope, broken = _load_scope(options.files, settings)
     open_log(settings.log_file)
     _say_rejected(broken)
+    # apt and its shield are put away on the way out, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _stop_on_signal)
     with ProgressLine(sys.stderr) as progress:
         result = run_pass(replace(_make_host(settings), progress=progress), scope)
     _print_statuses(result.statuses, options.output, settings)
     return OK if result.ok and not broken else FAILED
+
+
+def _stop_on_signal(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def plan(options: argparse.Namespace, in_force: InForce) -> int:

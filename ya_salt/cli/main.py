@@ -41,15 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    code: int
     if options.command is commands.dev_portod:
-        return commands.dev_portod(options)
+        code = options.command(options)
+        return code
     flags = {
         setting.name: getattr(options, setting.name)
         for setting in SETTINGS
         if getattr(options, setting.name, None) is not None
     }
     in_force = load_settings(flags, os.environ, getattr(options, "config", None))
-    code: int = options.command(options, in_force)
+    code = options.command(options, in_force)
     return code
 
 

@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from ya_salt.devporto.launch import LaunchError, Spec, launch
 from ya_salt.devporto.syscalls import become_subreaper, die_with_parent
-from ya_salt.devporto.tree import kill_descendants, list_children
+from ya_salt.devporto.tree import kill_descendants, kill_quietly, list_children
 
 _MAX_DATAGRAM = 1 << 20
 _INIT_SIGNALS = {signal.SIGCHLD, signal.SIGTERM}
@@ -47,6 +47,8 @@ class Keeper:
 
     def __init__(self, sock: socket.socket, scratch: str) -> None:
         self._sock = sock
+        # It came by inheritance; the commands must not get it that way.
+        sock.set_inheritable(False)
         self._scratch = scratch
         self._runs: dict[int, int] = {}
         self._wake_r, self._wake_w = os.pipe()
@@ -100,18 +102,20 @@ class Keeper:
                     return
                 run = self._runs.pop(pid, None)
                 if run is not None and status:
-                    self._report_lost(run)
+                    with contextlib.suppress(OSError):
+                        self._sock.send(encode_message({"run": run, "event": "lost"}))
+                if run is None or status:
+                    self._kill_strays()
 
-    def _report_lost(self, run: int) -> None:
-        """Kill what hung below an init that was killed: it is ours now, and nobody's."""
-        for pid in self._list_strays():
-            os.kill(pid, signal.SIGKILL)
-            kill_descendants(pid)
-        with contextlib.suppress(OSError):
-            self._sock.send(encode_message({"run": run, "event": "lost"}))
+    def _kill_strays(self) -> None:
+        """Kill what hung below an init that was killed: it is ours now, and nobody's.
 
-    def _list_strays(self) -> list[int]:
-        return [pid for pid in list_children(os.getpid()) if pid not in self._runs]
+        Those whose parents die of it become ours a moment later, and are found at the next death.
+        """
+        for pid in list_children(os.getpid()):
+            if pid not in self._runs:
+                kill_descendants(pid)
+                kill_quietly(pid, signal.SIGKILL)
 
     def _clean_up(self) -> None:
         while kill_descendants(os.getpid()):

@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self, socket_path: str, sysroot: str | None) -> None:
         self._path = socket_path
+        self._is_bound = False
         self._listener: asyncio.Server | None = None
         self._users = UserBook(sysroot)
         self._scratch = tempfile.mkdtemp(prefix="devporto-")
@@ -69,6 +70,7 @@ class Server:
         except OSError:
             sock.close()
             raise
+        self._is_bound = True
         Path(self._path).chmod(_SOCKET_MODE)
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_unix_server(
@@ -86,8 +88,9 @@ class Server:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        with contextlib.suppress(FileNotFoundError):
-            Path(self._path).unlink()
+        if self._is_bound:
+            self._is_bound = False
+            Path(self._path).unlink(missing_ok=True)
         for client in self.clients.copy():
             client.close()
 

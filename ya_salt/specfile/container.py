@@ -94,7 +94,7 @@ def _read_argv(report: Report, node: ListNode, path: str, container: Container) 
         for number, item in enumerate(node.items)
     ]
     argv = tuple(item for item in items if item is not None)
-    if not argv or len(argv) != len(items):
+    if not argv:
         return
     text = convert(report, node.place, path, "", lambda _: values.parse_argv(argv))
     if text is not None:
@@ -125,7 +125,7 @@ def _read_list(report: Report, row: Property, member: Member, container: Contain
     items = _list_items(report, member)
     found = [convert(report, node.place, path, text, row.parse) for node, path, text in items]
     good = [text for text in found if text is not None]
-    if not good or len(good) != len(items):
+    if not good:
         return
     if row.is_unordered:
         good = sorted(set(good))

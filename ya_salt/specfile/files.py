@@ -80,8 +80,12 @@ def check_type(found: os.stat_result) -> None:
             raise RefusedFileError(f"is {words}")
 
 
-def read_entry(name: str, path: str, folder: int, guard: Guard) -> bytes:
-    """Read one file of an open directory; the name may be anything but is never followed."""
+def read_entry(name: str, path: str, folder: int, guard: Guard) -> tuple[bytes, str]:
+    """Read one file of an open directory, and say how it is too open, or "".
+
+    The name may be anything but is never followed. A file that is too open is read all the same:
+    it may not run anything, but it tells which daemon is without a spec.
+    """
     check_type(os.stat(name, dir_fd=folder, follow_symlinks=False))
     return _read(os.open(name, _FLAGS, dir_fd=folder), path, guard)
 
@@ -89,18 +93,15 @@ def read_entry(name: str, path: str, folder: int, guard: Guard) -> bytes:
 def read_path(path: str) -> bytes:
     """Read a file that somebody named on purpose: links are followed, anybody may own it."""
     check_type(Path(path).stat())
-    return _read(os.open(path, _FLAGS & ~os.O_NOFOLLOW), path, Guard(uid=-1))
+    return _read(os.open(path, _FLAGS & ~os.O_NOFOLLOW), path, Guard(uid=-1))[0]
 
 
-def _read(file: int, path: str, guard: Guard) -> bytes:
+def _read(file: int, path: str, guard: Guard) -> tuple[bytes, str]:
     try:
         found = os.fstat(file)
         # The name may have become something else since it was looked at.
         check_type(found)
-        problem = guard.problem(found, path)
-        if problem:
-            raise RefusedFileError(problem)
-        return _read_limited(file)
+        return _read_limited(file), guard.problem(found, path)
     finally:
         os.close(file)
 

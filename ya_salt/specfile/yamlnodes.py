@@ -124,7 +124,7 @@ class _Reader:
     def _take_scalar(self, event: Any) -> None:
         place = _place(event.start_mark)
         self._check_tag(event, place)
-        is_plain = not event.style and event.implicit[0] and event.tag is None
+        is_plain = event.implicit[0] and event.tag is None
         node = Scalar(place, event.value, _kind(event.value) if is_plain else "string")
         self.builder.add(node)
         if event.anchor:
