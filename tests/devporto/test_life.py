@@ -380,44 +380,47 @@ def test_async_wait_hears_of_labels(portod: DevPortod, wire: Wire) -> None:
         assert [(one["label"], one["value"]) for one in heard] == [("CF.a", "1"), ("CF.a", "2")]
 
 
+SET, INC, FIND = "SetLabel", "IncLabel", "FindLabel"
+
+
 @pytest.mark.parametrize(
     ("request_", "code", "rest"),
     [
-        ({"SetLabel": {"name": "p", "label": "bad", "value": "1"}}, "InvalidLabel", {"SetLabel": {}}),
-        ({"SetLabel": {"name": "p", "label": "CF.a", "value": "a b"}}, "InvalidLabel", {"SetLabel": {}}),
-        ({"SetLabel": {"name": "no", "label": "CF.a", "value": "1"}}, "ContainerDoesNotExist", {"SetLabel": {}}),
+        ({SET: {"name": "p", "label": "bad", "value": "1"}}, "InvalidLabel", {SET: {}}),
+        ({SET: {"name": "p", "label": "CF.a", "value": "a b"}}, "InvalidLabel", {SET: {}}),
+        ({SET: {"name": "no", "label": "CF.a", "value": "1"}}, "ContainerDoesNotExist", {SET: {}}),
         (
-            {"SetLabel": {"name": "p", "label": "CF.z", "value": "1", "prev_value": "x"}},
+            {SET: {"name": "p", "label": "CF.z", "value": "1", "prev_value": "x"}},
             "LabelNotFound",
-            {"SetLabel": {"state": "stopped"}},
+            {SET: {"state": "stopped"}},
         ),
         (
-            {"SetLabel": {"name": "p", "label": "CF.n", "value": "1", "state": "running"}},
+            {SET: {"name": "p", "label": "CF.n", "value": "1", "state": "running"}},
             "InvalidState",
-            {"SetLabel": {"prev_value": "5", "state": "stopped"}},
+            {SET: {"prev_value": "5", "state": "stopped"}},
         ),
         (
-            {"SetLabel": {"name": "p", "label": "CF.n", "value": "", "prev_value": "5"}},
+            {SET: {"name": "p", "label": "CF.n", "value": "", "prev_value": "5"}},
             "Success",
-            {"SetLabel": {"prev_value": "5", "state": "stopped"}},
+            {SET: {"prev_value": "5", "state": "stopped"}},
         ),
-        ({"IncLabel": {"name": "p", "label": "bad"}}, "InvalidLabel", {}),
-        ({"IncLabel": {"name": "no", "label": "CF.a"}}, "ContainerDoesNotExist", {}),
-        ({"IncLabel": {"name": "p", "label": "CF.z", "add": 0}}, "LabelNotFound", {"IncLabel": {"result": "0"}}),
-        ({"IncLabel": {"name": "p", "label": "CF.t"}}, "InvalidValue", {"IncLabel": {"result": "0"}}),
-        ({"IncLabel": {"name": "p", "label": "CF.n", "add": -7}}, "Success", {"IncLabel": {"result": "-2"}}),
+        ({INC: {"name": "p", "label": "bad"}}, "InvalidLabel", {}),
+        ({INC: {"name": "no", "label": "CF.a"}}, "ContainerDoesNotExist", {}),
+        ({INC: {"name": "p", "label": "CF.z", "add": 0}}, "LabelNotFound", {INC: {"result": "0"}}),
+        ({INC: {"name": "p", "label": "CF.t"}}, "InvalidValue", {INC: {"result": "0"}}),
+        ({INC: {"name": "p", "label": "CF.n", "add": -7}}, "Success", {INC: {"result": "-2"}}),
         (
-            {"IncLabel": {"name": "p", "label": "CF.n", "add": str(2**63 - 1)}},
+            {INC: {"name": "p", "label": "CF.n", "add": str(2**63 - 1)}},
             "InvalidValue",
-            {"IncLabel": {"result": "5"}},
+            {INC: {"result": "5"}},
         ),
-        ({"FindLabel": {"label": "CF.nosuch"}}, "Success", {"FindLabel": {}}),
-        ({"FindLabel": {"label": "CF.n", "value": "6"}}, "Success", {"FindLabel": {}}),
-        ({"FindLabel": {"label": "CF.n", "state": "running"}}, "Success", {"FindLabel": {}}),
+        ({FIND: {"label": "CF.nosuch"}}, "Success", {FIND: {}}),
+        ({FIND: {"label": "CF.n", "value": "6"}}, "Success", {FIND: {}}),
+        ({FIND: {"label": "CF.n", "state": "running"}}, "Success", {FIND: {}}),
         (
-            {"FindLabel": {"label": "CF.?", "value": "5"}},
+            {FIND: {"label": "CF.?", "value": "5"}},
             "Success",
-            {"FindLabel": {"list": [{"name": "p", "state": "stopped", "label": "CF.n", "value": "5"}]}},
+            {FIND: {"list": [{"name": "p", "state": "stopped", "label": "CF.n", "value": "5"}]}},
         ),
     ],
 )  # fmt: skip

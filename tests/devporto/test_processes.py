@@ -122,6 +122,19 @@ def test_ulimit_is_inherited(wire: Wire) -> None:
     wire.wait_for("p/c", "stdout", "123\n")
 
 
+def test_ulimit_reaches_running_processes(wire: Wire) -> None:
+    wire.create("p", command="sleep 100")
+    wire.must(start={"name": "p"})
+    wire.set("p", ulimit="nofile: 77 88")
+    limits = Path(f"/proc/{wire.get('p', 'root_pid')}/limits").read_text()
+    line = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+    assert line.split()[3:5] == ["77", "88"]
+
+
+def test_descriptors_of_the_server_stay_there(wire: Wire) -> None:
+    assert run(wire, "sh -c 'ls /proc/$$/fd'").split() == ["0", "1", "2"]
+
+
 def test_private_directory_lives_from_start_to_stop(wire: Wire) -> None:
     wire.create("p", command="sh -c 'echo x > f; pwd'")
     wire.must(start={"name": "p"})

@@ -143,6 +143,20 @@ def test_entry_that_becomes_a_fifo_does_not_hang(
     assert reasons(folder) == {"a.yaml": ("a.yaml: is a FIFO; put a regular file here",)}
 
 
+def test_entry_that_becomes_a_link_is_not_followed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = write(folder / "b.yaml").stat()
+    (folder / "a.yaml").symlink_to(folder / "b.yaml")
+    seen = os.stat
+    monkeypatch.setattr(
+        os, "stat", lambda path, **more: real if path == "a.yaml" else seen(path, **more)
+    )
+    assert reasons(folder) == {
+        "a.yaml": ("a.yaml: cannot be read: Too many levels of symbolic links",)
+    }
+
+
 def test_file_that_vanishes_is_no_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(folder / "b.yaml")
     monkeypatch.setattr(os, "listdir", lambda _: ["a.yaml", "b.yaml"])

@@ -63,7 +63,7 @@ class Machine:
             self.set_state(container, State.STARTING)
             container.started_at = time.time()
             make_workdir(container)
-            await self._execute(container, caller.pid)
+            await self._execute(container)
         except Refusal as error:
             container.start_error = str(error)
             remove_workdir(container)
@@ -78,12 +78,12 @@ class Machine:
             raise make_bad_state("Parent container is frozen")
         await self.start(caller, parent)
 
-    async def _execute(self, container: Container, caller_pid: int) -> None:
+    async def _execute(self, container: Container) -> None:
         """Run the command, or be meta without one. Raises Refusal."""
         if container.is_meta:
             self.set_state(container, State.META)
             return
-        run = await self._spawner.start(container, caller_pid)
+        run = await self._spawner.start(container)
         container.run = run
         container.usage = Usage()
         self.set_state(container, State.RUNNING)
@@ -261,7 +261,7 @@ class Machine:
         try:
             check_start(caller or Caller(), container)
             container.started_at = time.time()
-            await self._execute(container, caller.pid if caller else 0)
+            await self._execute(container)
         except Refusal as error:
             container.start_error = str(error)
             container.died_at = time.time()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ya_salt.devporto.container import Container
 from ya_salt.devporto.tree import list_descendants
+from ya_salt.devporto.values import UINT64_MAX
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -134,6 +136,15 @@ def list_pids(container: Container) -> list[int]:
     """Every process of a container and what is below it."""
     runs = [one.run for one in container.subtree() if one.run and one.run.init]
     return [pid for run in runs for pid in list_descendants(run.init)]
+
+
+def apply_ulimits(container: Container) -> None:
+    """Give the limits of `ulimit` to what runs already, as far as the kernel lets us."""
+    for pid in list_pids(container):
+        for name, (soft, hard) in container.values.get("ulimit", {}).items():
+            low, high = (-1 if one >= UINT64_MAX else one for one in (soft, hard))
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                resource.prlimit(pid, getattr(resource, f"RLIMIT_{name.upper()}"), (low, high))
 
 
 def sum_status_fields(pids: Iterable[int], prefixes: tuple[str, ...]) -> dict[str, int]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ya_salt.devporto.container import Container
+from ya_salt.devporto.cpusets import parse_cpu_set
+from ya_salt.devporto.processes import apply_ulimits
 from ya_salt.devporto.property import Property, Question, add_property, enable_controller
 from ya_salt.devporto.refusal import Refusal, make_invalid
 from ya_salt.devporto.settings_common import (
@@ -19,18 +21,14 @@ from ya_salt.devporto.settings_common import (
 )
 from ya_salt.devporto.ulimits import format_ulimits, merge_ulimits, parse_ulimits
 from ya_salt.devporto.values import (
-    format_bitmap,
     format_cpu_power,
     format_double,
     format_map,
-    parse_bitmap,
     parse_cpu_power,
-    parse_int,
     parse_nanoseconds,
     parse_plain_double,
     parse_size,
     parse_size_map,
-    split_escaped,
 )
 from ya_salt.proto import porto_pb2 as pb
 
@@ -140,45 +138,6 @@ def _read_io(name: str) -> Callable[[Question, Container], str]:
     return read
 
 
-def _parse_cpu_set(text: str) -> str:
-    """Find the normal form of `0-1`, `node 0; mems 0`, `jail 2`, `reserve 1`. Raises Refusal."""
-    jail, mems, rest = 0, "", list[str]()
-    for row in split_escaped(text, " ", ";"):
-        if row[0] not in ("mems", "jail"):
-            rest = row
-        elif len(row) != 2:
-            raise make_invalid("wrong format")
-        elif row[0] == "mems":
-            mems = row[1]
-        else:
-            jail = _parse_positive(row[1])
-    parts = [f"jail {jail}"] if jail else []
-    chosen = _parse_cpu_choice(rest)
-    if jail and chosen and not chosen.startswith("node"):
-        raise make_invalid("wrong format")
-    return "; ".join([*parts, *([chosen] if chosen else []), *([f"mems {mems}"] if mems else [])])
-
-
-def _parse_positive(text: str) -> int:
-    value = parse_int(text)
-    if value <= 0:
-        raise make_invalid("must be positive")
-    return value
-
-
-def _parse_cpu_choice(words: list[str]) -> str:
-    if not words or words[0] in ("all", "inherit"):
-        return ""
-    if len(words) == 1:
-        return format_bitmap(parse_bitmap(words[0]))
-    number = parse_int(words[1]) if len(words) == 2 else -1
-    if words[0] not in ("node", "threads", "cores", "reserve"):
-        raise make_invalid("wrong format")
-    if number < 0 or (not number and words[0] != "node"):
-        raise make_invalid("wrong format")
-    return f"{words[0]} {number}"
-
-
 def _read_thread_limit(_: Question, container: Container) -> str:
     default = 10000 if container.level == 1 else ""
     return str(container.values.get("thread_limit", default))
@@ -193,9 +152,15 @@ def _read_ulimit_key(_: Question, container: Container, index: str) -> str:
     return format_ulimits({index: limits[index]}).removesuffix("; ") if index in limits else ""
 
 
+def _write_ulimits(_: Question, container: Container, text: str) -> None:
+    container.values["ulimit"] = parse_ulimits(text)
+    apply_ulimits(container)
+
+
 def _write_ulimit_key(_: Question, container: Container, index: str, text: str) -> None:
     fresh = parse_ulimits(f"{index}:{text}")
     container.values["ulimit"] = merge_ulimits(container.values.get("ulimit", {}), fresh)
+    apply_ulimits(container)
 
 
 def _parse_tos(text: str) -> str:
@@ -239,9 +204,17 @@ def _add_memory() -> None:
             controller="pids",
         )
     )
-    add_setting("ulimit", "Process limits: <type>: [soft]|unlimited [hard];...", parse_ulimits,
-                format_ulimits, {}, dynamic=True, read_index=_read_ulimit_key,
-                write_index=_write_ulimit_key)  # fmt: skip
+    add_property(
+        Property(
+            "ulimit",
+            "Process limits: <type>: [soft]|unlimited [hard];...",
+            lambda _, one: format_ulimits(one.values.get("ulimit", {})),
+            _write_ulimits,
+            _read_ulimit_key,
+            _write_ulimit_key,
+            dynamic=True,
+        )
+    )
 
 
 def _add_cpu() -> None:
@@ -261,7 +234,7 @@ def _add_cpu() -> None:
         )
     )
     add_setting("cpu_set", "CPU set: [N|N-M,]... | node N | reserve N | threads N | cores N",
-                _parse_cpu_set, str, "", dynamic=True, controller="cpuset")  # fmt: skip
+                parse_cpu_set, str, "", dynamic=True, controller="cpuset")  # fmt: skip
 
 
 def _add_io() -> None:

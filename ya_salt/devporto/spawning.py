@@ -76,11 +76,11 @@ class Spawner:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=15)
 
-    async def start(self, container: Container, caller_pid: int) -> Run:
+    async def start(self, container: Container) -> Run:
         """Execute the container's command. Raises Refusal."""
         loop = asyncio.get_running_loop()
         run = Run(next(self._numbers), container, loop.create_future(), loop.create_future())
-        spec = make_spec(container, self._users, self._sysroot, caller_pid)
+        spec = make_spec(container, self._users, self._sysroot)
         self._runs[run.number] = run
         try:
             await loop.sock_sendall(self._sock, encode_message({"run": run.number, **spec}))
@@ -128,9 +128,7 @@ class Spawner:
             run.finished.set_result(None)
 
 
-def make_spec(
-    container: Container, users: UserBook, sysroot: str | None, caller_pid: int
-) -> dict[str, Any]:
+def make_spec(container: Container, users: UserBook, sysroot: str | None) -> dict[str, Any]:
     """Collect what `ya_salt.devporto.launch` needs to know."""
     task = container.task
     is_root = os.geteuid() == 0
@@ -150,7 +148,6 @@ def make_spec(
             for stream in (container.stdin, container.stdout, container.stderr)
         ],
         "sysroot": sysroot,
-        "caller": caller_pid,
     }
 
 
