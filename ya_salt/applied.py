@@ -49,8 +49,14 @@ def group_sent(properties: Mapping[str, str]) -> dict[str, str]:
 
 
 def base_name(name: str) -> str:
-    """`controllers[devices]` -> `controllers`."""
+    """`ulimit[nofile]` -> `ulimit`."""
     return name.partition("[")[0]
+
+
+def name_read_back(name: str) -> str:
+    """Under which name a property is read back: maps whole, but for those that portod adds to."""
+    base = base_name(name)
+    return name if base == "controllers" else base
 
 
 def encode_applied(applied: Applied) -> str:

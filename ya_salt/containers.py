@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from ya_salt.applied import (
-    base_name,
     decode_applied,
     encode_applied,
     group_sent,
     hash_packages,
     hash_values,
+    name_read_back,
 )
 from ya_salt.errors import PortoError
 from ya_salt.model import LABEL, Applied, DaemonSpec
@@ -34,6 +34,9 @@ _UNREADABLE = frozenset({"env_secret", "labels"})
 
 _GONE = "ContainerDoesNotExist"
 
+_DEFAULTS = {"max_respawns": "-1"}
+"""Defaults that portod shows as an empty text, which it must not be given."""
+
 
 def create_container(
     client: PortoClient, spec: DaemonSpec, dynamic: frozenset[str], package_names: Iterable[str]
@@ -45,12 +48,14 @@ def create_container(
     client.create_weak(spec.name)
     try:
         wanted = wanted_properties(spec)
-        defaults = _read_defaults(client, spec.name, wanted, dynamic)
+        defaults = _read_defaults(client, spec.name, [name for name in wanted if name in dynamic])
         unsupported = _set_all(client, spec.name, wanted)
+        client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
+        client.start(spec.name)
+        # Read back only now: a start completes what was left open (controllers, isolate, cwd).
         applied = _remember(client, spec, wanted, unsupported)
         applied = replace(applied, defaults=defaults, package_names=tuple(package_names))
-        _commit(client, spec, applied)
-        client.start(spec.name)
+        client.set_property(spec.name, "private", encode_applied(applied))
         client.set_property(spec.name, "weak", "false")
     except PortoError:
         _destroy_quietly(client, spec.name)
@@ -84,16 +89,32 @@ def change_live(
     The label is written last: a change cut short is found unfinished by the next pass.
     """
     before = decode_applied(client.get_property(spec.name, "private")) or Applied()
-    missing = {name: before.defaults[name] for name in before.defaults}
-    fresh = _read_defaults(
-        client, spec.name, {name: "" for name in changes if name not in before.sent}, None
-    )
+    defaults = _keep_defaults(client, spec.name, before, changes)
     unsupported = _set_all(client, spec.name, changes)
     wanted = wanted_properties(spec)
     kept = [item for item in before.unsupported if item in wanted and item not in changes]
-    applied = _remember(client, spec, wanted, [*kept, *unsupported])
-    defaults = {name: text for name, text in {**fresh, **missing}.items() if name in wanted}
-    _commit(client, spec, replace(applied, defaults=defaults, package_names=tuple(package_names)))
+    applied = replace(
+        _remember(client, spec, wanted, [*kept, *unsupported]),
+        defaults={name: text for name, text in defaults.items() if name in wanted},
+        package_names=tuple(package_names),
+    )
+    client.set_property(spec.name, "private", encode_applied(applied))
+    client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
+
+
+def _keep_defaults(
+    client: PortoClient, name: str, before: Applied, changes: Iterable[str]
+) -> Mapping[str, str]:
+    """Known defaults and those of properties that are new, remembered before anything is set.
+
+    Were they remembered after, a change cut short would leave our own value to be taken for one.
+    """
+    known = {*before.sent, *before.defaults}
+    fresh = _read_defaults(client, name, [item for item in changes if item not in known])
+    defaults = {**fresh, **before.defaults}
+    if fresh:
+        client.set_property(name, "private", encode_applied(replace(before, defaults=defaults)))
+    return defaults
 
 
 def start_container(client: PortoClient, name: str, state: str) -> None:
@@ -170,39 +191,27 @@ def _set_all(client: PortoClient, name: str, wanted: Mapping[str, str]) -> list[
     return unsupported
 
 
-def _read_defaults(
-    client: PortoClient, name: str, wanted: Iterable[str], dynamic: frozenset[str] | None
-) -> dict[str, str]:
+def _read_defaults(client: PortoClient, name: str, wanted: Iterable[str]) -> dict[str, str]:
     """What portod has before we set it, so that taking a property out of a spec can be live too.
 
-    `dynamic` None takes all of `wanted`.
+    Entries of maps need none: taking one out needs the others, or an empty value.
     """
-    names = [
-        item
-        for item in wanted
-        if (dynamic is None or base_name(item) in dynamic) and item not in OUR_PROPERTIES
-    ]
+    names = [item for item in wanted if "[" not in item and item not in OUR_PROPERTIES]
     found = client.get([name], names).get(name, {}) if names else {}
-    # A label or a map's entry that is not there is taken away by an empty value.
-    return {item: found.get(item, "") for item in names if item in found or "[" in item}
+    return {item: _DEFAULTS.get(item, found[item]) for item in names if item in found}
 
 
 def _remember(
     client: PortoClient, spec: DaemonSpec, wanted: Mapping[str, str], unsupported: list[str]
 ) -> Applied:
-    bases = dict.fromkeys(base_name(item) for item in wanted if item not in unsupported)
-    readable = [item for item in bases if item not in _UNREADABLE]
+    names = dict.fromkeys(name_read_back(item) for item in wanted if item not in unsupported)
+    readable = [item for item in names if item not in _UNREADABLE]
     return Applied(
         sent=hash_values(group_sent(wanted)),
         read=hash_values(client.get([spec.name], readable).get(spec.name, {})),
         unsupported=tuple(unsupported),
         packages=hash_packages(spec.packages),
     )
-
-
-def _commit(client: PortoClient, spec: DaemonSpec, applied: Applied) -> None:
-    client.set_property(spec.name, "private", encode_applied(applied))
-    client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
 
 
 def _destroy_quietly(client: PortoClient, name: str) -> None:

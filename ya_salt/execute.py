@@ -147,6 +147,9 @@ def _run_step(client: PortoClient, step: Step, observed: Observed, tools: Tools)
     try:
         _do(client, step, observed)
     except PortoError as error:
+        instead = _find_alternative(step, error)
+        if instead is not None:
+            return _run_step(client, instead, observed, tools)
         _log.error("porto-daemon-%s: %s failed: %s", step.name, describe_step(step), error)
         return StepResult(step, error=str(error), reason=error.code)
     except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
@@ -155,6 +158,13 @@ def _run_step(client: PortoClient, step: Step, observed: Observed, tools: Tools)
         )
         return StepResult(step, error=f"a bug in ya-salt: {error!r}; see the log", reason="Bug")
     return StepResult(step)
+
+
+def _find_alternative(step: Step, error: PortoError) -> Step | None:
+    """A restart where portod does not change live what its list of properties says it does."""
+    if isinstance(step, ChangeLive) and error.code == "InvalidState":
+        return ReplaceContainer(step.spec, f"{step.reason}; not while it runs: {error.message}")
+    return None
 
 
 def _do(client: PortoClient, step: Step, observed: Observed) -> None:

@@ -10,6 +10,53 @@ LABEL = "HOSTMAN.spec"
 
 
 @dataclass(frozen=True)
+class YasmSettings:
+    """The push of signals to YASM's agent on the host."""
+
+    enabled: bool = True
+    url: str = "http://localhost:11005/"
+    tags: Mapping[str, str] = field(default_factory=lambda: {"itype": "hostman"})
+    ttl_s: int = 300
+    """How long the agent goes on showing a value after it was pushed."""
+
+
+@dataclass(frozen=True)
+class JugglerSettings:
+    """The push of raw events to Juggler's client on the host."""
+
+    enabled: bool = True
+    url: str = "http://localhost:31579/events"
+    source: str = "ya-salt"
+    instance: str = ""
+
+
+@dataclass(frozen=True)
+class PrometheusSettings:
+    """The file for node_exporter's textfile collector; written where the directory exists."""
+
+    enabled: bool = True
+    textfile_dir: str = "/var/lib/prometheus/node-exporter"
+
+
+@dataclass(frozen=True)
+class AlertmanagerSettings:
+    """Alerts straight to an Alertmanager; off while there is no URL."""
+
+    enabled: bool = True
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class MonitoringSettings:
+    """Who is told how the daemons stand."""
+
+    yasm: YasmSettings = field(default_factory=YasmSettings)
+    juggler: JugglerSettings = field(default_factory=JugglerSettings)
+    prometheus: PrometheusSettings = field(default_factory=PrometheusSettings)
+    alertmanager: AlertmanagerSettings = field(default_factory=AlertmanagerSettings)
+
+
+@dataclass(frozen=True)
 class Settings:
     """What is in force on this host; `settings.py` reads it, docs/settings.md explains it."""
 
@@ -29,6 +76,9 @@ class Settings:
     """Bound of our cache of .deb files for going back."""
     allow_removals: tuple[str, ...] = ()
     """Packages that apt may remove, downgrade or upgrade though no spec names them."""
+    hostname: str = ""
+    """Under which name monitoring knows this host; "" is its FQDN."""
+    monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ya_salt.applied import base_name, decode_applied
+from ya_salt.applied import decode_applied, name_read_back
 from ya_salt.errors import PackageError
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
 from ya_salt.packages import Apt
@@ -47,7 +47,7 @@ def look_at_containers(
     """The containers of these names that exist, with every property that a spec declares."""
     wanted = dict.fromkeys(_ALWAYS)
     for spec in specs:
-        wanted.update(dict.fromkeys(base_name(name) for name in wanted_properties(spec)))
+        wanted.update(dict.fromkeys(name_read_back(name) for name in wanted_properties(spec)))
     found = client.get(sorted(names), wanted) if names else {}
     return {name: _parse_container(name, values) for name, values in found.items()}
 
@@ -76,13 +76,15 @@ def _list_package_names(specs: Sequence[DaemonSpec], observed: Observed) -> tupl
 
 
 def _parse_container(name: str, values: Values) -> Container:
+    state = values.get("state", "")
     return Container(
         name=name,
-        state=values.get("state", ""),
+        state=state,
         labels=parse_labels(values.get("labels", "")),
         private=values.get("private", ""),
         respawn_count=_parse_count(values.get("respawn_count", "")),
-        running_s=_parse_count(values.get("time", "")),
+        # Of a dead container `time` may be nonsense: the age of a process that is not.
+        running_s=_parse_count(values.get("time", "")) if state == "running" else 0,
         values={key: text for key, text in values.items() if key not in _ALWAYS},
     )
 

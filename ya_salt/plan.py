@@ -6,9 +6,16 @@ Every step says why. Planning again after the steps were carried out gives no st
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ya_salt.applied import base_name, decode_applied, group_sent, hash_packages, hash_values
+from ya_salt.applied import (
+    base_name,
+    decode_applied,
+    group_sent,
+    hash_packages,
+    hash_values,
+    name_read_back,
+)
 from ya_salt.model import (
     LABEL,
     Applied,
@@ -30,6 +37,15 @@ from ya_salt.model import (
 
 OUR_PROPERTIES: Mapping[str, str] = {"respawn": "true"}
 """What ya-salt itself sets on every container, beside the label and `private`."""
+
+_EMPTIED = frozenset({"labels", "symlink"})
+"""Maps whose entries go with an empty value; others' entries only with the whole map set anew."""
+
+_SET_BY_KEY = frozenset({"controllers", "env", "env_secret", "sysctl"})
+"""Maps that need a new container anyway."""
+
+_SET_WHEN_DEAD = frozenset({"respawn", "max_respawns", "respawn_delay", "labels"})
+"""All that portod lets anybody set on a dead container."""
 
 _TRANSIENT = frozenset({"running", "starting", "stopping", "respawning"})
 
@@ -60,6 +76,30 @@ def make_plan(
         conflicts=find_conflicts(context),
     )
     return tuple(_plan_daemon(spec, shared) for spec in specs)
+
+
+def add_restarts(
+    plans: Sequence[DaemonPlan],
+    specs: Sequence[DaemonSpec],
+    observed: Observed,
+    reasons: Mapping[str, str],
+) -> tuple[DaemonPlan, ...]:
+    """The plans with a new process for every daemon in `reasons` that would keep its old one."""
+    known = {spec.name: spec for spec in specs}
+    return tuple(
+        _add_restart(plan, known[plan.name], reasons[plan.name])
+        if plan.name in reasons and plan.name in observed.containers
+        else plan
+        for plan in plans
+    )
+
+
+def _add_restart(plan: DaemonPlan, spec: DaemonSpec, reason: str) -> DaemonPlan:
+    renewing = ReplaceContainer | CreateContainer | StartContainer
+    if plan.refusal or spec.delete_requested or any(isinstance(s, renewing) for s in plan.steps):
+        return plan
+    kept = tuple(step for step in plan.steps if not isinstance(step, ChangeLive))
+    return replace(plan, steps=(*kept, ReplaceContainer(spec, reason)))
 
 
 def find_conflicts(specs: Sequence[DaemonSpec]) -> dict[str, str]:
@@ -214,8 +254,10 @@ def _plan_change(
         return (ReplaceContainer(spec, "its list of packages changed"),)
     changes, static = _compare(spec, applied, dynamic)
     drifted = _find_drift(spec, container, applied)
-    changes |= {name: text for name, text in wanted_properties(spec).items() if name in drifted}
+    changes |= _restore(drifted, wanted_properties(spec))
     static |= {name for name in changes if not _is_dynamic(name, dynamic)}
+    if container.state == "dead":
+        static |= {name for name in changes if base_name(name) not in _SET_WHEN_DEAD}
     if static:
         return (ReplaceContainer(spec, _describe_change(static, drifted)),)
     if changes or not current:
@@ -244,15 +286,62 @@ def _compare(
     changes = {
         name: text for name, text in wanted.items() if name in changed or base_name(name) in changed
     }
-    static: set[str] = set()
-    for name in applied.sent.keys() - hashes.keys():
-        if name in applied.unsupported:
-            continue
-        if _is_dynamic(name, dynamic) and name in applied.defaults:
-            changes[name] = applied.defaults[name]
+    gone = {name for name in applied.sent.keys() - hashes.keys() if name not in applied.unsupported}
+    resets = {
+        key: text
+        for name in sorted(gone)
+        if _is_dynamic(name, dynamic)
+        for key, text in _reset(name, wanted, applied).items()
+    }
+    static = {
+        name for name in gone if not _is_dynamic(name, dynamic) or not _reset(name, wanted, applied)
+    }
+    return {**resets, **changes}, static
+
+
+def _restore(drifted: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """What to set where somebody else did; a map whole, as they may have added entries."""
+    changes = {}
+    for name in drifted:
+        base = base_name(name)
+        if base == name or base in _EMPTIED or base in _SET_BY_KEY:
+            changes[name] = wanted[name]
         else:
-            static.add(name)
-    return changes, static
+            changes[base] = "; ".join(_list_entries(base, wanted))
+    return changes
+
+
+def _reset(name: str, wanted: Mapping[str, str], applied: Applied) -> dict[str, str]:
+    """What to set so that a property that left the spec is gone; nothing where that is unknown."""
+    base = base_name(name)
+    if base in _EMPTIED:
+        return {name: ""}
+    if base != name:
+        return {base: "; ".join(_list_entries(base, wanted))}
+    return {name: applied.defaults[name]} if name in applied.defaults else {}
+
+
+def _list_entries(base: str, wanted: Mapping[str, str]) -> list[str]:
+    """What is left in a map, as Porto takes it whole."""
+    prefix = f"{base}["
+    return [
+        f"{name[len(prefix) : -1]}: {text}"
+        for name, text in wanted.items()
+        if name.startswith(prefix)
+    ]
+
+
+def find_differences(
+    spec: DaemonSpec, container: Container, applied: Applied
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that differ from what was sent, in the spec or no longer in it; and those that drifted.
+
+    A map that cannot change live stands under its one name, see `group_sent`.
+    """
+    hashes = hash_values(group_sent(wanted_properties(spec)))
+    changed = {name for name, digest in hashes.items() if applied.sent.get(name) != digest}
+    gone = applied.sent.keys() - hashes.keys() - set(applied.unsupported)
+    return frozenset(changed | gone), _find_drift(spec, container, applied)
 
 
 def _find_drift(spec: DaemonSpec, container: Container, applied: Applied) -> frozenset[str]:
@@ -266,7 +355,7 @@ def _find_drift(spec: DaemonSpec, container: Container, applied: Applied) -> fro
         name
         for name, text in wanted_properties(spec).items()
         if name not in applied.unsupported
-        and (base_name(name) in bases or _is_label_lost(name, text, container, applied))
+        and (name_read_back(name) in bases or _is_label_lost(name, text, container, applied))
     )
 
 
@@ -279,8 +368,9 @@ def _is_label_lost(name: str, text: str, container: Container, applied: Applied)
 
 
 def _describe_change(names: Iterable[str], drifted: frozenset[str]) -> str:
-    by_spec = sorted(name for name in names if name not in drifted)
-    by_hand = sorted(name for name in names if name in drifted)
+    theirs = drifted | {base_name(name) for name in drifted}
+    by_spec = sorted(name for name in names if name not in theirs)
+    by_hand = sorted(name for name in names if name in theirs)
     parts = []
     if by_spec:
         parts.append(f"changed in the spec: {', '.join(by_spec)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ya_salt.containers import describe_trouble
 from ya_salt.errors import PortoError
@@ -27,7 +28,7 @@ from ya_salt.model import (
 )
 from ya_salt.observe import find_lost, look_at_containers, look_at_packages, observe
 from ya_salt.packages import Apt, PackagePass
-from ya_salt.plan import list_packages_ever, make_plan
+from ya_salt.plan import add_restarts, list_packages_ever, make_plan
 from ya_salt.porto.client import PortoClient
 from ya_salt.status import Outcome, is_ready, make_status, make_unmanaged_status
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store, read_store
@@ -50,6 +51,23 @@ class Host:
     now: Callable[[], float] = time.time
 
 
+def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Host:
+    """Make the host that the settings describe."""
+    return Host(
+        settings=settings,
+        apt=Apt(
+            root=settings.root,
+            lock_timeout_s=settings.lock_timeout_s,
+            script_timeout_s=settings.script_timeout_s,
+            allow_removals=frozenset(settings.allow_removals),
+            cache_dir=f"{settings.state_dir}/debs",
+            cache_max_bytes=settings.package_cache_bytes,
+        ),
+        connect=partial(PortoClient, settings.porto_socket),
+        progress=progress,
+    )
+
+
 @dataclass(frozen=True)
 class Scope:
     """What a pass is about: the specs to make true, and everything known of the rest.
@@ -60,6 +78,8 @@ class Scope:
     targets: tuple[DaemonSpec, ...]
     loaded: Loaded
     whole: bool = True
+    restarts: Mapping[str, str] = field(default_factory=dict)
+    """Daemon -> why it gets a new process though nothing about it changed."""
 
     @property
     def context(self) -> tuple[DaemonSpec, ...]:
@@ -75,6 +95,10 @@ class PassResult:
     statuses: tuple[DaemonStatus, ...]
     rejected: tuple[Rejected, ...]
     touched: frozenset[str] = frozenset()
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    """What was planned and done, by daemon."""
+    before: Observed = field(default_factory=Observed)
+    """The host as it was planned upon."""
 
     @property
     def ok(self) -> bool:
@@ -130,13 +154,17 @@ def _find_trouble(client: PortoClient, container: Container | None) -> str:
 
 def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
     """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
+    return preview_pass(host, scope)[1]
+
+
+def preview_pass(host: Host, scope: Scope) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+    """`plan_pass`, with the host as it was planned upon."""
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
     if store:
         store.close()
     with host.connect() as client:
-        _, plans = _look_and_plan(host, scope, records, client)
-    return plans
+        return _look_and_plan(host, scope, records, client)
 
 
 def _look_and_plan(
@@ -145,11 +173,18 @@ def _look_and_plan(
     """Look once; ask portod what may change live only where something is to be changed."""
     observed = observe(scope.targets, records, host.apt, client)
     context = (*scope.context, *_list_rejected(scope, records))
-    plans = make_plan(scope.targets, context, observed)
+    plans = _plan(scope, context, observed)
     if any(plan.steps for plan in plans):
         observed = replace(observed, dynamic=client.list_dynamic())
-        plans = make_plan(scope.targets, context, observed)
+        plans = _plan(scope, context, observed)
     return observed, plans
+
+
+def _plan(
+    scope: Scope, context: Sequence[DaemonSpec], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    plans = make_plan(scope.targets, context, observed)
+    return add_restarts(plans, scope.targets, observed, scope.restarts)
 
 
 def _list_rejected(scope: Scope, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
@@ -239,6 +274,8 @@ class _Run:
             tuple(sorted(statuses, key=lambda status: status.name)),
             self._scope.loaded.rejected if self._scope.whole else (),
             frozenset(name for name, outcome in outcomes.items() if outcome.results),
+            outcomes,
+            before,
         )
 
     def save(self, result: PassResult) -> None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 from ya_salt.errors import SettingsError
 from ya_salt.model import Settings
-from ya_salt.specfile.nodes import ListNode, MapNode, Node, Scalar
+from ya_salt.specfile.nodes import START, ListNode, MapNode, Node, Scalar
 from ya_salt.specfile.yamlnodes import read_yaml
 
 DEFAULT_FILE = "/etc/hostman/ya-salt.yaml"
 ENVIRONMENT_PREFIX = "YA_SALT_"
 _MAX_BYTES = 1 << 20
+_FIELDS = frozenset(item.name for item in fields(Settings))
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,23 @@ class Setting:
     parse: Callable[[str], Any]
     help: str
     is_list: bool = False
+    is_map: bool = False
     has_flag: bool = False
 
     @property
-    def field(self) -> str:
-        return self.name.rpartition(".")[2]
+    def fields(self) -> tuple[str, ...]:
+        """The way to its field in Settings; a group that only the file knows is not on it."""
+        first, *rest = self.name.split(".")
+        return (first, *rest) if first in _FIELDS else (*rest,)
+
+    def read(self, settings: Settings) -> Any:
+        """Its value in `settings`, in types that JSON has."""
+        value: Any = settings
+        for name in self.fields:
+            value = getattr(value, name)
+        if self.is_map:
+            return dict(value)
+        return list(value) if self.is_list else value
 
     @property
     def variable(self) -> str:
@@ -72,6 +87,47 @@ def _parse_package(text: str) -> str:
     return text
 
 
+def _parse_switch(text: str) -> bool:
+    known = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    if text.lower() not in known:
+        raise ValueError(f"{text!r} is neither true nor false")
+    return known[text.lower()]
+
+
+def _parse_word(text: str) -> str:
+    if not text.isprintable() or len(text) > 250:
+        raise ValueError(f"{text[:40]!r} is no text of one line with at most 250 characters")
+    return text
+
+
+def _parse_hostname(text: str) -> str:
+    if not text or len(text) > 253 or not all(char.isalnum() or char in "-_.:" for char in text):
+        raise ValueError(f"{text[:40]!r} is no host name")
+    return text
+
+
+def _parse_url(text: str) -> str:
+    wrong = ValueError(f"{text[:200]!r} is no URL such as http://localhost:9093/")
+    try:
+        parts = urlsplit(text)
+        is_right = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise wrong from error
+    if not is_right or "@" in parts.netloc or not text.isascii() or not text.isprintable():
+        raise wrong
+    return text
+
+
+def _parse_url_or_nothing(text: str) -> str:
+    return _parse_url(text) if text else text
+
+
+def _parse_tag(text: str) -> str:
+    if not text or len(text) > 128 or not all(char.isalnum() or char in "-_.@/" for char in text):
+        raise ValueError(f"{text[:40]!r} is no tag: letters, digits and -_.@/ make one")
+    return text
+
+
 SETTINGS = (
     Setting("specs_dir", _parse_path, "the daemons directory", has_flag=True),
     Setting("state_dir", _parse_path, "where what must outlive a pass is kept", has_flag=True),
@@ -93,26 +149,59 @@ SETTINGS = (
         "packages that apt may remove, downgrade or upgrade though no spec names them",
         is_list=True,
     ),
+    Setting("hostname", _parse_hostname, "the host's name in monitoring; its FQDN unless set"),
+    Setting("monitoring.yasm.enabled", _parse_switch, "push signals to YASM's agent"),
+    Setting("monitoring.yasm.url", _parse_url, "where YASM's agent listens"),
+    Setting("monitoring.yasm.tags", _parse_tag, "tags of the signals", is_map=True),
+    Setting("monitoring.yasm.ttl_s", _parse_count(1, 86400), "seconds that a value is shown"),
+    Setting("monitoring.juggler.enabled", _parse_switch, "push events to Juggler's client"),
+    Setting("monitoring.juggler.url", _parse_url, "where Juggler's client listens"),
+    Setting("monitoring.juggler.source", _parse_word, "who the events say they come from"),
+    Setting("monitoring.juggler.instance", _parse_word, "instance of the events"),
+    Setting("monitoring.prometheus.enabled", _parse_switch, "write a file for node_exporter"),
+    Setting(
+        "monitoring.prometheus.textfile_dir",
+        _parse_path,
+        "node_exporter's textfile directory; nothing is written where it does not exist",
+    ),
+    Setting("monitoring.alertmanager.enabled", _parse_switch, "send alerts where there is a URL"),
+    Setting("monitoring.alertmanager.url", _parse_url_or_nothing, "an Alertmanager (API v2)"),
 )
 
 
 def load_settings(
-    flags: Mapping[str, str], environment: Mapping[str, str], config: str | None = None
+    flags: Mapping[str, str],
+    environment: Mapping[str, str],
+    config: str | None = None,
+    overrides: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> InForce:
-    """Read everything. `flags` and `config` hold only what was given. Raises SettingsError."""
+    """Read everything. `flags` and `config` hold only what was given. Raises SettingsError.
+
+    `overrides` are plain data that go over the settings file, by where they come from (Salt's
+    configuration, its pillar), later ones over earlier ones.
+    """
     path = config or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
-    values: dict[str, Any] = {}
+    settings = Settings()
     origins = {setting.name: "default" for setting in SETTINGS}
+    known = {setting.name: setting for setting in SETTINGS}
     sources = (
         _read_file(path or DEFAULT_FILE, is_required=path is not None),
+        *(_read_plain(origin, data) for origin, data in overrides.items()),
         _read_environment(environment),
         _read_flags(flags),
     )
     for source in sources:
         for name, (value, origin) in source.items():
-            values[name.rpartition(".")[2]] = value
+            settings = _put(settings, known[name].fields, value)
             origins[name] = origin
-    return InForce(replace(Settings(), **values), origins)
+    return InForce(settings, origins)
+
+
+def _put(group: Any, way: tuple[str, ...], value: object) -> Any:
+    """A copy of a dataclass in which the field at the end of `way` has `value`."""
+    first, *rest = way
+    inner = _put(getattr(group, first), tuple(rest), value) if rest else value
+    return replace(group, **{first: inner})
 
 
 _Found = dict[str, tuple[Any, str]]
@@ -139,11 +228,24 @@ def _read_flags(flags: Mapping[str, str]) -> _Found:
 
 def _parse_text(setting: Setting, text: str, origin: str) -> Any:
     try:
+        if setting.is_map:
+            return _parse_map(setting, text)
         if setting.is_list:
             return tuple(setting.parse(item.strip()) for item in text.split(",") if item.strip())
         return setting.parse(text)
     except ValueError as error:
         raise SettingsError(f"{origin}: {error}") from error
+
+
+def _parse_map(setting: Setting, text: str) -> dict[str, str]:
+    """`KEY=VALUE,KEY=VALUE`, as a variable has it."""
+    found: dict[str, str] = {}
+    for item in text.split(","):
+        key, sign, value = item.strip().partition("=")
+        if not sign:
+            raise ValueError(f"{item!r} is not KEY=VALUE; write KEY=VALUE,KEY=VALUE")
+        found[setting.parse(key)] = setting.parse(value)
+    return found
 
 
 def _read_file(path: str, *, is_required: bool) -> _Found:
@@ -158,6 +260,28 @@ def _read_file(path: str, *, is_required: bool) -> _Found:
     if problems:
         raise SettingsError("\n".join(problems))
     return found
+
+
+def _read_plain(origin: str, data: Mapping[str, object]) -> _Found:
+    """Settings from data that somebody else has parsed, by the same names and rules as a file's."""
+    found: _Found = {}
+    problems: list[str] = []
+    _read_mapping(origin, "", _make_node(data), found, problems)
+    if problems:
+        said = (problem.removeprefix(f"{origin}:1:1: ") for problem in problems)
+        raise SettingsError("\n".join(f"{origin} porto_daemons: {problem}" for problem in said))
+    return {name: (value, origin) for name, (value, _) in found.items()}
+
+
+def _make_node(value: object) -> Any:
+    if isinstance(value, Mapping):
+        entries = [(Scalar(START, str(key)), _make_node(item)) for key, item in value.items()]
+        return MapNode(START, entries)
+    if isinstance(value, list | tuple):
+        return ListNode(START, [_make_node(item) for item in value])
+    if value is None:
+        return Scalar(START, "", "null")
+    return Scalar(START, str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _read_text(path: str, *, is_required: bool) -> str:
@@ -200,6 +324,13 @@ def _read_mapping(
 
 
 def _read_value(setting: Setting, node: Node) -> Any:
+    if setting.is_map:
+        if not isinstance(node, MapNode):
+            raise ValueError("a mapping is wanted")
+        return {
+            setting.parse(key.text): setting.parse(_scalar_text(value))
+            for key, value in node.entries
+        }
     if setting.is_list:
         if not isinstance(node, ListNode):
             raise ValueError("a list is wanted")

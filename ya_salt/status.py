@@ -90,7 +90,7 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         restart_count=(previous.restart_count if previous else 0) + outcome.restarts,
         digest=container.labels.get(LABEL, "") if container else "",
         packages=_list_packages(spec, observed),
-        warnings=_collect_warnings(container, outcome),
+        warnings=_collect_warnings(spec, container, outcome),
         actions=tuple(describe_step(item.step) for item in outcome.results if not item.error),
         error=outcome.error,
         updated_at=now,
@@ -150,12 +150,17 @@ def _list_packages(spec: DaemonSpec, observed: Observed) -> tuple[tuple[str, str
     )
 
 
-def _collect_warnings(container: Container | None, outcome: Outcome) -> tuple[str, ...]:
+def _collect_warnings(
+    spec: DaemonSpec, container: Container | None, outcome: Outcome
+) -> tuple[str, ...]:
     applied = decode_applied(container.private) if container and container.is_ours else None
     unsupported = tuple(
         f"{name}: this host's kernel has no support for it, the daemon runs without"
         for name in (applied.unsupported if applied else ())
     )
+    if "user" in spec.properties and "group" not in spec.properties:
+        # Porto's user does not bring its group along.
+        unsupported += ("group is not set, so portod runs it with the group root; set group too",)
     said = tuple(warning for item in outcome.results for warning in item.warnings)
     return tuple(dict.fromkeys((*unsupported, *said, *outcome.plan.notes)))
 

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from ya_salt.applied import encode_applied, group_sent, hash_packages, hash_values
+from ya_salt.applied import (
+    encode_applied,
+    group_sent,
+    hash_packages,
+    hash_values,
+    name_read_back,
+)
 from ya_salt.model import (
     LABEL,
     Applied,
@@ -34,7 +40,9 @@ from ya_salt.plan import make_plan, wanted_properties
 from ya_salt.specfile.document import make_digest
 
 CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "plan.yaml").read_text())
-DYNAMIC = frozenset({"memory_limit", "cpu_limit", "thread_limit", "labels", "respawn", "private"})
+DYNAMIC = frozenset(
+    {"memory_limit", "cpu_limit", "thread_limit", "labels", "respawn", "private", "ulimit"}
+)
 GOOD: dict[str, Any] = {
     "packages": {"juggler": "1.0", "config": "2.0-1"},
     "properties": {
@@ -66,8 +74,8 @@ def make_container(
     """What a container looks like right after it was made from `spec`."""
     wanted = wanted_properties(spec)
     values = {
-        name: f"<{text}>"
-        for name, text in group_sent(wanted).items()
+        name_read_back(name): f"<{text}>"
+        for name, text in wanted.items()
         if not name.startswith("labels[") and name not in unsupported
     }
     labels = {name[7:-1]: text for name, text in wanted.items() if name.startswith("labels[")}
@@ -232,3 +240,18 @@ def test_a_live_change_sends_the_new_text_and_a_lost_property_its_default() -> N
     (step,) = make_case(data).plan().steps
     assert isinstance(step, ChangeLive)
     assert step.changes == {"memory_limit": "5", "thread_limit": "10000"}
+
+
+def test_a_map_is_set_anew_with_what_is_left_of_it() -> None:
+    kept = {"ulimit[core]": "1 1", "ulimit[memlock]": "unlimited unlimited"}
+    data = {
+        "spec": {"properties": kept},
+        "was": {"properties": {**kept, "ulimit[nofile]": "2 2"}},
+    }
+    (step,) = make_case(data).plan().steps
+    assert isinstance(step, ChangeLive)
+    assert step.changes == {"ulimit": "core: 1 1; memlock: unlimited unlimited"}
+    data["spec"] = {}
+    (step,) = make_case(data).plan().steps
+    assert isinstance(step, ChangeLive)
+    assert step.changes == {"ulimit": ""}

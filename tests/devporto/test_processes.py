@@ -256,7 +256,10 @@ def test_destroy_ends_daemons_too(wire: Wire) -> None:
     wire.create("p", command=DAEMON.format(n=70072, m="100"))
     wire.must(start={"name": "p"})
     wait_until_there("sleep 770072")
-    assert int(wire.get("p", "process_count")) >= 5
+    deadline = time.monotonic() + 20
+    while int(wire.get("p", "process_count")) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     wire.must(destroy={"name": "p"})
     wait_until_gone("sleep 770072")
 

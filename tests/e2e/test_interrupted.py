@@ -9,24 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.passes import Passes
 from helpers.portod import DevPortod
 
-from ya_salt.model import LABEL, Settings
-from ya_salt.packages import Apt
+from ya_salt.model import LABEL
 from ya_salt.porto.client import PortoClient, parse_labels
-from ya_salt.reconcile import Host, PassResult, Scope, run_pass
-from ya_salt.specs import load_specs
+from ya_salt.reconcile import PassResult
 
 NAME = "victim"
-SPEC = """\
-meta: {name: victim, delete_requested: %(delete)s}
-spec:
-  min_ready_s: 0
-  properties:
-    cmd: [sleep, '1000']
-    memory_limit: %(memory)s
-    env: {GENERATION: '%(generation)s'}
-"""
 
 
 class DoomedClient(PortoClient):
@@ -41,25 +31,13 @@ class DoomedClient(PortoClient):
         return super()._write(*arguments, **more)
 
 
-class Arena:
+class Arena(Passes):
     """A daemons directory with one daemon, on a server that outlives many passes."""
 
-    def __init__(self, folder: Path, portod: DevPortod) -> None:
-        self._folder = folder
-        self.portod = portod
-        self.specs_dir = folder / "specs"
-        self.specs_dir.mkdir(mode=0o755)
-
-    def write(self, generation: int, memory: str = "64Mb", *, delete: bool = False) -> None:
-        values = {"generation": generation, "memory": memory, "delete": str(delete).lower()}
-        (self.specs_dir / "victim.yaml").write_text(SPEC % values)
-
-    def run(self, make: Callable[[str], PortoClient] = PortoClient) -> PassResult:
-        loaded = load_specs(str(self.specs_dir))
-        assert not loaded.rejected
-        settings = Settings(state_dir=str(self._folder / "state"), parallel=1)
-        host = Host(settings, Apt(), lambda: make(self.portod.socket_path))
-        return run_pass(host, Scope(loaded.specs, loaded))
+    def write_victim(self, generation: int, memory: str = "64Mb", *, delete: bool = False) -> None:
+        self.write(
+            NAME, f"memory_limit: {memory}\nenv: {{GENERATION: '{generation}'}}", delete=delete
+        )
 
     def run_doomed(self, writes: int) -> bool:
         """A pass in a process that dies at its write number `writes`; True if it got to its end."""
@@ -74,7 +52,7 @@ class Arena:
         return os.WIFEXITED(status)
 
     def containers(self) -> dict[str, dict[str, str]]:
-        with PortoClient(self.portod.socket_path) as client:
+        with self.client() as client:
             return client.get(["*"], ["state", "labels", "weak", "respawn", "env", "memory_limit"])
 
     def wait_settled(self) -> None:
@@ -93,9 +71,9 @@ def portod() -> Iterator[DevPortod]:
 
 @pytest.fixture
 def arena(folder: Path, portod: DevPortod) -> Iterator[Arena]:
-    made = Arena(folder, portod)
+    made = Arena(folder, portod.socket_path)
     yield made
-    made.write(1, delete=True)
+    made.write_victim(1, delete=True)
     made.run()
 
 
@@ -128,9 +106,9 @@ def repeat_until_unharmed(
 
 def test_a_creation_killed_anywhere_is_made_up_for(arena: Arena) -> None:
     def prepare() -> None:
-        arena.write(1, delete=True)
+        arena.write_victim(1, delete=True)
         arena.run()
-        arena.write(1)
+        arena.write_victim(1)
 
     writes = repeat_until_unharmed(arena, prepare, lambda: check_running(arena, arena.run(), 1, 64))
     assert writes >= 8
@@ -141,10 +119,10 @@ def test_a_restart_killed_anywhere_is_made_up_for(arena: Arena) -> None:
 
     def prepare() -> None:
         nonlocal generation
-        arena.write(generation)
+        arena.write_victim(generation)
         arena.run()
         generation += 1
-        arena.write(generation)
+        arena.write_victim(generation)
 
     writes = repeat_until_unharmed(
         arena, prepare, lambda: check_running(arena, arena.run(), generation, 64)
@@ -154,15 +132,15 @@ def test_a_restart_killed_anywhere_is_made_up_for(arena: Arena) -> None:
 
 def test_a_live_change_killed_anywhere_is_made_up_for_without_a_restart(arena: Arena) -> None:
     memory = 64
-    arena.write(1)
+    arena.write_victim(1)
     arena.run()
-    with PortoClient(arena.portod.socket_path) as client:
+    with arena.client() as client:
         pid = client.get_property(NAME, "root_pid")
 
         def prepare() -> None:
             nonlocal memory
             memory += 1
-            arena.write(1, f"{memory}Mb")
+            arena.write_victim(1, f"{memory}Mb")
 
         def check() -> None:
             check_running(arena, arena.run(), 1, memory)
@@ -173,9 +151,9 @@ def test_a_live_change_killed_anywhere_is_made_up_for_without_a_restart(arena: A
 
 def test_a_removal_killed_anywhere_is_made_up_for(arena: Arena) -> None:
     def prepare() -> None:
-        arena.write(1)
+        arena.write_victim(1)
         arena.run()
-        arena.write(1, delete=True)
+        arena.write_victim(1, delete=True)
 
     def check() -> None:
         (status,) = arena.run().statuses

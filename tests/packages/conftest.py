@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.debs import Repository, make_root
-from package_host import Host
+from helpers.package_host import Host
 
 from ya_salt.packages import Apt
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from helpers.debs import read_control, recording_scripts
-from package_host import Host, needs_apt, reasons
+from helpers.package_host import Host, needs_apt, reasons
 
 from ya_salt.model import Package
 from ya_salt.packages.cache import Cache

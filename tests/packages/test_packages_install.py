@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from helpers.debs import recording_scripts
-from package_host import Host, needs_apt, reasons, wanted
+from helpers.package_host import Host, needs_apt, reasons, wanted
 
 from ya_salt.model import Package
 from ya_salt.packages import Apt

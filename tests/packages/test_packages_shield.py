@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from package_host import Host, needs_apt, reasons
+from helpers.package_host import Host, needs_apt, reasons
 
 from ya_salt.packages.shield import drop_shield, raised_shield
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from package_host import needs_apt
+from helpers.package_host import needs_apt
 
 pytestmark = needs_apt
 

@@ -53,7 +53,7 @@ BAD = [
     (values.parse_memory_limit, "1"),
     (values.parse_cpu, "100.1%"),
     (values.parse_cpu, "100001c"),
-    (values.parse_cpu, "0"),
+    (values.parse_cpu, "3"),
     (values.parse_duration, "999999"),
     (values.parse_duration, "1ps"),
     (values.parse_cpu_period, "999us"),

@@ -68,6 +68,7 @@ PROPERTIES = [
     ("cpu_limit: 500000000ns", {"cpu_limit": "0.5c"}, {"cpuLimit": "0.5c"}),
     ("cpu_limit: 12.5%", {"cpu_limit": "12.5"}, {"cpuLimit": "12.5%"}),
     ("cpu_limit: 0c", {"cpu_limit": "0c"}, {"cpuLimit": "0c"}),
+    ("cpu_limit: 0", {"cpu_limit": "0c"}, {"cpuLimit": "0c"}),
     ("cpu_period: 50ms", {"cpu_period": "50000000"}, {"cpuPeriod": 50000000}),
     ("cpu_period: 50000000", {"cpu_period": "50000000"}, {"cpuPeriod": 50000000}),
     ("respawn_delay: 5s", {"respawn_delay": "5000000000ns"}, {"respawnDelay": "5s"}),

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 
 from ya_salt.cli.logs import open_log, show_output
@@ -20,14 +20,14 @@ from ya_salt.cli.render import (
     render_statuses,
     render_table,
 )
-from ya_salt.errors import OperatorError, PortoError, UsageError
+from ya_salt.errors import PortoError, UsageError
 from ya_salt.messages import format_time, make_host_status, make_spec_list
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
 from ya_salt.reconcile import Host, Scope, is_fine, look_now, plan_pass, run_pass
 from ya_salt.settings import SETTINGS, InForce
-from ya_salt.specs import load_files, load_specs
+from ya_salt.specs import DaemonsDirectoryMissingError, load_files, load_specs
 from ya_salt.store import LAST_PASS, Store, read_store
 
 OK, FAILED, PENDING = 0, 1, 4
@@ -84,7 +84,7 @@ def _load_rest(settings: Settings) -> Loaded:
     """The daemons directory where it is only background: without one there is none."""
     try:
         return load_specs(settings.specs_dir)
-    except OperatorError:
+    except DaemonsDirectoryMissingError:
         return Loaded()
 
 
@@ -176,9 +176,11 @@ def history(options: argparse.Namespace, in_force: InForce) -> int:
 
 def settings(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt settings`."""
-    values = asdict(in_force.settings)
     data = {
-        item.name: {"value": values[item.field], "origin": in_force.origins[item.name]}
+        item.name: {
+            "value": item.read(in_force.settings),
+            "origin": in_force.origins[item.name],
+        }
         for item in SETTINGS
     }
     rows = [(name, _show(item["value"]), item["origin"]) for name, item in data.items()]
@@ -188,7 +190,11 @@ def settings(options: argparse.Namespace, in_force: InForce) -> int:
 
 
 def _show(value: object) -> str:
-    return ", ".join(value) or "-" if isinstance(value, tuple) else str(value)
+    if isinstance(value, dict):
+        value = [f"{key}={text}" for key, text in value.items()]
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
+    return str(value).lower() if isinstance(value, bool) else str(value) or "-"
 
 
 def logs(options: argparse.Namespace, in_force: InForce) -> int:

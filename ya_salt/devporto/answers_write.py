@@ -59,7 +59,7 @@ def stop(desk: Desk, client: Client, request: Request, _: Response) -> Answer:
 
 def pause(desk: Desk, client: Client, request: Request, _: Response) -> Answer:
     async def work(container: Container) -> None:
-        desk.machine.pause(container)
+        await desk.machine.pause(container)
 
     return desk.change(client, request.pause.name, work)
 

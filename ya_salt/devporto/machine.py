@@ -17,12 +17,13 @@ from ya_salt.devporto.registry import Registry
 from ya_salt.devporto.remains import make_workdir, remove_workdir, translate_status
 from ya_salt.devporto.spawning import Spawner
 from ya_salt.devporto.streams import rotate_streams
-from ya_salt.devporto.tree import signal_descendants
+from ya_salt.devporto.tree import is_stopped, list_descendants, signal_descendants
 from ya_salt.devporto.users import Caller
 from ya_salt.devporto.waiters import Waiters
 from ya_salt.proto import porto_pb2 as pb
 
 _MIN_RESPAWN_S = 0.05
+_FREEZE_S = 2.0
 
 
 class Machine:
@@ -152,15 +153,26 @@ class Machine:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(run.pid, sig)
 
-    def pause(self, container: Container) -> None:
-        """Stop every process below, in whatever session. Raises Refusal."""
+    async def pause(self, container: Container) -> None:
+        """Stop every process below, in whatever session. Needs the lock. Raises Refusal."""
         if container.state not in ALIVE:
             raise make_bad_state("Container not running")
         for one in container.subtree():
             if one.state in ALIVE:
                 if one.run:
-                    signal_descendants(one.run.init, signal.SIGSTOP)
+                    await self._freeze(one.run)
                 self.set_state(one, State.PAUSED)
+
+    @staticmethod
+    async def _freeze(run: Run) -> None:
+        """Stop all processes, and wait until they are: a freezer would have waited too."""
+        deadline = time.monotonic() + _FREEZE_S
+        signal_descendants(run.init, signal.SIGSTOP)
+        while not all(map(is_stopped, list_descendants(run.init))):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.002)
+            signal_descendants(run.init, signal.SIGSTOP)
 
     def resume(self, container: Container) -> None:
         """Undo `pause`. Raises Refusal."""

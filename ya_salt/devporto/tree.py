@@ -52,6 +52,14 @@ def signal_descendants(pid: int, sig: int) -> None:
         seen |= fresh
 
 
+def is_stopped(pid: int) -> bool:
+    """Tell whether a process runs no more: stopped, traced, dead or gone."""
+    try:
+        return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] in b"TtZX"
+    except (OSError, IndexError):
+        return True
+
+
 def read_parent(pid: int) -> int:
     """Find the parent of `pid`, 0 where it is gone."""
     try:

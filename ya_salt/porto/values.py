@@ -111,6 +111,8 @@ def parse_cpu(text: str) -> str:
     """
     right = "write cores such as 0.5c, or a percentage of the host such as 50%"
     number, unit = _split_number(text, right)
+    if not unit and number == 0:
+        return "0c"
     if not unit:
         raise ValueError(f"{quote(text)} would be percent of the whole host to Porto; {right}")
     if unit == "%":

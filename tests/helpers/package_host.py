@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from helpers.debs import Repository
 
+from helpers.debs import Repository
 from ya_salt.model import Package
-from ya_salt.packages import Apt, Outcome, PackagePass
+from ya_salt.packages import Apt, Outcome, PackagePass, procs
 
 needs_apt = pytest.mark.skipif(
     not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="needs apt and dpkg"
@@ -53,6 +60,10 @@ class Host:
         """Install groups like `"foo=1.0 bar=2"`; a group is called by its first package."""
         return self.new_pass().install({_call(group): wanted(group) for group in groups})
 
+    def stand(self, *groups: str) -> None:
+        """Bring about what daemons run from before the story begins."""
+        assert not self.install(*groups).errors
+
     def purge(self, *groups: str) -> Outcome:
         return self.new_pass().purge({_call(group): group.split() for group in groups})
 
@@ -81,3 +92,50 @@ def _call(group: str) -> str:
 
 def reasons(outcome: Outcome) -> dict[str, str]:
     return {group: error.reason for group, error in outcome.errors.items()}
+
+
+LOCKS = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock", "var/cache/apt/archives/lock")
+
+
+@contextmanager
+def locked(path: Path, seconds: float = 60) -> Iterator[int]:
+    """Another process that holds a lock as apt does (fcntl), for a while."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    code = (
+        "import fcntl, sys, time\n"
+        "file = open(sys.argv[1], 'w')\n"
+        "fcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print('held', flush=True)\n"
+        "time.sleep(float(sys.argv[2]))\n"
+    )
+    argv = [sys.executable, "-c", code, str(path), str(seconds)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        yield holder.pid
+        holder.kill()
+
+
+def kill_all_below(pid: int) -> None:
+    for child in procs.find_tree(procs.read_processes(), pid):
+        try:
+            os.kill(child, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def assert_nothing_runs(root: Path) -> None:
+    """No process of a maintainer script outlives the call (their environment names the root)."""
+    mark = f"DPKG_ROOT={root}".encode()
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            assert mark not in environ.read_bytes(), (environ.parent / "cmdline").read_bytes()
+        except OSError:
+            continue

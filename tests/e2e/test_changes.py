@@ -1,0 +1,158 @@
+"""What restarts a daemon and what does not, on a Porto server: the process is the witness."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.passes import Passes
+from helpers.portod import DevPortod
+
+NAME = "changing"
+LIVE = [
+    ("a limit is new", "", "memory_limit: 64Mb", {"memory_limit": "67108864"}),
+    ("a limit changes", "memory_limit: 64Mb", "memory_limit: 1Gb", {"memory_limit": "1073741824"}),
+    ("a limit goes", "memory_limit: 64Mb", "", {"memory_limit": "0"}),
+    ("cpu", "cpu_limit: 1c", "cpu_limit: 0.5c", {"cpu_limit": "0.5c"}),
+    ("cpu goes", "cpu_limit: 1c", "", {"cpu_limit": "0c"}),
+    ("threads go", "thread_limit: 50", "", {"thread_limit": "10000"}),
+    ("respawns are limited", "", "max_respawns: 3", {"max_respawns": "3"}),
+    ("respawns are no more", "max_respawns: 3", "", {"max_respawns": ""}),
+    ("the delay goes", "respawn_delay: 5s", "", {"respawn_delay": "1000000000ns"}),
+    ("a ulimit is new", "", "ulimit: {nofile: 10 20}", {"ulimit": "nofile: 10 20; "}),
+    (
+        "a ulimit goes, another stays",
+        "ulimit: {nofile: 10 20, core: 1 2}",
+        "ulimit: {core: 1 2}",
+        {"ulimit": "core: 1 2; "},
+    ),
+    ("the last ulimit goes", "ulimit: {nofile: 10 20}", "", {"ulimit": ""}),
+    ("a label changes", "labels: {TEAM.x: a}", "labels: {TEAM.x: b}", {"TEAM.x": "b"}),
+    ("a label goes", "labels: {TEAM.x: a, TEAM.y: b}", "labels: {TEAM.y: b}", {"TEAM.y": "b"}),
+    ("the network limit goes", "net_limit: {default: 1000}", "", {"net_limit": ""}),
+    ("a guarantee of the kernel", "", "memory_guarantee: 1Mb", {}),
+    ("no guarantee of the kernel", "memory_guarantee: 1Mb", "", {}),
+]
+RESTARTED = [
+    ("the user changes", "user: root\ngroup: root", "user: daemon\ngroup: root"),
+    ("the folder changes", "cwd: /", "cwd: /tmp"),
+    ("the folder goes", "cwd: /", ""),
+    ("the environment grows", "env: {A: '1'}", "env: {A: '1', B: '2'}"),
+    ("the environment shrinks", "env: {A: '1', B: '2'}", "env: {A: '1'}"),
+    ("a controller goes", "controllers: {devices: false}", ""),
+]
+
+
+@pytest.fixture(scope="module")
+def portod() -> Iterator[DevPortod]:
+    with DevPortod() as server:
+        yield server
+
+
+@pytest.fixture
+def passes(folder: Path, portod: DevPortod) -> Iterator[Passes]:
+    made = Passes(folder, portod.socket_path)
+    yield made
+    made.remove_all()
+
+
+def pid(passes: Passes) -> str:
+    with passes.client() as client:
+        return client.get_property(NAME, "root_pid")
+
+
+@pytest.mark.parametrize(("what", "before", "after", "read"), LIVE, ids=[row[0] for row in LIVE])
+def test_a_dynamic_change_keeps_the_process(
+    passes: Passes, what: str, before: str, after: str, read: dict[str, str]
+) -> None:
+    passes.write(NAME, before)
+    passes.run_one()
+    process = pid(passes)
+    passes.write(NAME, after)
+    status = passes.run_one()
+    assert [action.split(":")[0] for action in status.actions] == ["live change"]
+    assert pid(passes) == process
+    with passes.client() as client:
+        assert client.get([NAME], read).get(NAME, {}) == read
+    # And that was all: nothing is left to do, and nothing reads back as if somebody had been here.
+    assert passes.run_one().actions == ()
+    assert passes.requests == ["get"]
+
+
+@pytest.mark.parametrize(("what", "before", "after"), RESTARTED, ids=[row[0] for row in RESTARTED])
+def test_a_static_change_is_one_new_process(
+    passes: Passes, what: str, before: str, after: str
+) -> None:
+    passes.write(NAME, before)
+    passes.run_one()
+    process = pid(passes)
+    passes.write(NAME, after)
+    status = passes.run_one()
+    assert [action.split(":")[0] for action in status.actions] == ["restart"]
+    assert status.restart_count == 1
+    assert pid(passes) != process
+    assert passes.run_one().actions == ()
+
+
+def test_a_default_is_remembered_across_a_chain_of_live_changes(passes: Passes) -> None:
+    passes.write(NAME, "")
+    passes.run_one()
+    for text in ("thread_limit: 50", "thread_limit: 60\ncpu_limit: 1c", "cpu_limit: 1c"):
+        passes.write(NAME, text)
+        passes.run_one()
+    with passes.client() as client:
+        assert client.get_property(NAME, "thread_limit") == "10000"
+
+
+def test_a_change_that_portod_takes_only_at_rest_becomes_a_restart(passes: Passes) -> None:
+    # portod lists resolv_conf as dynamic, but switches it on and off only while nothing runs.
+    passes.write(NAME, "")
+    passes.run_one()
+    process = pid(passes)
+    passes.write(NAME, "resolv_conf: [nameserver 192.0.2.1]")
+    status = passes.run_one()
+    assert status.actions[0].startswith("restart: changed in the spec: resolv_conf; not while it")
+    assert pid(passes) != process
+
+
+def test_a_dead_daemon_with_a_new_limit_starts_with_it(passes: Passes) -> None:
+    passes.write(NAME, "")
+    passes.run_one()
+    with passes.client() as client:
+        client.set_property(NAME, "respawn", "false")
+        client.kill(NAME, 9)
+        assert client.wait_dead(NAME, 10)
+    passes.write(NAME, "memory_limit: 64Mb")
+    status = passes.run_one()
+    assert status.actions == ("restart: changed in the spec: memory_limit",)
+
+
+def test_what_is_rehearsed_leaves_nothing_behind(passes: Passes) -> None:
+    passes.write(NAME, "user: root\ngroup: root")
+    passes.run_one()
+    process = pid(passes)
+    passes.write(NAME, "user: nosuchuser\ngroup: root")
+    result = passes.run()
+    assert "nosuchuser" in result.statuses[0].error
+    assert pid(passes) == process
+    with passes.client() as client:
+        assert list(client.get(["*"], ["state"])) == [NAME]
+
+
+def test_a_user_without_a_group_is_warned_of(passes: Passes) -> None:
+    passes.write(NAME, "user: root")
+    assert any("group is not set" in warning for warning in passes.run_one().warnings)
+    passes.write(NAME, "user: root\ngroup: root")
+    assert passes.run_one().warnings == ()
+
+
+def test_an_entry_that_somebody_added_to_a_map_goes_again(passes: Passes) -> None:
+    passes.write(NAME, "ulimit: {nofile: 10 20}")
+    passes.run_one()
+    process = pid(passes)
+    with passes.client() as client:
+        client.set_property(NAME, "ulimit[core]", "1 2")
+        assert passes.run_one().actions == ("live change: changed by somebody else: ulimit",)
+        assert client.get_property(NAME, "ulimit") == "nofile: 10 20; "
+    assert pid(passes) == process

@@ -1,0 +1,533 @@
+"""Packages at three in the morning: every recipe goes through whole passes, with other daemons beside.
+
+The broken one says why and keeps its old process, all others converge in the same pass, and once
+the cause is gone the next pass converges by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.debs import Repository, make_root, recording_scripts
+from helpers.package_host import (
+    LOCKS,
+    assert_nothing_runs,
+    kill_all_below,
+    locked,
+    needs_apt,
+    wait_for,
+    wanted,
+)
+from helpers.package_pass import FIRST_PACKAGE_LINE, OTHER, PLAIN, PassHost
+from helpers.package_recipes import FAIL, FAIL_ONCE, RECIPES, hold, publish, touch, unhold
+from helpers.portod import DevPortod
+
+from ya_salt.packages import Apt
+
+pytestmark = needs_apt
+
+WORKING = '#!/bin/sh\n[ -e "$DPKG_ROOT/moon" ] || { touch "$DPKG_ROOT/working"; sleep 60; }\n'
+"""A postinst that is at work until somebody touches `moon`."""
+
+
+@pytest.fixture(scope="module")
+def portod() -> Iterator[DevPortod]:
+    with DevPortod() as server:
+        yield server
+
+
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The command line of every process that this one starts."""
+    started: list[tuple[str, ...]] = []
+    real = subprocess.Popen.__init__
+
+    def start(process: subprocess.Popen, args, *rest, **more) -> None:
+        started.append(tuple(args))
+        real(process, args, *rest, **more)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", start)
+    return started
+
+
+@pytest.fixture
+def host(folder: Path, portod: DevPortod, programs: list[tuple[str, ...]]) -> Iterator[PassHost]:
+    repository = Repository(folder / "repository")
+    root = make_root(folder / "root", repository)
+    apt = Apt(str(root), lock_timeout_s=20, script_timeout_s=60, cache_dir=str(folder / "debs"))
+    made = PassHost(folder, repository, apt, portod=portod, programs=programs)
+    made.specs_dir.mkdir(mode=0o755)
+    made.publish("other", "1.0")
+    yield made
+    made.remove_containers()
+    assert_nothing_runs(root)
+    assert list((root / "usr/sbin").glob("*policy-rc.d*")) == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe(name: str, host: PassHost) -> None:
+    recipe = RECIPES[name]
+    recipe.arrange(host)
+    host.configure(**recipe.settings)
+    host.ask(*recipe.asked, OTHER, PLAIN, allow_held=recipe.allow_held)
+    statuses = host.fail(recipe.errors)
+    for daemon, reason in recipe.errors.items():
+        installed = statuses[daemon].installed
+        assert installed
+        assert (installed.status, installed.reason) == (False, reason)
+        assert recipe.says in statuses[daemon].error
+        assert statuses[daemon].error in installed.message
+    assert host.state("other") == {"other": "1.0 installed"}
+    assert host.state(*recipe.state) == recipe.state
+    assert recipe.check(host)
+    assert host.updates() <= 1
+    assert_nothing_runs(host.root)
+    recipe.mend(host)
+    again = recipe.then_asked or recipe.asked
+    host.ask(*again, OTHER, PLAIN, allow_held=recipe.allow_held)
+    assert_installed(host, host.converge(), *again)
+
+
+def assert_installed(host: PassHost, statuses: dict, *groups: str) -> None:
+    for package in " ".join(groups).split():
+        name, version = package.split("=")
+        assert host.state(name) == {name: f"{version} installed"}
+    assert {group.split("=")[0] for group in groups} <= statuses.keys()
+
+
+def test_there_are_enough_recipes() -> None:
+    assert len(RECIPES) >= 25
+
+
+# --- locks
+
+
+def test_locks_that_nobody_holds_are_not_waited_for(host: PassHost) -> None:
+    host.configure(lock_timeout_s=0)
+    host.ask(OTHER)
+    host.converge()
+
+
+def test_a_lock_held_for_a_moment_is_waited_for_and_its_holder_named(
+    host: PassHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.ask(OTHER, PLAIN)
+    with caplog.at_level(logging.INFO), locked(host.root / LOCKS[0], seconds=1) as pid:
+        host.fail({})
+    told = re.compile(rf"waiting up to \d+ s: process {pid} \(.*python.* holds .*/lock-frontend")
+    assert any(map(told.search, host.progress))
+    assert any(map(told.search, caplog.messages))
+    host.converge()
+
+
+def test_a_lock_held_too_long_fails_the_pass_cleanly(
+    host: PassHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.publish("alpha", "1.0")
+    host.publish("alpha", "1.1")
+    host.stand("alpha=1.0")
+    host.configure(lock_timeout_s=0.4)
+    host.ask("alpha=1.1", OTHER, PLAIN)
+    with locked(host.root / LOCKS[1]) as pid:
+        statuses = host.fail({"alpha": "LockHeld", "other": "LockHeld"})
+    assert host.state("alpha", "other") == {"alpha": "1.0 installed"}
+    assert f"process {pid} (" in statuses["alpha"].error
+    assert "nothing was changed" in statuses["alpha"].error
+    assert any("porto-daemon-alpha" in text and str(pid) in text for text in caplog.messages)
+    host.converge()
+
+
+def test_a_lock_held_during_a_removal_is_made_up_for(host: PassHost) -> None:
+    host.stand(OTHER, PLAIN)
+    host.configure(lock_timeout_s=0.3)
+    host.ask_removal("other", OTHER)
+    with locked(host.root / LOCKS[0]):
+        statuses = {status.name: status for status in host.run().statuses}
+    assert statuses["other"].ready
+    assert statuses["other"].ready.reason == "LockHeld"
+    assert host.state("other") == {"other": "1.0 installed"}
+    assert host.converge()["other"].phase == "Removed"
+    assert host.state("other") == {}
+
+
+# --- one host, many specs
+
+
+def test_two_specs_with_different_versions_are_both_refused_and_name_each_other(
+    host: PassHost,
+) -> None:
+    publish("shared=1.0", "shared=2.0", "alpha=1.0")(host)
+    host.stand("alpha=1.0 shared=1.0")
+    host.write_spec("beta", *wanted("shared=2.0"))
+    host.write_spec("plain")
+    statuses = host.fail({"alpha": "PackageVersionConflict", "beta": "PackageVersionConflict"})
+    places = (
+        f"{host.specs_dir}/alpha.yaml:{FIRST_PACKAGE_LINE + 1} wants shared 1.0",
+        f"{host.specs_dir}/beta.yaml:{FIRST_PACKAGE_LINE} wants ",
+    )
+    for name in ("alpha", "beta"):
+        assert [place in statuses[name].error for place in places] == [name == "alpha", True] or [
+            f"{host.specs_dir}/{other}.yaml:" in statuses[name].error for other in ("alpha", "beta")
+        ] == [True, True]
+    assert places[0] in statuses["alpha"].error
+    assert f"{host.specs_dir}/beta.yaml:{FIRST_PACKAGE_LINE} wants 2.0" in statuses["alpha"].error
+    assert f"{host.specs_dir}/beta.yaml:{FIRST_PACKAGE_LINE} wants shared" in statuses["beta"].error
+    assert (
+        f"{host.specs_dir}/alpha.yaml:{FIRST_PACKAGE_LINE + 1} wants 1.0" in statuses["beta"].error
+    )
+    assert host.state("shared") == {"shared": "1.0 installed"}
+    assert host.count_apt("install") == 0
+    host.ask("alpha=1.0 shared=2.0", "beta shared=2.0".replace("beta ", ""), PLAIN)
+    host.converge()
+
+
+def test_an_update_of_a_shared_package_restarts_all_of_its_users(host: PassHost) -> None:
+    publish("shared=1.0", "shared=2.0", "alpha=1.0", "beta=1.0")(host)
+    host.stand("alpha=1.0 shared=1.0", "beta=1.0 shared=1.0", OTHER)
+    before = host.pids()
+    host.ask("alpha=1.0 shared=2.0", "beta=1.0 shared=2.0", OTHER)
+    host.run()
+    assert host.count_apt("install") == 1
+    after = host.pids()
+    assert {name for name in after if after[name] != before[name]} == {"alpha", "beta"}
+    host.converge()
+
+
+def test_a_package_that_another_spec_pins_is_not_opened_by_settings(host: PassHost) -> None:
+    publish("shared=1.0")(host)
+    host.stand("shared=1.0")
+    publish("shared=2.0")(host)
+    publish("alpha=1.0", depends="shared (>= 2.0)")(host)
+    host.configure(allow_removals=frozenset({"shared"}))
+    host.ask("alpha=1.0", "shared=1.0", OTHER)
+    statuses = host.fail({"alpha": "WouldChange"})
+    assert "another spec names that package" in statuses["alpha"].error
+    host.ask("alpha=1.0", "shared=2.0", OTHER)
+    host.converge()
+
+
+def test_fifty_new_daemons_are_one_transaction_and_one_that_fails_costs_no_second(
+    host: PassHost,
+) -> None:
+    for number in range(49):
+        host.repository.add(f"many-{number}", "1.0")
+    host.publish("broken", "1.0", scripts=FAIL_ONCE)
+    many = [f"many-{number}=1.0" for number in range(49)]
+    host.ask(*many, "broken=1.0")
+    statuses = host.fail({"broken": "PostinstFailed"})
+    assert len(statuses) == 50
+    assert host.count_apt("install") == 1
+    touch("moon")(host)
+    host.converge()
+
+
+# --- removals
+
+
+def test_a_package_that_was_dropped_from_a_spec_goes_with_its_daemon(host: PassHost) -> None:
+    publish("alpha=1.0", "beta=1.0", "never-ours=1.0")(host)
+    host.install("never-ours=1.0")
+    host.stand("alpha=1.0 beta=1.0", OTHER)
+    before = host.pids()
+    host.stand("alpha=1.0", OTHER)
+    assert host.pids()["alpha"] != before["alpha"]
+    assert host.state("beta") == {"beta": "1.0 installed"}
+    host.ask_removal("alpha", "alpha=1.0")
+    assert host.converge()["alpha"].phase == "Removed"
+    assert host.count_apt("purge") == 0
+    assert set(host.state("alpha", "beta", "other", "never-ours")) == {"other", "never-ours"}
+    # What it had is forgotten with it: a later removal does not take the package from a new owner.
+    host.install("beta=1.0")
+    host.converge()
+    assert set(host.state("beta")) == {"beta"}
+
+
+def test_a_shared_package_stays_until_its_last_user_goes(host: PassHost) -> None:
+    publish("shared=1.0", "alpha=1.0", "beta=1.0")(host)
+    host.stand("alpha=1.0 shared=1.0", "beta=1.0 shared=1.0", OTHER)
+    before = host.pids()
+    host.ask_removal("alpha", "alpha=1.0", "shared=1.0")
+    statuses = host.converge()
+    assert statuses["alpha"].warnings == ("package shared is kept: beta needs it",)
+    assert set(host.state("alpha", "beta", "shared")) == {"beta", "shared"}
+    assert host.pids() == {name: pid for name, pid in before.items() if name != "alpha"}
+    host.ask_removal("beta", "beta=1.0", "shared=1.0")
+    host.converge()
+    assert host.state("alpha", "beta", "shared") == {}
+    assert set(host.pids()) == {"other"}
+
+
+def test_all_users_of_a_package_may_go_in_one_pass(host: PassHost) -> None:
+    publish("shared=1.0")(host)
+    for name in ("alpha", "beta"):
+        host.write_spec(name, *wanted("shared=1.0"))
+    host.converge()
+    for name in ("alpha", "beta"):
+        host.ask_removal(name, "shared=1.0")
+    host.run()
+    assert host.count_apt("purge") == 1
+    host.converge()
+    assert host.state("shared") == {}
+
+
+def test_a_removal_that_would_take_a_strangers_package_is_refused(host: PassHost) -> None:
+    publish("alpha=1.0", OTHER)(host)
+    publish("strange=1.0", depends="alpha")(host)
+    host.stand("alpha=1.0", OTHER)
+    host.install("strange=1.0")
+    host.ask_removal("alpha", "alpha=1.0")
+    host.ask_removal("other", OTHER)
+    statuses = {status.name: status for status in host.run().statuses}
+    assert statuses["alpha"].ready
+    assert (statuses["alpha"].phase, statuses["alpha"].ready.reason) == ("Managed", "WouldRemove")
+    assert "remove strange 1.0" in statuses["alpha"].error
+    assert statuses["other"].phase == "Removed"
+    assert set(host.state("alpha", "strange", "other")) == {"alpha", "strange"}
+    host.configure(allow_removals=frozenset({"strange"}))
+    assert host.converge()["alpha"].phase == "Removed"
+    assert host.state("alpha", "strange") == {}
+
+
+def test_settings_never_open_a_removal_of_what_another_spec_needs(host: PassHost) -> None:
+    publish("alpha=1.0")(host)
+    publish("beta=1.0", depends="alpha")(host)
+    host.stand("alpha=1.0", "beta=1.0")
+    pid = host.pids()["beta"]
+    host.configure(allow_removals=frozenset({"beta"}))
+    host.ask_removal("alpha", "alpha=1.0")
+    statuses = {status.name: status for status in host.run().statuses}
+    assert statuses["alpha"].ready
+    assert statuses["alpha"].ready.reason == "WouldRemove"
+    assert "another spec names that package" in statuses["alpha"].error
+    assert set(host.state("alpha", "beta")) == {"alpha", "beta"}
+    assert host.pids() == {"beta": pid}
+    host.ask_removal("beta", "beta=1.0")
+    host.converge()
+    assert host.state("alpha", "beta") == {}
+
+
+def test_a_held_package_is_only_purged_where_its_spec_allows_it(host: PassHost) -> None:
+    host.stand(OTHER, PLAIN)
+    hold("other")(host)
+    host.ask_removal("other", OTHER)
+    (_, status) = sorted(host.run().statuses, key=lambda item: item.error)
+    assert status.ready
+    assert (status.name, status.ready.reason) == ("other", "Held")
+    host.write_spec("other", *wanted(OTHER, allow_held=True), delete=True)
+    assert host.converge()["other"].phase == "Removed"
+
+
+def test_a_purge_whose_script_fails_is_made_up_for(host: PassHost) -> None:
+    publish("alpha=1.0", scripts={"prerm": FAIL_ONCE["postinst"]})(host)
+    host.stand("alpha=1.0", OTHER)
+    for package in ("alpha=1.0", OTHER):
+        host.ask_removal(package.split("=")[0], package)
+    statuses = {status.name: status for status in host.run().statuses}
+    assert statuses["alpha"].ready
+    assert statuses["alpha"].ready.reason == "PrermFailed"
+    assert statuses["other"].phase == "Removed"
+    touch("moon")(host)
+    assert host.converge()["alpha"].phase == "Removed"
+
+
+# --- a host in trouble
+
+
+def test_a_full_disk_fails_its_daemon_only(host: PassHost, small_disk: Path) -> None:
+    host.publish("alpha", "1.0")
+    host.publish("alpha", "1.1", files={"/opt/big": os.urandom(300_000)})
+    host.stand("alpha=1.0")
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(b"x" * 900_000)
+    host.ask("alpha=1.1", OTHER, PLAIN)
+    assert "df -h" in host.fail({"alpha": "DiskFull"})["alpha"].error
+    ballast.unlink()
+    host.converge()
+
+
+@pytest.fixture
+def small_disk(host: PassHost) -> Iterator[Path]:
+    """A disk of one megabyte below the root's /opt."""
+    place = host.root / "opt"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_without_dpkg_only_daemons_without_packages_are_made_true(
+    host: PassHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.stand(OTHER)
+    host.ask(OTHER, PLAIN)
+    with monkeypatch.context() as missing:
+        missing.setattr(Apt, "_path", "/nowhere")
+        statuses = host.fail({"other": "DpkgUnavailable"})
+    assert statuses["other"].installed
+    assert statuses["other"].installed.reason == "DpkgUnavailable"
+    assert "dpkg-query is not on this host" in statuses["other"].error
+    host.converge()
+
+
+def test_without_apt_what_is_installed_stays_managed(
+    host: PassHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.publish("alpha", "1.0")
+    host.stand(OTHER)
+    host.ask("alpha=1.0", OTHER, PLAIN)
+    tools = host.directory / "bin"
+    tools.mkdir()
+    (tools / "dpkg-query").symlink_to("/usr/bin/dpkg-query")
+    with monkeypatch.context() as missing:
+        missing.setattr(Apt, "_path", str(tools))
+        host.fail({"alpha": "AptMissing"})
+    host.converge()
+
+
+def test_going_back_works_with_the_repository_gone(host: PassHost, folder: Path) -> None:
+    publish("alpha=1.0", "alpha=1.1", depends="needed")(host)
+    publish("needed=1.0")(host)
+    host.stand("alpha=1.0", PLAIN)
+    host.stand("alpha=1.1", PLAIN)
+    pids = host.pids()
+    shutil.rmtree(host.repository.directory)
+    shutil.rmtree(host.root / "var/lib/apt/lists")
+    host.write_spec("alpha", *wanted("alpha=1.0"))
+    host.run()
+    assert host.state("alpha") == {"alpha": "1.0 installed"}
+    assert {name for name, pid in host.pids().items() if pid != pids[name]} == {"alpha"}
+    host.converge()
+
+
+def test_the_command_goes_back_to_a_file_with_the_old_version(host: PassHost) -> None:
+    publish("alpha=1.0", "alpha=1.1")(host)
+    assert_applied(host)
+    for version in ("1.0", "1.1"):
+        host.ask(f"alpha={version}")
+        assert_applied(host, "apply")
+    shutil.rmtree(host.repository.directory)
+    elsewhere = host.directory / "elsewhere"
+    elsewhere.mkdir()
+    old = host.write_spec("alpha", *wanted("alpha=1.0"), directory=elsewhere)
+    assert_applied(host, "apply", "-f", str(old))
+    assert host.state("alpha") == {"alpha": "1.0 installed"}
+    shutil.copy(old, host.specs_dir)
+    host.converge()
+
+
+def assert_applied(host: PassHost, *words: str) -> None:
+    command = host.start_command(*(words or ("apply",)))
+    said, _ = command.communicate(timeout=60)
+    assert command.returncode == 0, said
+
+
+# --- interrupted
+
+
+def start_and_wait(host: PassHost, ready: Callable[[], bool]) -> subprocess.Popen[str]:
+    command = host.start_command("apply")
+    wait_for(ready, timeout_s=30)
+    return command
+
+
+def reap(command: subprocess.Popen[str]) -> int:
+    command.communicate(timeout=30)
+    return command.returncode
+
+
+def test_kill_9_in_the_middle_of_unpacking_is_put_right(host: PassHost) -> None:
+    pause = '#!/bin/sh\ntouch "$DPKG_ROOT/unpacking"; sleep 0.2\n'
+    many = {f"/opt/alpha/{n}": os.urandom(2000) for n in range(1500)}
+    host.publish("alpha", "1.0")
+    host.publish("alpha", "1.1", files=many, scripts={"preinst": pause})
+    host.stand("alpha=1.0", PLAIN)
+    pid = host.pids()["alpha"]
+    host.ask("alpha=1.1", OTHER, PLAIN)
+    unpacked = host.root / "opt/alpha"
+    command = start_and_wait(host, lambda: len(list(unpacked.glob("*"))) > 100)
+    kill_all_below(command.pid)
+    reap(command)
+    assert not host.state("alpha").get("alpha", "").endswith(" installed")
+    assert host.pids()["alpha"] == pid
+    host.converge()
+    assert host.pids()["alpha"] != pid
+
+
+def test_kill_9_leaves_a_shield_that_the_next_pass_notices_though_it_has_nothing_else_to_do(
+    host: PassHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    host.publish("alpha", "1.0", scripts={"postinst": WORKING})
+    host.stand(OTHER)
+    host.write_spec("alpha", *wanted("alpha=1.0"))
+    command = start_and_wait(host, (host.root / "working").exists)
+    kill_all_below(command.pid)
+    reap(command)
+    policy = host.apt.place.policy_rc
+    assert policy.exists()
+    host.ask(OTHER)
+    host.converge()
+    assert not policy.exists()
+    assert any(str(policy) in text for text in caplog.messages)
+    touch("moon")(host)
+    host.ask(OTHER, "alpha=1.0")
+    host.converge()
+
+
+def test_apt_that_outlives_its_pass_keeps_its_shield_and_is_waited_for(host: PassHost) -> None:
+    until = '#!/bin/sh\ntouch "$DPKG_ROOT/working"; sleep 2\n'
+    answer = '"$DPKG_ROOT/usr/sbin/policy-rc.d" alpha start; echo $? >> "$DPKG_ROOT/answers"\n'
+    host.publish("alpha", "1.0", scripts={"postinst": until + answer})
+    host.ask("alpha=1.0", OTHER)
+    command = start_and_wait(host, (host.root / "working").exists)
+    command.kill()
+    reap(command)
+    host.converge()
+    assert set((host.root / "answers").read_text().split()) == {"101"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pass_that_is_told_to_stop_leaves_nothing_behind(
+    number: signal.Signals, host: PassHost
+) -> None:
+    host.publish("alpha", "1.0", scripts={"postinst": WORKING})
+    host.ask("alpha=1.0", OTHER, PLAIN)
+    command = start_and_wait(host, (host.root / "working").exists)
+    assert host.apt.place.policy_rc.exists()
+    command.send_signal(number)
+    assert reap(command) == 128 + number
+    assert not host.apt.place.policy_rc.exists()
+    assert_nothing_runs(host.root)
+    touch("moon")(host)
+    host.converge()
+
+
+# --- HOSTMAN
+
+
+def test_maintainer_scripts_know_who_calls_through_a_whole_life(host: PassHost) -> None:
+    for version in ("1.0", "2.0"):
+        host.publish("alpha", version, scripts=recording_scripts())
+    for version in ("1.0", "2.0", "1.0"):
+        host.stand(f"alpha={version}")
+    host.ask_removal("alpha", "alpha=1.0")
+    host.converge()
+    lines = host.scripts()
+    assert {line.rsplit(" ", 1)[1] for line in lines} == {"HOSTMAN=1"}
+    change = ["alpha prerm upgrade", "alpha preinst upgrade", "alpha postrm upgrade"]
+    configure = "alpha postinst configure"
+    assert [line.rsplit(" ", 1)[0] for line in lines] == [
+        *("alpha preinst install", configure),
+        *(*change, configure),
+        *(*change, configure),
+        *("alpha prerm remove", "alpha postrm remove", "alpha postrm purge"),
+    ]

@@ -1,0 +1,64 @@
+"""Whole passes over a daemons directory without packages, in this process, on a DevPortod."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ya_salt.model import DaemonStatus, Settings
+from ya_salt.packages import Apt
+from ya_salt.porto.client import PortoClient
+from ya_salt.reconcile import Host, PassResult, Scope, run_pass
+from ya_salt.specs import load_specs
+
+
+class Passes:
+    """A daemons directory and a state directory below `folder`; `run` makes one pass."""
+
+    def __init__(self, folder: Path, socket_path: str) -> None:
+        self.socket_path = socket_path
+        self.specs_dir = folder / "specs"
+        self.specs_dir.mkdir(mode=0o755)
+        self.settings = Settings(
+            specs_dir=str(self.specs_dir),
+            state_dir=str(folder / "state"),
+            porto_socket=socket_path,
+            parallel=1,
+        )
+        self.requests: list[str] = []
+
+    def write(self, name: str, properties: str, *, delete: bool = False) -> None:
+        """Drop the daemon's file: `properties` as YAML lines of a mapping; it is ready at once."""
+        lines = "".join(f"    {line}\n" for line in properties.splitlines())
+        (self.specs_dir / f"{name}.yaml").write_text(
+            f"meta: {{name: '{name}', delete_requested: {str(delete).lower()}}}\n"
+            f"spec:\n  min_ready_s: 0\n  properties:\n    cmd: [sleep, '1000']\n{lines}"
+        )
+
+    def run(self, make: Callable[[str], PortoClient] = PortoClient) -> PassResult:
+        loaded = load_specs(str(self.specs_dir))
+        assert not loaded.rejected, loaded.rejected
+        clients: list[PortoClient] = []
+
+        def connect() -> PortoClient:
+            clients.append(make(self.socket_path))
+            return clients[-1]
+
+        result = run_pass(Host(self.settings, Apt(), connect), Scope(loaded.specs, loaded))
+        self.requests = [request for client in clients for request in client.requests]
+        return result
+
+    def run_one(self) -> DaemonStatus:
+        """A pass over exactly one daemon that has to end well; its status."""
+        result = self.run()
+        assert result.ok, result.statuses
+        (status,) = result.statuses
+        return status
+
+    def client(self) -> PortoClient:
+        return PortoClient(self.socket_path)
+
+    def remove_all(self) -> None:
+        for path in self.specs_dir.iterdir():
+            self.write(path.stem, "", delete=True)
+        self.run()
