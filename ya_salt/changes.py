@@ -6,7 +6,8 @@ So a pass that only looks and one that acts tell the same. The shape is Salt's: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ya_salt.applied import base_name, decode_applied, group_sent, hash_values
 from ya_salt.model import (
@@ -26,7 +27,7 @@ from ya_salt.model import (
 from ya_salt.plan import find_differences, wanted_properties
 
 Change = dict[str, str]
-Changes = dict[str, dict[str, Change]]
+Changes = dict[str, dict[str, Any]]
 
 _MASK = "***"
 _NOT_THERE = frozenset({"not-installed", "config-files"})
@@ -53,8 +54,8 @@ def describe_changes(spec: DaemonSpec, steps: Sequence[Step], observed: Observed
             case CreateContainer() | ReplaceContainer() | ChangeLive():
                 container |= _describe_container(spec, step, observed)
         process = _describe_process(step, observed) or process
-    told = {"packages": packages, "container": container, "process": process}
-    return {key: value for key, value in told.items() if value}  # type: ignore[misc] # one less deep
+    told: Changes = {"packages": packages, "container": container, "process": process}
+    return {key: value for key, value in told.items() if value}
 
 
 def _change(old: str, new: str) -> Change:
@@ -142,12 +143,19 @@ class _Difference:
     def _is_known(self, name: str) -> bool:
         """Whether the last spec that we remember is what was sent."""
         known = hash_values(group_sent(self._before)).get(name)
-        return known is not None and self._applied is not None and known == self._applied.sent[name]
+        return (
+            known is not None
+            and self._applied is not None
+            and known == self._applied.sent.get(name)
+        )
 
     def _find_old(self, name: str) -> str:
         if name.startswith("env_secret"):
             return _MASK if name in self._before else ""
-        return self._before[name] if name in self._before else self._find_now(name)
+        # A spec that is remembered may never have been carried out: only what was sent counts.
+        if self._is_known(name) or self._is_known(base_name(name)):
+            return self._before.get(name, "")
+        return self._find_now(name)
 
     def _find_now(self, name: str) -> str:
         base = base_name(name)
@@ -173,8 +181,3 @@ def _mask(properties: Mapping[str, str]) -> dict[str, str]:
     return {
         name: _MASK if name.startswith("env_secret") else text for name, text in properties.items()
     }
-
-
-def count_changes(changes: Iterable[Changes]) -> int:
-    """How many daemons change at all."""
-    return sum(1 for item in changes if item)

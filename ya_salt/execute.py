@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ya_salt import containers
 from ya_salt.errors import PackageError, PortoError
@@ -104,9 +104,31 @@ def _purge(
     for step in steps:
         _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
     free = {name for step in steps for name in step.allow_held}
-    done = tools.packages.purge({step.name: step.packages for step in steps}, free)
+    in_use = _list_in_use(plans, results)
+    groups = {step.name: [name for name in step.packages if name not in in_use] for step in steps}
+    done = tools.packages.purge(groups, free)
     for step in steps:
-        results[step.name].append(_package_result(step, done.errors.get(step.name)))
+        result = _package_result(step, done.errors.get(step.name))
+        kept = tuple(
+            f"package {name} is kept: {in_use[name]}, which also goes, still stands"
+            for name in step.packages
+            if name in in_use
+        )
+        results[step.name].append(replace(result, warnings=kept))
+
+
+def _list_in_use(
+    plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]]
+) -> dict[str, str]:
+    """Package -> a daemon that needs it as long as its container could not be removed."""
+    return {
+        name: plan.name
+        for plan in plans
+        if _has_failed(results[plan.name])
+        for step in plan.steps
+        if isinstance(step, PurgePackages)
+        for name in step.packages
+    }
 
 
 def _package_result(

@@ -56,7 +56,7 @@ def make_host_status(
 
 def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
     """PortoDaemonStatus."""
-    return {
+    told: dict[str, Any] = {
         "name": status.name,
         "version": status.version,
         "path": status.path,
@@ -83,6 +83,11 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
         "error": status.error,
         "updatedAt": format_time(status.updated_at),
     }
+    if status.memory_bytes is not None:
+        told["memoryUsageBytes"] = status.memory_bytes
+    if status.cpu_ns is not None:
+        told["cpuUsageS"] = status.cpu_ns / 1e9
+    return told
 
 
 def _make_condition(condition: Condition) -> dict[str, Any]:

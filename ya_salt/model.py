@@ -171,6 +171,13 @@ class Container:
     respawn_count: int = 0
     running_s: int = 0
     values: Mapping[str, str] = field(default_factory=dict)
+    id: str = ""
+    """portod's number for it; containers of one name have different ones, one after the other."""
+    created_at: int = 0
+    """Seconds since 1970; with `id` it tells containers apart across reboots of the host."""
+    memory_bytes: int | None = None
+    cpu_ns: int | None = None
+    """CPU time that it has used since it was started."""
 
     @property
     def is_ours(self) -> bool:
@@ -229,6 +236,8 @@ class DaemonStatus:
     actions: tuple[str, ...] = ()
     error: str = ""
     updated_at: float = 0.0
+    memory_bytes: int | None = None
+    cpu_ns: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,17 @@ from ya_salt.packages import Apt
 from ya_salt.plan import list_packages_ever, wanted_properties
 from ya_salt.porto.client import PortoClient, Values, parse_labels
 
-_ALWAYS = ("state", "labels", "private", "respawn_count", "time")
+_ALWAYS = (
+    "state",
+    "labels",
+    "private",
+    "respawn_count",
+    "time",
+    "id",
+    "creation_time[raw]",
+    "memory_usage",
+    "cpu_usage",
+)
 
 
 def observe(
@@ -86,7 +96,15 @@ def _parse_container(name: str, values: Values) -> Container:
         # Of a dead container `time` may be nonsense: the age of a process that is not.
         running_s=_parse_count(values.get("time", "")) if state == "running" else 0,
         values={key: text for key, text in values.items() if key not in _ALWAYS},
+        id=values.get("id", ""),
+        created_at=_parse_count(values.get("creation_time[raw]", "")),
+        memory_bytes=_parse_use(values.get("memory_usage", "")),
+        cpu_ns=_parse_use(values.get("cpu_usage", "")),
     )
+
+
+def _parse_use(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
 
 
 def _parse_count(text: str) -> int:

@@ -135,7 +135,8 @@ def _find_users(
 ) -> dict[str, tuple[str, ...]]:
     """Package -> names of the daemons that need it.
 
-    A daemon whose file is gone or broken still stands, so what its last good spec named counts.
+    A daemon whose file is gone or broken still stands, so what its last good spec named counts; of
+    one that only its container remembers, everything that it ever had.
     """
     specs = tuple(specs)
     known = {spec.name for spec in specs}
@@ -145,9 +146,10 @@ def _find_users(
             users.setdefault(package.name, []).append(spec.name)
     for record in records:
         removed = record.status is not None and record.status.phase == "Removed"
-        packages = record.spec.packages if record.spec else ()
-        for package in () if record.name in known or removed else packages:
-            users.setdefault(package.name, []).append(record.name)
+        last = record.spec
+        names = [item.name for item in last.packages] if last else record.package_names
+        for name in () if record.name in known or removed else names:
+            users.setdefault(name, []).append(record.name)
     return {name: tuple(sorted(set(daemons))) for name, daemons in users.items()}
 
 

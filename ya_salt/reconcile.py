@@ -504,4 +504,5 @@ def _is_restart_pending(
 def _without_time(record: Record) -> Record:
     if record.status is None:
         return record
-    return replace(record, status=replace(record.status, updated_at=0.0, actions=()))
+    plain = replace(record.status, updated_at=0.0, actions=(), memory_bytes=None, cpu_ns=None)
+    return replace(record, status=plain)

@@ -94,6 +94,8 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         actions=tuple(describe_step(item.step) for item in outcome.results if not item.error),
         error=outcome.error,
         updated_at=now,
+        memory_bytes=container.memory_bytes if container else None,
+        cpu_ns=container.cpu_ns if container else None,
     )
     status = _with_conditions(status, _assess(spec, observed, outcome, trouble), previous, now)
     return _with_new_process(status, now) if outcome.touched else status
@@ -125,6 +127,8 @@ def make_unmanaged_status(
         actions=(),
         error=error,
         updated_at=now,
+        memory_bytes=container.memory_bytes if container else None,
+        cpu_ns=container.cpu_ns if container else None,
     )
     verdicts = (
         _Verdict(installed.status, installed.reason, installed.message)

@@ -180,7 +180,15 @@ def test_an_unmanaged_daemon_shows_what_its_container_does_now() -> None:
 
 
 def test_json_is_what_the_proto_says() -> None:
-    status = replace(assess(), warnings=("w",), actions=("a",), error="e", respawn_count=2**40)
+    status = replace(
+        assess(),
+        warnings=("w",),
+        actions=("a",),
+        error="e",
+        respawn_count=2**40,
+        memory_bytes=2**40,
+        cpu_ns=1,
+    )
     fact = {
         "started_at": 1.0,
         "duration_s": 0.5,

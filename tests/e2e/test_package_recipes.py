@@ -1,4 +1,4 @@
-"""Packages at three in the morning: every recipe goes through whole passes, with other daemons beside.
+"""Packages at three in the morning: every recipe goes through whole passes, beside other daemons.
 
 The broken one says why and keeps its old process, all others converge in the same pass, and once
 the cause is gone the next pass converges by itself.
@@ -27,10 +27,12 @@ from helpers.package_host import (
     wanted,
 )
 from helpers.package_pass import FIRST_PACKAGE_LINE, OTHER, PLAIN, PassHost
-from helpers.package_recipes import FAIL, FAIL_ONCE, RECIPES, hold, publish, touch, unhold
+from helpers.package_recipes import FAIL_ONCE, RECIPES, hold, publish, touch
 from helpers.portod import DevPortod
 
+from ya_salt.errors import PortoError
 from ya_salt.packages import Apt
+from ya_salt.porto.client import PortoClient
 
 pytestmark = needs_apt
 
@@ -169,24 +171,15 @@ def test_two_specs_with_different_versions_are_both_refused_and_name_each_other(
     host.write_spec("beta", *wanted("shared=2.0"))
     host.write_spec("plain")
     statuses = host.fail({"alpha": "PackageVersionConflict", "beta": "PackageVersionConflict"})
-    places = (
-        f"{host.specs_dir}/alpha.yaml:{FIRST_PACKAGE_LINE + 1} wants shared 1.0",
-        f"{host.specs_dir}/beta.yaml:{FIRST_PACKAGE_LINE} wants ",
-    )
-    for name in ("alpha", "beta"):
-        assert [place in statuses[name].error for place in places] == [name == "alpha", True] or [
-            f"{host.specs_dir}/{other}.yaml:" in statuses[name].error for other in ("alpha", "beta")
-        ] == [True, True]
-    assert places[0] in statuses["alpha"].error
-    assert f"{host.specs_dir}/beta.yaml:{FIRST_PACKAGE_LINE} wants 2.0" in statuses["alpha"].error
-    assert f"{host.specs_dir}/beta.yaml:{FIRST_PACKAGE_LINE} wants shared" in statuses["beta"].error
-    assert (
-        f"{host.specs_dir}/alpha.yaml:{FIRST_PACKAGE_LINE + 1} wants 1.0" in statuses["beta"].error
-    )
+    alpha = f"{host.specs_dir}/alpha.yaml:{FIRST_PACKAGE_LINE + 1} wants"
+    beta = f"{host.specs_dir}/beta.yaml:{FIRST_PACKAGE_LINE} wants"
+    assert f"{alpha} shared 1.0, but {beta} 2.0;" in statuses["alpha"].error
+    assert f"{beta} shared 2.0, but {alpha} 1.0;" in statuses["beta"].error
     assert host.state("shared") == {"shared": "1.0 installed"}
     assert host.count_apt("install") == 0
-    host.ask("alpha=1.0 shared=2.0", "beta shared=2.0".replace("beta ", ""), PLAIN)
+    host.write_spec("alpha", *wanted("alpha=1.0 shared=2.0"))
     host.converge()
+    assert host.state("shared") == {"shared": "2.0 installed"}
 
 
 def test_an_update_of_a_shared_package_restarts_all_of_its_users(host: PassHost) -> None:
@@ -276,6 +269,47 @@ def test_all_users_of_a_package_may_go_in_one_pass(host: PassHost) -> None:
     assert host.count_apt("purge") == 1
     host.converge()
     assert host.state("shared") == {}
+
+
+def test_a_package_of_a_daemon_that_only_its_container_remembers_is_not_purged(
+    host: PassHost,
+) -> None:
+    publish("shared=1.0", "alpha=1.0", "beta=1.0")(host)
+    host.stand("alpha=1.0 shared=1.0", "beta=1.0 shared=1.0")
+    shutil.rmtree(host.directory / "state")
+    (host.specs_dir / "beta.yaml").unlink()
+    host.ask_removal("alpha", "alpha=1.0", "shared=1.0")
+    statuses = host.converge()
+    assert statuses["alpha"].warnings == ("package shared is kept: beta needs it",)
+    assert statuses["beta"].phase == "Orphaned"
+    assert set(host.state("alpha", "beta", "shared")) == {"beta", "shared"}
+
+
+class Stubborn(PortoClient):
+    """portod does not destroy beta."""
+
+    def destroy(self, name: str) -> None:
+        if name == "beta":
+            raise PortoError("Busy", "not now")
+        super().destroy(name)
+
+
+def test_a_package_stays_as_long_as_a_container_that_needs_it_could_not_be_removed(
+    host: PassHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish("shared=1.0", "alpha=1.0", "beta=1.0")(host)
+    host.stand("alpha=1.0 shared=1.0", "beta=1.0 shared=1.0")
+    for name in ("alpha", "beta"):
+        host.ask_removal(name, f"{name}=1.0", "shared=1.0")
+    with monkeypatch.context() as refusing:
+        refusing.setattr(PassHost, "client", lambda self: Stubborn(self.portod.socket_path))
+        statuses = {status.name: status for status in host.run().statuses}
+    assert statuses["alpha"].phase == "Removed"
+    assert "package shared is kept" in " ".join(statuses["alpha"].warnings)
+    assert statuses["beta"].phase == "Managed"
+    assert set(host.state("alpha", "beta", "shared")) == {"beta", "shared"}
+    host.converge()
+    assert host.state("alpha", "beta", "shared") == {}
 
 
 def test_a_removal_that_would_take_a_strangers_package_is_refused(host: PassHost) -> None:

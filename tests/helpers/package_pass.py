@@ -4,6 +4,7 @@ real Porto server.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 
 from helpers.package_host import Host, wanted
 from helpers.portod import DevPortod
-
 from ya_salt import reconcile
 from ya_salt.model import DaemonPlan, DaemonStatus, Package, Settings
 from ya_salt.porto.client import PortoClient
@@ -29,9 +29,9 @@ meta: {{name: {name}, delete_requested: {delete}}}
 spec:
   min_ready_s: 0
   properties: {{cmd: [sleep, '1000']}}
-  packages:
+  packages:\
 """
-FIRST_PACKAGE_LINE = _SPEC.count("\n") + 1
+FIRST_PACKAGE_LINE = _SPEC.count("\n") + 2
 
 
 @dataclass
@@ -51,19 +51,18 @@ class PassHost(Host):
     def write_spec(
         self, name: str, *packages: Package, delete: bool = False, directory: Path | None = None
     ) -> Path:
-        """Write `NAME.yaml`; its packages stand on lines of their own from FIRST_PACKAGE_LINE on."""
+        """Write `NAME.yaml`; packages have lines of their own from FIRST_PACKAGE_LINE on."""
+        head = _SPEC.format(name=name, delete=json.dumps(delete))
         lines = [
-            f'  - {{name: {p.name}, version: "{p.version}", allow_held: {str(p.allow_held).lower()}}}'
+            f"  - {json.dumps({'name': p.name, 'version': p.version, 'allow_held': p.allow_held})}"
             for p in packages
         ]
-        head = _SPEC.format(name=name, delete=str(delete).lower())
-        text = f"{head}{os.linesep.join(lines)}\n" if lines else head.replace("  packages:\n", "")
         file = (directory or self.specs_dir) / f"{name}.yaml"
-        file.write_text(text)
+        file.write_text("\n".join([head, *lines, ""] if lines else [f"{head} []\n"]))
         return file
 
     def ask(self, *groups: str, allow_held: bool = False) -> None:
-        """Make the daemons directory exactly these groups; one without a version has no packages."""
+        """Make the daemons directory exactly these groups; PLAIN has no packages."""
         for old in self.specs_dir.glob("*.yaml"):
             old.unlink()
         for group in groups:

@@ -70,9 +70,10 @@ def test_an_install_may(
 
 def test_a_purge_takes_only_what_is_named_or_allowed() -> None:
     changes = [Change("a", "1", ""), Change("b", "1", "")]
-    assert judge_purge(changes, {"a", "b"}, set()) is None
-    assert judge_purge(changes, {"a"}, {"b"}) is None
-    refusal = judge_purge(changes, {"a"}, set())
+    assert judge_purge(changes, {"a", "b"}, {}, set()) is None
+    assert judge_purge(changes, {"a"}, {}, {"b"}) is None
+    assert judge_purge(changes, {"a"}, {"b": "1.0"}, {"b"}) is not None
+    refusal = judge_purge(changes, {"a"}, {}, set())
     assert refusal is not None
     assert refusal.packages == ("b",)
 

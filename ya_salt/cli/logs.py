@@ -30,10 +30,15 @@ def open_log(path: str) -> None:
     except OSError as error:
         sys.stderr.write(f"ya-salt: cannot write the log {path}: {error.strerror}\n")
         handler = logging.NullHandler()
+    handler.setFormatter(make_formatter())
+    root.handlers[:] = [handler]
+
+
+def make_formatter() -> logging.Formatter:
+    """The shape of a line of the log: UTC, level, process, words."""
     formatter = logging.Formatter(_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
-    handler.setFormatter(formatter)
-    root.handlers[:] = [handler]
+    return formatter
 
 
 def show_output(client: PortoClient, name: str, lines: int, *, follow: bool) -> None:

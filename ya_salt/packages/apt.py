@@ -15,8 +15,9 @@ from ya_salt.model import InstalledPackage
 from ya_salt.packages import dpkg, names, progress
 from ya_salt.packages.cache import Cache
 from ya_salt.packages.command import Finished, missing, run_long, run_short
+from ya_salt.packages.locks import find_holder
 from ya_salt.packages.root import Root, prepare_root
-from ya_salt.packages.shield import drop_shield
+from ya_salt.packages.shield import drop_shield, has_shield
 
 _LOG = logging.getLogger("ya_salt.packages")
 
@@ -84,7 +85,8 @@ class Apt:
 
     @property
     def cache(self) -> Cache:
-        directory = Path(self.cache_dir).absolute() if self.cache_dir else None
+        keeps = self.cache_dir and self.cache_max_bytes > 0
+        directory = Path(self.cache_dir).absolute() if keeps else None
         return Cache(directory, self.cache_max_files, self.cache_max_bytes)
 
     @property
@@ -94,9 +96,14 @@ class Apt:
     def tidy(self) -> bool:
         """Remove what a killed pass left behind. Call it at the start of a pass; costs one look.
 
-        True if there was something.
+        True if there was something. An apt that outlived its pass still needs its shield: that is
+        left for the pass after it.
         """
-        return drop_shield(self.place.policy_rc)
+        policy = self.place.policy_rc
+        if not has_shield(policy) or find_holder(self.place.transaction_locks):
+            return False
+        _LOG.warning("packages: a pass was killed: removing %s, which it left behind", policy)
+        return drop_shield(policy)
 
     def read_versions(self, wanted: Iterable[str]) -> dict[str, set[str]]:
         """Versions that some repository offers, by name, as apt's lists stand (apt-cache(8))."""

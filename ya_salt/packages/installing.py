@@ -68,8 +68,9 @@ class Installation:
         versions = {package.name: package.version for package in self._work.packages}
         broken = dpkg.find_broken(versions, self._query())
         stuck = [package for package in broken if package.version == versions[package.name]]
-        if not stuck or not self._session.repair():
+        if not stuck:
             return
+        self._session.repair()
         installed = self._query()
         self._work.drop_right(installed)
         causes = {failure.package: failure for failure in self._session.repair_failures}

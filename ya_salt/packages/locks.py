@@ -83,4 +83,6 @@ def _read_command(pid: int) -> str:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
     except OSError:
         return "gone"
-    return b" ".join(words).decode(errors="replace")[:120] or "kernel thread"
+    text = b" ".join(words).decode(errors="replace")
+    # One line whatever its arguments hold: it goes into the log and onto a terminal.
+    return "".join(c if c.isprintable() else " " for c in text)[:120] or "kernel thread"

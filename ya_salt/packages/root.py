@@ -64,6 +64,14 @@ class Root:
         return self.admin_dir / "status"
 
     @property
+    def has_journal(self) -> bool:
+        """Whether dpkg was interrupted; apt-get -s does not look at this, apt-get refuses.
+
+        The names are those of dpkg's lib/dpkg/dbmodify.c and apt's debSystem::CheckUpdates.
+        """
+        return any(file.name.isdigit() for file in (self.admin_dir / "updates").glob("[0-9]*"))
+
+    @property
     def archives(self) -> Path:
         return self.path / "var/cache/apt/archives"
 

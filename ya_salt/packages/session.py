@@ -41,10 +41,15 @@ class Session:
 
     @contextlib.contextmanager
     def ready(self, call: Literal["install", "purge"]) -> Iterator[None]:
-        """Make sure that apt is here, nobody else uses it, and services are safe from scripts."""
+        """Make sure that apt is here, nobody else uses it, and services are safe from scripts.
+
+        A dpkg that died is repaired first: simulations would not know of it.
+        """
         self.apt.require()
         wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
         with raised_shield(self.apt.place.policy_rc, call):
+            if self.apt.place.has_journal:
+                self.repair()
             yield
 
     @property

@@ -30,6 +30,13 @@ def raised_shield(path: Path, call: str) -> Iterator[None]:
             drop_shield(path)
 
 
+def has_shield(path: Path) -> bool:
+    """Whether there is a policy-rc.d of ours."""
+    with contextlib.suppress(OSError):
+        return _is_ours(path)
+    return False
+
+
 def drop_shield(path: Path) -> bool:
     """Remove our policy-rc.d, never anybody else's. True if there was one."""
     with contextlib.suppress(OSError):

@@ -59,12 +59,18 @@ def judge_install(
 
 
 def judge_purge(
-    changes: Iterable[Change], named: Collection[str], allowed: Collection[str]
+    changes: Iterable[Change],
+    named: Collection[str],
+    pinned: Mapping[str, str],
+    allowed: Collection[str],
 ) -> PackageError | None:
-    """Why this may not be done, or None: only what is named goes, nothing is changed."""
-    free = {*named, *allowed}
+    """Why this may not be done, or None: only what is named goes, nothing is changed.
+
+    `allowed` opens nothing that a spec names (`pinned`).
+    """
+    free = {*named, *(name for name in allowed if name not in pinned)}
     bad = [change for change in changes if change.name not in free or not change.is_removal]
-    return _refuse(bad, "removal", {}) if bad else None
+    return _refuse(bad, "removal", pinned) if bad else None
 
 
 def _may_install(change: Change, pinned: Mapping[str, str], allowed: Collection[str]) -> bool:
@@ -79,6 +85,11 @@ def _refuse(bad: Collection[Change], what: str, pinned: Mapping[str, str]) -> Pa
     does = "; ".join(str(change) for change in bad)
     if any(name in pinned for name in names):
         way_out = "another spec names that package: make the two agree"
+    elif what == "removal":
+        way_out = (
+            f"remove {', '.join(names)} by hand if nobody needs that, or put it into "
+            "packages_policy.allow_removals"
+        )
     else:
         way_out = (
             f"name it in a spec at the version you want, or put {', '.join(names)} into "

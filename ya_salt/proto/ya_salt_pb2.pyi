@@ -989,6 +989,7 @@ class HostStatus(google.protobuf.message.Message):
     REJECTED_FILES_FIELD_NUMBER: builtins.int
     IGNORED_FILES_FIELD_NUMBER: builtins.int
     LAST_PASS_FIELD_NUMBER: builtins.int
+    SINKS_FIELD_NUMBER: builtins.int
     @property
     def porto_daemons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PortoDaemonStatus]: ...
     @property
@@ -1001,6 +1002,10 @@ class HostStatus(google.protobuf.message.Message):
 
     @property
     def last_pass(self) -> global___PassStatus: ...
+    @property
+    def sinks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SinkStatus]:
+        """Who is told how the daemons stand, and whether they took it the last time."""
+
     def __init__(
         self,
         *,
@@ -1008,11 +1013,49 @@ class HostStatus(google.protobuf.message.Message):
         rejected_files: collections.abc.Iterable[global___RejectedFile] | None = ...,
         ignored_files: collections.abc.Iterable[global___IgnoredFile] | None = ...,
         last_pass: global___PassStatus | None = ...,
+        sinks: collections.abc.Iterable[global___SinkStatus] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["last_pass", b"last_pass"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ignored_files", b"ignored_files", "last_pass", b"last_pass", "porto_daemons", b"porto_daemons", "rejected_files", b"rejected_files"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["ignored_files", b"ignored_files", "last_pass", b"last_pass", "porto_daemons", b"porto_daemons", "rejected_files", b"rejected_files", "sinks", b"sinks"]) -> None: ...
 
 global___HostStatus = HostStatus
+
+@typing.final
+class SinkStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """"yasm", "juggler", "prometheus" or "alertmanager"."""
+    state: builtins.str
+    """"accepted"; "absent": nobody listens there; "refused"; "unanswered": no answer within a second."""
+    message: builtins.str
+    """What it said, or why it could not be told; "" where it took everything."""
+    since: builtins.str
+    """RFC 3339, UTC: since when it has been in this state."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str | None = ...,
+        state: builtins.str | None = ...,
+        message: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_message", b"_message", "_name", b"_name", "_since", b"_since", "_state", b"_state", "message", b"message", "name", b"name", "since", b"since", "state", b"state"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_message", b"_message", "_name", b"_name", "_since", b"_since", "_state", b"_state", "message", b"message", "name", b"name", "since", b"since", "state", b"state"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_message", b"_message"]) -> typing.Literal["message"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_name", b"_name"]) -> typing.Literal["name"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
+
+global___SinkStatus = SinkStatus
 
 @typing.final
 class PassStatus(google.protobuf.message.Message):
@@ -1117,6 +1160,8 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     ACTIONS_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     UPDATED_AT_FIELD_NUMBER: builtins.int
+    MEMORY_USAGE_BYTES_FIELD_NUMBER: builtins.int
+    CPU_USAGE_S_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     """`meta.version` of the spec that was applied last."""
@@ -1139,6 +1184,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     """Why the last pass failed for it; "" where it did not."""
     updated_at: builtins.str
     """RFC 3339, UTC: when anything of this status changed last."""
+    memory_usage_bytes: builtins.int
+    """Bytes of memory that the container uses; left out where it does not run."""
+    cpu_usage_s: builtins.float
+    """Seconds of CPU time that it has used since it was started; left out where it does not run."""
     @property
     def conditions(self) -> global___Conditions: ...
     @property
@@ -1168,13 +1217,19 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         actions: collections.abc.Iterable[builtins.str] | None = ...,
         error: builtins.str | None = ...,
         updated_at: builtins.str | None = ...,
+        memory_usage_bytes: builtins.int | None = ...,
+        cpu_usage_s: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_digest", b"_digest", "_error", b"_error", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "conditions", b"conditions", "digest", b"digest", "error", b"error", "name", b"name", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_digest", b"_digest", "_error", b"_error", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "actions", b"actions", "conditions", b"conditions", "digest", b"digest", "error", b"error", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version", "warnings", b"warnings"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_digest", b"_digest"]) -> typing.Literal["digest"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_error", b"_error"]) -> typing.Literal["error"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_usage_bytes", b"_memory_usage_bytes"]) -> typing.Literal["memory_usage_bytes"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_name", b"_name"]) -> typing.Literal["name"] | None: ...
     @typing.overload

@@ -1,0 +1,1 @@
+"""Tell those who watch the host how its daemons stand. Nothing here can fail or delay a pass."""

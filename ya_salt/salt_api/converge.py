@@ -1,0 +1,321 @@
+"""Make true what states ask for, or say what would be done: one look and one pass for all of them."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ya_salt.changes import Changes, describe_changes
+from ya_salt.cli.logs import make_formatter
+from ya_salt.errors import LockHeldError, YaSaltError
+from ya_salt.model import (
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Loaded,
+    Observed,
+    Settings,
+    describe_step,
+)
+from ya_salt.reconcile import Scope, is_fine, make_host, preview_pass, run_pass
+from ya_salt.salt_api.wishes import Wish, WishError, find_file_change, read_wish, write_file
+from ya_salt.specs import DaemonsDirectoryMissingError, load_specs
+from ya_salt.status import Outcome, make_status
+
+LOCK_WAIT_S = 600.0
+"""How long another pass is waited for; a first installation may take minutes."""
+
+_PROGRESS_EVERY_S = 5.0
+
+_log = logging.getLogger("ya_salt.salt")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a state returns: `result` None means that something would change."""
+
+    result: bool | None
+    comment: str
+    changes: Changes = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How to go about it."""
+
+    test: bool = False
+    lock_wait_s: float = LOCK_WAIT_S
+
+
+REAL = Mode()
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A state of the run, whether it is this one's turn or not: enough to find contradictions."""
+
+    key: str
+    name: str
+    place: str
+    path: str
+
+
+def converge(
+    wishes: Sequence[Wish],
+    settings: Settings,
+    mode: Mode = REAL,
+    declared: Sequence[Declared] = (),
+) -> dict[str, Verdict]:
+    """The verdict on every wish, by its key. Raises nothing that is ya-salt's own."""
+    try:
+        return _Round(wishes, settings, mode, declared).run()
+    except YaSaltError as error:
+        return {wish.key: Verdict(False, f"{wish.name}: {error}") for wish in wishes}
+
+
+class _Round:
+    """The wishes of one turn, from arguments to verdicts."""
+
+    def __init__(
+        self,
+        wishes: Sequence[Wish],
+        settings: Settings,
+        mode: Mode,
+        declared: Sequence[Declared],
+    ) -> None:
+        self._wishes = wishes
+        self._settings = settings
+        self._mode = mode
+        self._declared = declared
+        self._verdicts: dict[str, Verdict] = {}
+        self._file_changes: dict[str, Changes] = {}
+        self._specs: dict[str, DaemonSpec] = {}
+
+    def run(self) -> dict[str, Verdict]:
+        loaded = self._load()
+        for wish in self._wishes:
+            self._judged(wish, self._lay_down, loaded)
+        if self._file_changes and not self._mode.test:
+            loaded = self._load()
+        for wish in self._wishes:
+            if wish.key not in self._verdicts:
+                self._judged(wish, self._read, loaded)
+        if self._specs:
+            self._pass(loaded)
+        return self._verdicts
+
+    def _load(self) -> Loaded:
+        try:
+            return load_specs(self._settings.specs_dir)
+        except DaemonsDirectoryMissingError:
+            # A state that needs a file of it says so itself.
+            return Loaded()
+
+    def _judged(self, wish: Wish, act: Callable[[Wish, Loaded], None], loaded: Loaded) -> None:
+        try:
+            act(wish, loaded)
+        except WishError as error:
+            self._verdicts[wish.key] = Verdict(False, str(error))
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    def _lay_down(self, wish: Wish, loaded: Loaded) -> None:
+        if not wish.file:
+            return
+        spec = read_wish(wish, loaded)
+        self._check_alone(wish, spec, loaded)
+        change = find_file_change(wish)
+        if change:
+            self._file_changes[wish.key] = {"file": {wish.file: change}}
+            if not self._mode.test:
+                write_file(wish)
+
+    def _read(self, wish: Wish, loaded: Loaded) -> None:
+        from_disk = bool(wish.file) and not self._mode.test
+        spec = read_wish(replace(wish, source=wish.file) if from_disk else wish, loaded)
+        self._check_alone(wish, spec, loaded)
+        self._specs[wish.key] = spec
+
+    def _check_alone(self, wish: Wish, spec: DaemonSpec, loaded: Loaded) -> None:
+        """Refuse a daemon that somebody else defines too. Raises WishError."""
+        files = [(item.path, item.name) for item in (*loaded.specs, *loaded.rejected)]
+        others = [
+            path
+            for path, name in files
+            if name == spec.name and path != spec.path and not _agrees(wish, path, loaded)
+        ]
+        others += [
+            f"{item.place} ({item.path})" if item.path != item.place else item.place
+            for item in self._declared
+            if item.key != wish.key and item.name == spec.name and item.path != wish.path
+        ]
+        if others:
+            raise WishError(
+                f"{spec.name} is defined twice: by {wish.path} and by "
+                f"{', '.join(dict.fromkeys(others))}; nothing is done about it until one is gone"
+            )
+
+    # -- acting ------------------------------------------------------------------------------------
+
+    def _pass(self, loaded: Loaded) -> None:
+        targets = tuple({spec.name: spec for spec in self._specs.values()}.values())
+        restarts = {
+            self._specs[wish.key].name: wish.restart
+            for wish in self._wishes
+            if wish.restart and wish.key in self._specs
+        }
+        known = {spec.name for spec in targets}
+        whole = all(spec.name in known for spec in loaded.specs)
+        scope = Scope(targets, loaded, whole=whole, restarts=restarts)
+        told = self._preview(scope) if self._mode.test else self._run(scope)
+        for key, spec in self._specs.items():
+            # The second state of one file finds the work done.
+            self._verdicts[key] = self._add_file(key, told.pop(spec.name, None) or _done(spec))
+
+    def _add_file(self, key: str, verdict: Verdict) -> Verdict:
+        change = self._file_changes.get(key)
+        if not change:
+            return verdict
+        result = None if self._mode.test and verdict.result else verdict.result
+        return replace(verdict, result=result, changes={**change, **verdict.changes})
+
+    def _preview(self, scope: Scope) -> dict[str, Verdict]:
+        host = make_host(self._settings)
+        observed, plans = preview_pass(host, scope)
+        specs = {spec.name: spec for spec in scope.targets}
+        return {plan.name: _foresee(specs[plan.name], plan, observed, host.now()) for plan in plans}
+
+    def _run(self, scope: Scope) -> dict[str, Verdict]:
+        with log_to(self._settings.log_file):
+            host = make_host(self._settings, Narrator())
+            try:
+                result = run_pass(host, scope)
+            except LockHeldError as error:
+                _log.info("pass: waiting for another one to end: %s", error)
+                result = run_pass(host, scope, self._mode.lock_wait_s)
+        statuses = {status.name: status for status in result.statuses}
+        return {
+            spec.name: _report(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
+            for spec in scope.targets
+        }
+
+
+def _agrees(wish: Wish, path: str, loaded: Loaded) -> bool:
+    """Whether the file asks for the same removal as the state."""
+    return wish.absent and any(s.path == path and s.delete_requested for s in loaded.specs)
+
+
+# -- verdicts ----------------------------------------------------------------------------------------
+
+
+def _done(spec: DaemonSpec) -> Verdict:
+    return Verdict(True, f"{spec.name}: another state of this run has seen to it")
+
+
+def _foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) -> Verdict:
+    if plan.refusal:
+        return Verdict(False, f"{spec.name}: {plan.refusal}")
+    if plan.steps:
+        steps = "\n".join(f"  {describe_step(step)}" for step in plan.steps)
+        changes = describe_changes(spec, plan.steps, observed)
+        return Verdict(None, f"{spec.name} would be changed:\n{steps}", changes, tuple(plan.notes))
+    record = observed.records.get(spec.name)
+    previous = record.status if record else None
+    status = make_status(spec, observed, Outcome(plan), previous, now)
+    return Verdict(is_fine(status), _say(spec, status), {}, status.warnings)
+
+
+def _report(spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed) -> Verdict:
+    done = [item.step for item in outcome.results if not item.error]
+    changes = describe_changes(spec, done, before)
+    return Verdict(is_fine(status), _say(spec, status), changes, status.warnings)
+
+
+def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
+    actions = "\n".join(f"  {action}" for action in status.actions)
+    did = f"; done:\n{actions}" if actions else ""
+    ready = status.ready
+    if status.error:
+        return (
+            f"{spec.name}: {status.error}{did}\n"
+            f"more: ya-salt logs {spec.name}; salt-call --local porto_daemon.why {spec.name}"
+        )
+    if status.phase == "Removed":
+        return f"{spec.name} is removed{did}" if did else f"{spec.name} is not there, as asked"
+    if ready is None or not ready.status:
+        why = f"{ready.reason}: {ready.message}" if ready else "unknown"
+        return f"{spec.name} is not ready: {why}{did}\nmore: ya-salt logs {spec.name}"
+    return f"{spec.name} is ready{did or ', nothing had to be done'}"
+
+
+# -- telling -----------------------------------------------------------------------------------------
+
+
+class Narrator:
+    """Progress of a pass as lines of the minion's log, every few seconds while one thing lasts."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._last = ("", float("-inf"))
+
+    def __call__(self, text: str) -> None:
+        what, said = self._last
+        topic = text.partition(":")[0]
+        if topic == what and self._now() - said < _PROGRESS_EVERY_S:
+            return
+        self._last = (topic, self._now())
+        _log.info("%s", text)
+
+
+@contextmanager
+def log_to(path: str) -> Iterator[None]:
+    """Write ya-salt's own log as well, as the command does; Salt's handlers go on as they are."""
+    root = logging.getLogger("ya_salt")
+    level = root.level
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+    except OSError as error:
+        _log.warning("cannot write the log %s: %s", path, error.strerror)
+        yield
+        return
+    handler.setFormatter(make_formatter())
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+
+
+def plan_all(settings: Settings) -> Mapping[str, Verdict]:
+    """What a pass over the whole directory would do, by daemon. Raises YaSaltError."""
+    return _all(settings, "", Mode(test=True))
+
+
+def apply_all(settings: Settings, name: str = "", mode: Mode = REAL) -> Mapping[str, Verdict]:
+    """Make the daemons directory true, or one daemon of it. Raises YaSaltError."""
+    return _all(settings, name, mode)
+
+
+def _all(settings: Settings, name: str, mode: Mode) -> Mapping[str, Verdict]:
+    loaded = load_specs(settings.specs_dir)
+    if not loaded.specs and not name and not mode.test:
+        # Nothing to make true, but what is rejected or left over is to be noted.
+        with log_to(settings.log_file):
+            run_pass(make_host(settings), Scope((), loaded), mode.lock_wait_s)
+    wishes = [
+        Wish(key=spec.path, name=spec.name, place=spec.path, source=spec.path)
+        for spec in loaded.specs
+        if name in ("", spec.name)
+    ]
+    found = converge(wishes, settings, mode)
+    return {wish.name: found[wish.key] for wish in wishes}

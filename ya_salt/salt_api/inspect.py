@@ -1,0 +1,299 @@
+"""Answer Salt's questions about a host in plain data. Changes nothing but where it says so."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import google.protobuf
+
+import ya_salt
+from ya_salt.errors import OperatorError, PortoError, UsageError
+from ya_salt.messages import format_time, make_daemon_status
+from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings
+from ya_salt.porto.client import PortoClient
+from ya_salt.reconcile import is_fine, look_now, make_host
+from ya_salt.salt_api import API
+from ya_salt.salt_api.converge import REAL, Mode, Verdict, apply_all, converge, plan_all
+from ya_salt.salt_api.folders import find_file_root
+from ya_salt.salt_api.wishes import Wish
+from ya_salt.settings import SETTINGS, InForce
+from ya_salt.specs import DaemonsDirectoryMissingError, load_files, load_specs
+from ya_salt.store import LAST_PASS, read_store
+
+_SHOWN = 20
+"""Names in a summary: enough to act on, few enough for a thousand hosts at once."""
+
+
+def list_specs(settings: Settings) -> dict[str, Any]:
+    """The daemons directory as it is now: {specs, rejected, ignored}, each a list."""
+    loaded = load_specs(settings.specs_dir)
+    return {
+        "specs": [
+            {
+                "name": spec.name,
+                "version": spec.version,
+                "path": spec.path,
+                "delete_requested": spec.delete_requested,
+                "digest": spec.digest,
+            }
+            for spec in loaded.specs
+        ],
+        "rejected": [_plain_rejected(item) for item in loaded.rejected],
+        "ignored": [{"path": item.path, "reason": item.reason} for item in loaded.ignored],
+    }
+
+
+def _plain_rejected(item: Rejected) -> dict[str, Any]:
+    return {"path": item.path, "name": item.name, "problems": list(item.problems)}
+
+
+def check_path(path: str) -> dict[str, Any]:
+    """What is wrong with a spec file, or with every file of a directory: {valid, problems}."""
+    found = load_specs(path) if Path(path).is_dir() else load_files([path])
+    return {
+        "valid": [spec.path for spec in found.specs],
+        "problems": [problem for item in found.rejected for problem in item.problems],
+    }
+
+
+# -- how daemons stand -------------------------------------------------------------------------------
+
+
+def show_status(settings: Settings, name: str = "", *, summary: bool = False) -> dict[str, Any]:
+    """All daemons in short, one in full, or only counts and the first names that want a look."""
+    statuses, last_pass = _look(settings)
+    if name:
+        return make_daemon_status(_pick(statuses, name))
+    if summary:
+        return _summarise(statuses, last_pass)
+    return {item.name: _shorten(item) for item in statuses}
+
+
+def is_ready_now(settings: Settings, name: str) -> bool:
+    status = _pick(_look(settings)[0], name)
+    return status.ready is not None and status.ready.status
+
+
+def _look(settings: Settings) -> tuple[list[DaemonStatus], Mapping[str, Any] | None]:
+    store = read_store(settings.state_dir)
+    if store is None:
+        return [], None
+    try:
+        records, last_pass = store.load_records(), store.load_fact(LAST_PASS)
+    finally:
+        store.close()
+    return look_now(make_host(settings), records), last_pass
+
+
+def _pick(statuses: Iterable[DaemonStatus], name: str) -> DaemonStatus:
+    for status in statuses:
+        if status.name == name:
+            return status
+    raise UsageError(f"no daemon {name} is known; porto_daemon.status lists them")
+
+
+def _shorten(status: DaemonStatus) -> dict[str, Any]:
+    ready = status.ready
+    short: dict[str, Any] = {
+        "ready": ready is not None and ready.status,
+        "phase": status.phase,
+        "state": status.state,
+        "version": status.version,
+    }
+    if not short["ready"] and ready is not None:
+        short |= {"reason": ready.reason, "message": ready.message}
+    return short
+
+
+def _summarise(
+    statuses: Iterable[DaemonStatus], last_pass: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    statuses = list(statuses)
+    bad = [item.name for item in statuses if not is_fine(item)]
+    told: dict[str, Any] = {
+        "daemons": len(statuses),
+        "ready": sum(1 for item in statuses if item.ready and item.ready.status),
+        "phases": dict(Counter(item.phase for item in statuses)),
+        "to_look_at": bad[:_SHOWN],
+        "to_look_at_count": len(bad),
+        "rejected_files": len(last_pass["rejected"]) if last_pass else 0,
+        "last_pass": "never",
+    }
+    if last_pass:
+        told["last_pass"] = f"{format_time(last_pass['started_at'])} {last_pass['result']}"
+    return told
+
+
+def show_history(settings: Settings, name: str = "", limit: int = 50) -> list[dict[str, str]]:
+    """What was done, oldest first."""
+    store = read_store(settings.state_dir)
+    if store is None:
+        return []
+    try:
+        events = store.load_history(name, limit)
+    finally:
+        store.close()
+    return [{"time": format_time(at), "name": who, "what": what} for at, who, what in events]
+
+
+def show_logs(settings: Settings, name: str, lines: int = 20) -> dict[str, str]:
+    """The last lines of the container's {stdout, stderr}."""
+    if lines < 0:
+        raise UsageError("lines are counted from the end: it cannot be negative")
+    with PortoClient(settings.porto_socket) as client:
+        client.get_property(name, "state")
+        return {stream: _tail(client, name, stream, lines) for stream in ("stdout", "stderr")}
+
+
+def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
+    found = client.read_output(name, stream, 0)
+    text = found[2].decode(errors="replace") if found else ""
+    return "".join(text.splitlines(keepends=True)[-lines:] if lines else [])
+
+
+# -- why ---------------------------------------------------------------------------------------------
+
+
+def explain(settings: Settings, name: str) -> dict[str, Any]:
+    """Everything that bears on how one daemon stands, and what to type next."""
+    loaded = _load_quietly(settings)
+    spec = next((item for item in loaded.specs if item.name == name), None)
+    rejected = [item for item in loaded.rejected if item.name == name]
+    told: dict[str, Any] = {"name": name}
+    told["file"] = spec.path if spec else ", ".join(item.path for item in rejected) or "none"
+    told["problems"] = [problem for item in rejected for problem in item.problems]
+    statuses, trouble = _look_quietly(settings)
+    status = next((item for item in statuses if item.name == name), None)
+    if status is None and spec is None and not rejected:
+        raise UsageError(f"no daemon {name} is known and no file of {settings.specs_dir} names it")
+    told |= _shorten(status) if status else {"ready": False, "message": trouble or _NEVER}
+    told["error"] = status.error if status else trouble
+    told["warnings"] = list(status.warnings) if status else []
+    told["pending"] = _foresee(settings, name) if spec and not trouble else []
+    told["history"] = [f"{item['time']} {item['what']}" for item in show_history(settings, name, 5)]
+    told["next"] = _advise(told, settings)
+    return told
+
+
+_NEVER = "no pass has seen it yet"
+
+
+def _load_quietly(settings: Settings) -> Loaded:
+    try:
+        return load_specs(settings.specs_dir)
+    except DaemonsDirectoryMissingError:
+        return Loaded()
+
+
+def _look_quietly(settings: Settings) -> tuple[list[DaemonStatus], str]:
+    try:
+        return _look(settings)[0], ""
+    except PortoError as error:
+        return [], str(error)
+
+
+def _foresee(settings: Settings, name: str) -> list[str]:
+    verdict = apply_all(settings, name, Mode(test=True)).get(name)
+    if verdict is None or (verdict.result and not verdict.changes):
+        return []
+    return verdict.comment.splitlines()
+
+
+def _advise(told: Mapping[str, Any], settings: Settings) -> str:
+    name = told["name"]
+    if told["problems"]:
+        return f"correct the file, then: ya-salt validate {told['file']}"
+    if told.get("phase") == "Orphaned":
+        return "put its file back; with meta.delete_requested: true if it is to be removed"
+    if told["pending"]:
+        return f"salt-call porto_daemon.apply {name}"
+    if not told["ready"]:
+        return f"salt-call porto_daemon.logs {name}; grep porto-daemon-{name} {settings.log_file}"
+    return "nothing"
+
+
+# -- acting ------------------------------------------------------------------------------------------
+
+
+def show_plan(settings: Settings) -> dict[str, Any]:
+    """What a pass would do, for the daemons that it would do anything about."""
+    return {
+        name: _plain_verdict(verdict)
+        for name, verdict in plan_all(settings).items()
+        if verdict.result is not True
+    }
+
+
+def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str, Any]:
+    """Make the directory, or one daemon of it, true: {ok, daemons: {name: …}, rejected}."""
+    loaded = load_specs(settings.specs_dir)
+    rejected = [item for item in loaded.rejected if name in ("", item.name)]
+    if name and not rejected and not any(spec.name == name for spec in loaded.specs):
+        raise UsageError(f"no file of {settings.specs_dir} defines a daemon {name}")
+    verdicts = apply_all(settings, name, mode)
+    return {
+        "ok": not rejected and all(verdict.result is not False for verdict in verdicts.values()),
+        "daemons": {key: _plain_verdict(verdict) for key, verdict in verdicts.items()},
+        "rejected": [_plain_rejected(item) for item in rejected],
+    }
+
+
+def restart_now(settings: Settings, name: str, mode: Mode = REAL) -> dict[str, Any]:
+    """Give a daemon of the directory a new process, as gently as an update does."""
+    loaded = load_specs(settings.specs_dir)
+    spec = next((item for item in loaded.specs if item.name == name), None)
+    if spec is None:
+        raise UsageError(f"no valid file of {settings.specs_dir} defines a daemon {name}")
+    wish = Wish(name, name, spec.path, source=spec.path, restart="asked for through Salt")
+    return _plain_verdict(converge([wish], settings, mode)[name])
+
+
+def _plain_verdict(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "result": verdict.result,
+        "changes": verdict.changes,
+        "comment": verdict.comment,
+        "warnings": list(verdict.warnings),
+    }
+
+
+# -- about ourselves ---------------------------------------------------------------------------------
+
+
+def show_versions() -> dict[str, str]:
+    return {
+        "ya_salt": ya_salt.__version__,
+        "api": str(API),
+        "core": str(Path(ya_salt.__file__).parent),
+        "file_root": find_file_root(),
+        "protobuf": google.protobuf.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def show_settings(in_force: InForce) -> dict[str, dict[str, Any]]:
+    """Every setting with its value and where it comes from."""
+    values = asdict(in_force.settings)
+    return {
+        item.name: {
+            "value": list(values[item.field])
+            if isinstance(values[item.field], tuple)
+            else values[item.field],
+            "origin": in_force.origins[item.name],
+        }
+        for item in SETTINGS
+    }
+
+
+def show_report(settings: Settings) -> dict[str, Any]:
+    """What monitoring is told about this host. Raises OperatorError where there is no monitoring."""
+    try:
+        from ya_salt import monitoring  # noqa: PLC0415 - a part that may not be there
+    except ImportError as error:
+        raise OperatorError("this ya-salt has no monitoring (ya_salt.monitoring)") from error
+    raise OperatorError(f"{monitoring.__name__} has no report for Salt yet")
