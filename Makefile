@@ -5,13 +5,18 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 LINTED = ya_salt bench demo tests
 
-.PHONY: demo test lint format proto bench clean
+.PHONY: demo test lint format proto bench chaos clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# The stories of tests/chaos, many more of them; STORIES=N says how many.
+STORIES ?= 2000
+chaos: $(READY)
+	YA_SALT_TEST_STORIES=$(STORIES) $(BIN)/python -m pytest tests/chaos -q
 
 lint: $(READY)
 	$(BIN)/ruff check $(LINTED)

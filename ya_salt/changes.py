@@ -34,7 +34,7 @@ _NOT_THERE = frozenset({"not-installed", "config-files"})
 
 
 def describe_changes(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Changes:
-    """{"packages": {name: {old, new}}, "container": {property: …}, "process": {…}}, without empties.
+    """{"packages": {name: {old, new}}, "container": {property: …}, "process": {…}}; no empty ones.
 
     `observed` is the host before the first step. A process goes from portod's state of it, or
     `absent`, to `running`, `restarted` or `absent`.

@@ -165,7 +165,7 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
             "it is left alone: rename the daemon, or destroy that container",
             refusal_reason="ForeignContainer",
         )
-    if spec.packages and shared.observed.packages_error:
+    if shared.observed.packages_error and _concerns_packages(spec, shared.observed):
         return DaemonPlan(
             spec.name, refusal=shared.observed.packages_error, refusal_reason="DpkgUnavailable"
         )
@@ -181,6 +181,11 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
     steps: list[Step] = [*_plan_install(spec, missing, shared.observed)]
     steps += _plan_container(spec, container, missing, shared.observed)
     return DaemonPlan(spec.name, tuple(steps))
+
+
+def _concerns_packages(spec: DaemonSpec, observed: Observed) -> bool:
+    """Whether dpkg has to be asked; for a removal also about what the spec names no more."""
+    return bool(spec.packages or (spec.delete_requested and list_packages_ever(spec, observed)))
 
 
 def _find_missing(spec: DaemonSpec, observed: Observed) -> tuple[Package, ...]:

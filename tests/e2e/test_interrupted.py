@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers.passes import Passes
+from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
 from ya_salt.model import LABEL
-from ya_salt.porto.client import PortoClient, parse_labels
+from ya_salt.porto.client import parse_labels
 from ya_salt.reconcile import PassResult
 
 NAME = "victim"
-
-
-class DoomedClient(PortoClient):
-    """Dies, as from kill -9, instead of sending its process's n-th write."""
-
-    writes_left = 0
-
-    def _write(self, *arguments, **more):
-        DoomedClient.writes_left -= 1
-        if DoomedClient.writes_left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super()._write(*arguments, **more)
 
 
 class Arena(Passes):

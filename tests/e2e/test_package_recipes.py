@@ -27,7 +27,7 @@ from helpers.package_host import (
     wanted,
 )
 from helpers.package_pass import FIRST_PACKAGE_LINE, OTHER, PLAIN, PassHost
-from helpers.package_recipes import FAIL_ONCE, RECIPES, hold, publish, touch
+from helpers.package_recipes import FAIL_ONCE, HANG, RECIPES, hold, publish, touch
 from helpers.portod import DevPortod
 
 from ya_salt.errors import PortoError
@@ -78,6 +78,7 @@ def host(folder: Path, portod: DevPortod, programs: list[tuple[str, ...]]) -> It
 def test_recipe(name: str, host: PassHost) -> None:
     recipe = RECIPES[name]
     recipe.arrange(host)
+    pids, packages = host.pids(), host.state(*ALL)
     host.configure(**recipe.settings)
     host.ask(*recipe.asked, OTHER, PLAIN, allow_held=recipe.allow_held)
     statuses = host.fail(recipe.errors)
@@ -95,14 +96,22 @@ def test_recipe(name: str, host: PassHost) -> None:
     recipe.mend(host)
     again = recipe.then_asked or recipe.asked
     host.ask(*again, OTHER, PLAIN, allow_held=recipe.allow_held)
-    assert_installed(host, host.converge(), *again)
+    host.converge()
+    assert [argv[0] for argv in host.programs] == ["dpkg-query"]
+    for group in again:
+        assert_made_true(host, group, pids, packages)
 
 
-def assert_installed(host: PassHost, statuses: dict, *groups: str) -> None:
-    for package in " ".join(groups).split():
-        name, version = package.split("=")
-        assert host.state(name) == {name: f"{version} installed"}
-    assert {group.split("=")[0] for group in groups} <= statuses.keys()
+ALL = ("alpha", "beta", "needed", "shared", "strange")
+
+
+def assert_made_true(host: PassHost, group: str, pids: dict, packages: dict) -> None:
+    """Its packages are as asked; its process is a new one if, and only if, they changed."""
+    asked = {package.name: f"{package.version} installed" for package in wanted(group)}
+    assert host.state(*asked) == asked
+    daemon = group.partition("=")[0]
+    same = all(packages.get(name) == state for name, state in asked.items())
+    assert (host.pids()[daemon] == pids.get(daemon)) == same
 
 
 def test_there_are_enough_recipes() -> None:
@@ -207,18 +216,21 @@ def test_a_package_that_another_spec_pins_is_not_opened_by_settings(host: PassHo
     host.converge()
 
 
-def test_fifty_new_daemons_are_one_transaction_and_one_that_fails_costs_no_second(
+def test_fifty_new_daemons_are_one_transaction_and_those_that_fail_cost_no_second(
     host: PassHost,
 ) -> None:
-    for number in range(49):
+    for number in range(48):
         host.repository.add(f"many-{number}", "1.0")
     host.publish("broken", "1.0", scripts=FAIL_ONCE)
-    many = [f"many-{number}=1.0" for number in range(49)]
-    host.ask(*many, "broken=1.0")
-    statuses = host.fail({"broken": "PostinstFailed"})
+    host.publish("unmet", "1.0", depends="needed")
+    many = [f"many-{number}=1.0" for number in range(48)]
+    host.ask(*many, "broken=1.0", "unmet=1.0")
+    statuses = host.fail({"broken": "PostinstFailed", "unmet": "UnmetDependency"})
     assert len(statuses) == 50
     assert host.count_apt("install") == 1
     touch("moon")(host)
+    publish("needed=1.0")(host)
+    host.ask(*many, "broken=1.0", "unmet=1.0", "needed=1.0")
     host.converge()
 
 
@@ -330,6 +342,23 @@ def test_a_removal_that_would_take_a_strangers_package_is_refused(host: PassHost
     assert host.state("alpha", "strange") == {}
 
 
+def test_a_setting_opens_a_change_of_a_named_package(host: PassHost) -> None:
+    publish("strange=1.0")(host)
+    host.install("strange=1.0")
+    publish("alpha=1.0", conflicts="strange")(host)
+    host.ask("alpha=1.0", OTHER)
+    command = host.start_command("apply")
+    said, _ = command.communicate(timeout=60)
+    assert command.returncode == 1
+    assert "packages_policy.allow_removals" in said
+    assert set(host.state("alpha", "other", "strange")) == {"other", "strange"}
+    settings = host.directory / "ya-salt.yaml"
+    settings.write_text("packages_policy: {allow_removals: [strange]}\n")
+    assert_applied(host, "apply", "--config", str(settings))
+    assert set(host.state("alpha", "other", "strange")) == {"alpha", "other"}
+    host.converge()
+
+
 def test_settings_never_open_a_removal_of_what_another_spec_needs(host: PassHost) -> None:
     publish("alpha=1.0")(host)
     publish("beta=1.0", depends="alpha")(host)
@@ -359,15 +388,27 @@ def test_a_held_package_is_only_purged_where_its_spec_allows_it(host: PassHost) 
     assert host.converge()["other"].phase == "Removed"
 
 
-def test_a_purge_whose_script_fails_is_made_up_for(host: PassHost) -> None:
-    publish("alpha=1.0", scripts={"prerm": FAIL_ONCE["postinst"]})(host)
+@pytest.mark.parametrize(
+    ("script", "text", "reason"),
+    [
+        ("prerm", FAIL_ONCE["postinst"], "PrermFailed"),
+        ("postrm", FAIL_ONCE["postinst"], "PostrmFailed"),
+        ("prerm", HANG["postinst"], "ScriptTimeout"),
+    ],
+)
+def test_a_purge_whose_script_fails_is_made_up_for(
+    script: str, text: str, reason: str, host: PassHost
+) -> None:
+    publish("alpha=1.0", scripts={script: text})(host)
     host.stand("alpha=1.0", OTHER)
+    host.configure(script_timeout_s=1)
     for package in ("alpha=1.0", OTHER):
         host.ask_removal(package.split("=")[0], package)
     statuses = {status.name: status for status in host.run().statuses}
     assert statuses["alpha"].ready
-    assert statuses["alpha"].ready.reason == "PrermFailed"
+    assert statuses["alpha"].ready.reason == reason
     assert statuses["other"].phase == "Removed"
+    assert host.pids() == {}
     touch("moon")(host)
     assert host.converge()["alpha"].phase == "Removed"
 
@@ -385,6 +426,25 @@ def test_a_full_disk_fails_its_daemon_only(host: PassHost, small_disk: Path) -> 
     assert "df -h" in host.fail({"alpha": "DiskFull"})["alpha"].error
     ballast.unlink()
     host.converge()
+
+
+def test_a_full_disk_below_dpkgs_database(host: PassHost, small_disk: Path) -> None:
+    host.stand(PLAIN)
+    host.apt.require()
+    admin = host.apt.place.admin_dir
+    subprocess.run(["cp", "-a", f"{admin}/.", str(small_disk)], check=True)
+    subprocess.run(["mount", "--bind", str(small_disk), str(admin)], check=True)
+    try:
+        ballast = small_disk / "ballast"
+        with pytest.raises(OSError, match="No space"), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+        host.ask(OTHER, PLAIN)
+        host.fail({"other": "DiskFull"})
+        ballast.unlink()
+        host.converge()
+    finally:
+        subprocess.run(["umount", "-l", str(admin)], check=True)
 
 
 @pytest.fixture
@@ -411,6 +471,20 @@ def test_without_dpkg_only_daemons_without_packages_are_made_true(
     assert statuses["other"].installed.reason == "DpkgUnavailable"
     assert "dpkg-query is not on this host" in statuses["other"].error
     host.converge()
+
+
+def test_a_removal_without_dpkg_forgets_no_package(
+    host: PassHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.stand(OTHER)
+    host.ask_removal("other")
+    with monkeypatch.context() as missing:
+        missing.setattr(Apt, "_path", "/nowhere")
+        (status,) = host.run().statuses
+    assert status.ready
+    assert (status.phase, status.ready.reason) == ("Managed", "DpkgUnavailable")
+    host.converge()
+    assert host.state("other") == {}
 
 
 def test_without_apt_what_is_installed_stays_managed(
@@ -445,7 +519,6 @@ def test_going_back_works_with_the_repository_gone(host: PassHost, folder: Path)
 
 def test_the_command_goes_back_to_a_file_with_the_old_version(host: PassHost) -> None:
     publish("alpha=1.0", "alpha=1.1")(host)
-    assert_applied(host)
     for version in ("1.0", "1.1"):
         host.ask(f"alpha={version}")
         assert_applied(host, "apply")
@@ -460,7 +533,7 @@ def test_the_command_goes_back_to_a_file_with_the_old_version(host: PassHost) ->
 
 
 def assert_applied(host: PassHost, *words: str) -> None:
-    command = host.start_command(*(words or ("apply",)))
+    command = host.start_command(*words)
     said, _ = command.communicate(timeout=60)
     assert command.returncode == 0, said
 

@@ -18,7 +18,9 @@ FAIL_ONCE = {
     "postinst": '#!/bin/sh\n[ -e "$DPKG_ROOT/moon" ] || { echo no moon; exit 7; }\n',
 }
 HANG = {"postinst": '#!/bin/sh\n[ -e "$DPKG_ROOT/moon" ] || { sleep 71 & setsid sleep 72; }\n'}
-OTHER = "other=1.0"
+ASK = {
+    "postinst": "#!/bin/sh\nif ( read x < /dev/tty ) 2>/dev/null || read x; then exit 9; fi\n",
+}
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ def break_source(host: Host) -> None:
 def mend_source(host: Host) -> None:
     sources = host.root / "etc/apt/sources.list"
     sources.write_text(sources.read_text().splitlines()[0] + "\n")
+
+
+def distrust(host: Host) -> None:
+    sources = host.root / "etc/apt/sources.list"
+    (host.directory / "untrusted").mkdir()
+    sources.write_text(f"{sources.read_text()}deb file:{host.directory}/untrusted ./\n")
 
 
 def remove_deb(name: str, version: str) -> Callable[[Host], object]:
@@ -322,6 +330,36 @@ RECIPES = {
     ),
     "a held package at the right version is fine": Recipe(
         arrange=steps(publish("alpha=1.0"), stand("alpha=1.0"), hold("alpha")),
+        asked=("alpha=1.0",),
+        errors={},
+    ),
+    "a held package that is half-configured is only repaired": Recipe(
+        arrange=steps(
+            publish("alpha=1.0"),
+            stand("alpha=1.0"),
+            set_status("alpha", "hold ok half-configured"),
+        ),
+        asked=("alpha=1.0",),
+        errors={},
+        check=lambda host: host.apt.query(["alpha"])["alpha"].held,
+    ),
+    "a stranger's package that can never be configured": Recipe(
+        arrange=steps(
+            publish("strange=1.0", scripts=FAIL), install("strange=1.0"), publish("alpha=1.0")
+        ),
+        asked=("alpha=1.0",),
+        errors={},
+        state={"strange": "1.0 half-configured"},
+    ),
+    "a repository that apt does not trust": Recipe(
+        arrange=steps(publish("alpha=1.0"), distrust),
+        asked=("alpha=1.1",),
+        errors={"alpha": "AptFailed"},
+        says="does not have a Release file",
+        mend=steps(mend_source, publish("alpha=1.1")),
+    ),
+    "a postinst that wants to ask somebody": Recipe(
+        arrange=publish("alpha=1.0", scripts=ASK),
         asked=("alpha=1.0",),
         errors={},
     ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,18 @@ from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
 from ya_salt.reconcile import Host, PassResult, Scope, run_pass
 from ya_salt.specs import load_specs
+
+
+class DoomedClient(PortoClient):
+    """Dies, as from kill -9, instead of sending its process's n-th write."""
+
+    writes_left = 0
+
+    def _write(self, *arguments, **more):
+        DoomedClient.writes_left -= 1
+        if DoomedClient.writes_left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._write(*arguments, **more)
 
 
 class Passes:
@@ -35,9 +49,12 @@ class Passes:
             f"spec:\n  min_ready_s: 0\n  properties:\n    cmd: [sleep, '1000']\n{lines}"
         )
 
-    def run(self, make: Callable[[str], PortoClient] = PortoClient) -> PassResult:
+    def run(
+        self, make: Callable[[str], PortoClient] = PortoClient, *, is_strict: bool = True
+    ) -> PassResult:
+        """One pass; with `is_strict` no file may be broken."""
         loaded = load_specs(str(self.specs_dir))
-        assert not loaded.rejected, loaded.rejected
+        assert not (is_strict and loaded.rejected), loaded.rejected
         clients: list[PortoClient] = []
 
         def connect() -> PortoClient:

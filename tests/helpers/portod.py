@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
@@ -77,9 +78,25 @@ class DevPortod:
         self.process.wait()
 
     def reload(self) -> None:
-        """Drop every connection and come back, as a portod that restarts."""
+        """Drop every connection, as a portod that restarts; returns when it is back."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGHUP)
+        with self.connect(READY_TIMEOUT_S) as witness:
+            # One answer first: a connection that nobody accepted yet would see nothing.
+            witness.call(version={})
+            self.process.send_signal(signal.SIGHUP)
+            with contextlib.suppress(ConnectionError):
+                while witness.sock.recv(4096):
+                    pass
+        give_up = time.monotonic() + READY_TIMEOUT_S
+        while True:
+            try:
+                self.connect().close()
+            except OSError:
+                if time.monotonic() > give_up:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def connect(self, timeout_s: float = 60.0) -> Wire:
         return Wire(self.socket_path, timeout_s)

@@ -114,6 +114,13 @@ def test_what_can_neither_be_found_nor_packed_does_not_stop_the_update(host: Hos
     assert not host.install("alpha=1:2.0").errors
 
 
+def test_a_bound_of_nothing_keeps_nothing(host: Host) -> None:
+    arrange(host)
+    host.configure(cache_max_bytes=0)
+    assert not host.install("alpha=1:2.0").errors
+    assert not Path(host.apt.cache_dir).exists()
+
+
 def test_nothing_is_kept_for_a_first_installation(host: Host) -> None:
     host.publish("alpha", "1.0")
     host.install("alpha=1.0")

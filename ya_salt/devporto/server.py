@@ -35,6 +35,7 @@ class Server:
     def __init__(self, socket_path: str, sysroot: str | None) -> None:
         self._path = socket_path
         self._is_bound = False
+        self._is_reopening = False
         self._listener: asyncio.Server | None = None
         self._users = UserBook(sysroot)
         self._scratch = tempfile.mkdtemp(prefix="devporto-")
@@ -79,10 +80,16 @@ class Server:
 
     async def _reopen(self) -> None:
         """SIGHUP: look like a portod that restarts. Containers stay, weak ones go."""
-        self._close_socket()
-        await asyncio.sleep(_REOPEN_S)
-        if not self._stopping.is_set():
-            await self._open()
+        if self._is_reopening:
+            return
+        self._is_reopening = True
+        try:
+            self._close_socket()
+            await asyncio.sleep(_REOPEN_S)
+            if not self._stopping.is_set():
+                await self._open()
+        finally:
+            self._is_reopening = False
 
     def _close_socket(self) -> None:
         if self._listener is not None:

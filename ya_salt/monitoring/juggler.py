@@ -64,7 +64,7 @@ def find_refused(events: Sequence[Event], answer: Any) -> list[tuple[Event, int,
     for index, event in enumerate(events):
         verdict = verdicts[index] if index < len(verdicts) else None
         code, words = _read_verdict(verdict)
-        if code != 200:  # noqa: PLR2004 - HTTP's OK, which Juggler uses for each event
+        if code != 200:
             refused.append((event, code, words))
     return refused
 

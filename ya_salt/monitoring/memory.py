@@ -1,20 +1,17 @@
-"""What monitoring must remember between passes: totals, and what each sink has accepted of them.
+"""What monitoring must remember between passes: totals, and what each sink accepted. Pure.
 
-One fact of the store. A delta is the total less what was accepted, and accepted moves on only when
+A delta is the total less what was accepted, and accepted moves on only when
 the sink said yes; so nothing is lost or told twice, whatever happens in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ya_salt.model import Container, DaemonSpec, DaemonStatus
 from ya_salt.monitoring.counters import Counter
-from ya_salt.store import Store
-
-FACT = "monitoring"
 
 Totals = tuple[int, int]
 """(respawns, restarts)"""
@@ -22,7 +19,7 @@ Totals = tuple[int, int]
 
 @dataclass
 class SinkState:
-    """How a sink took what it was told last: `state` is a word of `report.Delivery`."""
+    """How a sink took what it was told last: `state` is a word of `sinks.Delivery`."""
 
     state: str
     message: str
@@ -37,7 +34,7 @@ class Memory:
     accepted: dict[str, dict[str, Totals]] = field(default_factory=dict)
     """Sink -> daemon -> the totals that it has been told."""
     handed_over: dict[str, dict[str, Totals]] = field(default_factory=dict)
-    """Sink -> totals that were on their way when we last wrote; gone again once their fate is known."""
+    """Sink -> totals that are on their way to it; gone again once their fate is known."""
     sinks: dict[str, SinkState] = field(default_factory=dict)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Alerts that are firing at the Alertmanager, by our own key."""
@@ -110,27 +107,11 @@ class Memory:
     def find_counter(self, name: str) -> Counter:
         return self.counters.get(name, Counter())
 
-    def set_sink(self, sink: str, state: str, message: str, now: float) -> bool:
-        """Remember how the sink took it; whether that is another state than before."""
+    def set_sink(self, sink: str, state: str, message: str, now: float) -> None:
+        """Remember how the sink took it, and since when it has been taking it so."""
         old = self.sinks.get(sink)
-        if old is not None and (old.state, old.message) == (state, message):
-            return False
-        is_new = old is None or old.state != state
-        since = now if old is None or is_new else old.since
+        since = old.since if old is not None and old.state == state else now
         self.sinks[sink] = SinkState(state, message, since)
-        return is_new
-
-
-def load_memory(store: Store) -> Memory:
-    """What was remembered; a fact that cannot be read is begun anew."""
-    return decode_memory(store.load_fact(FACT))
-
-
-def save_memory(store: Store, memory: Memory) -> None:
-    """Write it, in the caller's transaction, if there is anything new in it."""
-    data = encode_memory(memory)
-    if data != store.load_fact(FACT):
-        store.save_fact(FACT, data)
 
 
 def encode_memory(memory: Memory) -> dict[str, Any]:
@@ -163,8 +144,3 @@ def _decode_totals(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
         sink: {name: (int(pair[0]), int(pair[1])) for name, pair in told.items()}
         for sink, told in data.items()
     }
-
-
-def copy_memory(memory: Memory) -> Memory:
-    """One that may be changed without changing this one."""
-    return replace(decode_memory(encode_memory(memory)))

@@ -52,11 +52,14 @@ class Installation:
     # --- before anything is changed
 
     def _refuse_held(self) -> None:
+        """One that is only to be repaired at its version may be on hold."""
         installed = self._query()
         for group, packages in list(self._work.todo.items()):
             for package in dpkg.find_wrong(packages, installed):
                 found = installed.get(package.name)
-                if found and found.held and not package.allow_held:
+                if not found or not found.held or package.allow_held:
+                    continue
+                if found.version != package.version:
                     self._work.fail(group, refuse_held(package, found))
 
     def _repair(self) -> None:
@@ -85,8 +88,7 @@ class Installation:
         unknown = self._find_unknown()
         if unknown and self._session.update():
             unknown = self._find_unknown()
-        said = self._session.updated.lines if self._session.updated else ()
-        lost = {package: explain_unknown(package, said) for package in unknown}
+        lost = {package: explain_unknown(package, self._session.updated) for package in unknown}
         for group, packages in list(self._work.todo.items()):
             if missing := [package for package in packages if package in lost]:
                 self._work.fail(group, lost[missing[0]])

@@ -7,18 +7,28 @@ from collections.abc import Mapping, Sequence
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
 from ya_salt.packages.command import Finished
-from ya_salt.packages.failures import Failure, find_unread_sources, last_lines
+from ya_salt.packages.failures import Failure, find_failures, find_unread_sources, last_lines
 
 
-def explain_unknown(package: Package, update_lines: Sequence[str]) -> PackageError:
+def explain_unknown(package: Package, updated: Finished | None) -> PackageError:
     """Say why a version is unknown: nobody has it, or its repository could not be read."""
     asked = f"{package.name} {package.version}"
-    if unread := find_unread_sources(update_lines):
+    if unread := find_unread_sources(updated.lines if updated else ()):
         return PackageError(
             unread[0].reason,
             f"{asked} is in no list that apt could read; {unread[0].message}",
             packages=(package.name,),
             output=unread[0].output,
+        )
+    if updated and updated.code:
+        # A source that apt cannot parse, or a repository that it does not trust.
+        (failure, *_) = find_failures(updated.lines)
+        return PackageError(
+            failure.reason,
+            f"{asked} is in no list that apt could read; {failure.message}; "
+            "put etc/apt/sources.list right, the next pass tries again",
+            packages=(package.name,),
+            output=failure.output,
         )
     return PackageError(
         "VersionNotFound",

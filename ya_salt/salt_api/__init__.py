@@ -1,6 +1,6 @@
 """What Salt's adapters need of the core, in plain data; imports nothing of Salt.
 
-The adapters in `_modules`, `_states` and `_beacons` may be copies that `saltutil.sync_all` laid down
+The adapters in `_modules`, `_states` and `_beacons` may be copies that `saltutil.sync_all` made
 long ago, so each checks `API` against its own number before it does anything.
 """
 

@@ -1,4 +1,4 @@
-"""Make true what states ask for, or say what would be done: one look and one pass for all of them."""
+"""Make true what states ask for, or say what would be done: one look and one pass for all."""
 
 from __future__ import annotations
 
@@ -144,7 +144,8 @@ class _Round:
 
     def _check_alone(self, wish: Wish, spec: DaemonSpec, loaded: Loaded) -> None:
         """Refuse a daemon that somebody else defines too. Raises WishError."""
-        files = [(item.path, item.name) for item in (*loaded.specs, *loaded.rejected)]
+        files = [(item.path, item.name) for item in loaded.specs]
+        files += [(item.path, item.name) for item in loaded.rejected]
         others = [
             path
             for path, name in files
@@ -176,7 +177,7 @@ class _Round:
         told = self._preview(scope) if self._mode.test else self._run(scope)
         for key, spec in self._specs.items():
             # The second state of one file finds the work done.
-            self._verdicts[key] = self._add_file(key, told.pop(spec.name, None) or _done(spec))
+            self._verdicts[key] = self._add_file(key, told.pop(spec.name, _done(spec)))
 
     def _add_file(self, key: str, verdict: Verdict) -> Verdict:
         change = self._file_changes.get(key)
@@ -211,7 +212,7 @@ def _agrees(wish: Wish, path: str, loaded: Loaded) -> bool:
     return wish.absent and any(s.path == path and s.delete_requested for s in loaded.specs)
 
 
-# -- verdicts ----------------------------------------------------------------------------------------
+# -- verdicts ------------------------------------------------------------------------------------
 
 
 def _done(spec: DaemonSpec) -> Verdict:
@@ -254,7 +255,7 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
     return f"{spec.name} is ready{did or ', nothing had to be done'}"
 
 
-# -- telling -----------------------------------------------------------------------------------------
+# -- telling -------------------------------------------------------------------------------------
 
 
 class Narrator:

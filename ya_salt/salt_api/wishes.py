@@ -74,7 +74,7 @@ def read_wish(wish: Wish, loaded: Loaded) -> DaemonSpec:
         )
     if wish.absent and not spec.delete_requested:
         raise WishError(
-            f"{spec.path}: it does not say meta.delete_requested: true, so {spec.name} is not removed"
+            f"{spec.path}: it does not say meta.delete_requested: true, so {spec.name} stays"
         )
     return spec
 
@@ -151,7 +151,7 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-# -- files laid down -------------------------------------------------------------------------------
+# -- files laid down -----------------------------------------------------------------------------
 
 
 def render_file(wish: Wish) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import google.protobuf
 
 import ya_salt
-from ya_salt.errors import OperatorError, PortoError, UsageError
+from ya_salt.errors import PortoError, UsageError
 from ya_salt.messages import format_time, make_daemon_status
 from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings
 from ya_salt.porto.client import PortoClient
@@ -61,7 +60,7 @@ def check_path(path: str) -> dict[str, Any]:
     }
 
 
-# -- how daemons stand -------------------------------------------------------------------------------
+# -- how daemons stand ---------------------------------------------------------------------------
 
 
 def show_status(settings: Settings, name: str = "", *, summary: bool = False) -> dict[str, Any]:
@@ -77,6 +76,11 @@ def show_status(settings: Settings, name: str = "", *, summary: bool = False) ->
 def is_ready_now(settings: Settings, name: str) -> bool:
     status = _pick(_look(settings)[0], name)
     return status.ready is not None and status.ready.status
+
+
+def list_statuses(settings: Settings) -> list[DaemonStatus]:
+    """How every daemon that a pass has seen stands now."""
+    return _look(settings)[0]
 
 
 def _look(settings: Settings) -> tuple[list[DaemonStatus], Mapping[str, Any] | None]:
@@ -156,7 +160,7 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
     return "".join(text.splitlines(keepends=True)[-lines:] if lines else [])
 
 
-# -- why ---------------------------------------------------------------------------------------------
+# -- why -----------------------------------------------------------------------------------------
 
 
 def explain(settings: Settings, name: str) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def _advise(told: Mapping[str, Any], settings: Settings) -> str:
     return "nothing"
 
 
-# -- acting ------------------------------------------------------------------------------------------
+# -- acting --------------------------------------------------------------------------------------
 
 
 def show_plan(settings: Settings) -> dict[str, Any]:
@@ -262,7 +266,7 @@ def _plain_verdict(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-# -- about ourselves ---------------------------------------------------------------------------------
+# -- about ourselves -----------------------------------------------------------------------------
 
 
 def show_versions() -> dict[str, str]:
@@ -278,22 +282,10 @@ def show_versions() -> dict[str, str]:
 
 def show_settings(in_force: InForce) -> dict[str, dict[str, Any]]:
     """Every setting with its value and where it comes from."""
-    values = asdict(in_force.settings)
     return {
         item.name: {
-            "value": list(values[item.field])
-            if isinstance(values[item.field], tuple)
-            else values[item.field],
+            "value": item.read(in_force.settings),
             "origin": in_force.origins[item.name],
         }
         for item in SETTINGS
     }
-
-
-def show_report(settings: Settings) -> dict[str, Any]:
-    """What monitoring is told about this host. Raises OperatorError where there is no monitoring."""
-    try:
-        from ya_salt import monitoring  # noqa: PLC0415 - a part that may not be there
-    except ImportError as error:
-        raise OperatorError("this ya-salt has no monitoring (ya_salt.monitoring)") from error
-    raise OperatorError(f"{monitoring.__name__} has no report for Salt yet")

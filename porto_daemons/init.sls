@@ -1,0 +1,56 @@
+#!py
+"""Every daemon of the daemons directory and of pillar, each as a state of its own.
+
+Rendering never fails, as that would take the whole highstate of the host with it: whatever is wrong
+becomes a state that says so and fails.
+"""
+
+
+def run():
+    if "porto_daemon.specs" not in __salt__:
+        # The state says why: its module knows, or Salt knows why there is no module.
+        return {"porto-daemons": _state("directory", name="porto-daemons")}
+    try:
+        return _list_states(__salt__["porto_daemon.specs"](makedirs=True), _pillar_daemons())
+    except Exception as error:  # noqa: BLE001 - see above
+        return {"porto-daemons": _state("failed", name="porto-daemons", comment=str(error))}
+
+
+def _list_states(found, daemons):
+    states = {"porto-daemons": _state("directory", name="porto-daemons", makedirs=bool(daemons))}
+    laid_down = {found["directory"] + "/pillar-" + name + ".yml": name for name in daemons}
+    for path, name in laid_down.items():
+        states[_id(path)] = _laid_down(path, name, daemons[name])
+    for spec in found["specs"]:
+        if spec["path"] not in laid_down:
+            function = "absent" if spec["delete_requested"] else "managed"
+            states[_id(spec["path"])] = _daemon(function, spec["name"], source=spec["path"])
+    for rejected in found["rejected"]:
+        if rejected["path"] not in laid_down:
+            name = rejected["name"] or rejected["path"]
+            states[_id(rejected["path"])] = _daemon("managed", name, source=rejected["path"])
+    return states
+
+
+def _pillar_daemons():
+    section = __pillar__.get("porto_daemons") or {}
+    return {str(name): fields for name, fields in (section.get("daemons") or {}).items()}
+
+
+def _laid_down(path, name, fields):
+    if not isinstance(fields, dict):
+        fields = {"properties": fields}
+    return _daemon("managed", name, file=path, **{str(key): fields[key] for key in fields})
+
+
+def _daemon(function, name, **arguments):
+    return _state(function, name=name, aggregate=True, **arguments)
+
+
+def _state(function, **arguments):
+    return {"porto_daemon." + function: [{key: value} for key, value in arguments.items()]}
+
+
+def _id(path):
+    """Tell our states from a `file.managed` of the same path; `_|-` would confuse Salt's own keys."""
+    return "porto-daemons:" + path.replace("_|-", "_-")

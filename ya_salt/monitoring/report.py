@@ -1,0 +1,242 @@
+"""Tell every sink how the daemons stand: side by side, within a second, and never with an error."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ya_salt.errors import StoreError
+from ya_salt.model import DaemonStatus, Settings
+from ya_salt.monitoring.channel import Channel
+from ya_salt.monitoring.hostname import HostName
+from ya_salt.monitoring.memory import Memory, Totals, decode_memory, encode_memory
+from ya_salt.monitoring.signals import Facts, make_facts
+from ya_salt.monitoring.sinks import (
+    AlertmanagerSink,
+    Delivery,
+    JugglerSink,
+    PrometheusSink,
+    Sink,
+    YasmSink,
+)
+from ya_salt.store import LAST_PASS, Store
+
+LIMIT_S = 1.0
+"""What all sinks together may take, as each runs in a thread of its own."""
+_ABORT_S = 0.9
+"""When whoever still hangs is woken, so that it can say what became of it."""
+
+FACT = "monitoring"
+
+_log = logging.getLogger("ya_salt.monitoring")
+
+
+def load_memory(store: Store) -> Memory:
+    """What was remembered; a fact that cannot be read is begun anew."""
+    return decode_memory(store.load_fact(FACT))
+
+
+def save_memory(store: Store, memory: Memory) -> None:
+    """Write it, in the caller's transaction, if there is anything new in it."""
+    data = encode_memory(memory)
+    if data != store.load_fact(FACT):
+        store.save_fact(FACT, data)
+
+
+def report(
+    store: Store,
+    settings: Settings,
+    memory: Memory,
+    statuses: Iterable[DaemonStatus],
+    now: float,
+) -> tuple[Delivery, ...]:
+    """Tell every sink that is on. Raises nothing; call it under the pass lock.
+
+    `statuses` are those of all daemons that we know; `memory` has counted what they say.
+    """
+    try:
+        return _report(store, settings, memory, tuple(statuses), now)
+    except Exception:  # noqa: BLE001 - monitoring may not fail what it watches
+        _log.exception("monitoring: nobody was told: a bug in ya-salt")
+        return ()
+
+
+def _report(
+    store: Store,
+    settings: Settings,
+    memory: Memory,
+    statuses: Sequence[DaemonStatus],
+    now: float,
+) -> tuple[Delivery, ...]:
+    memory.settle()
+    if not settings.monitoring.yasm.enabled:
+        memory.accept("yasm", memory.list_totals())
+    hostname = HostName(settings.hostname, memory.hostnames)
+    facts = make_facts(statuses, memory, store.load_fact(LAST_PASS), now)
+    desk = _Desk()
+    sinks = _list_sinks(settings, facts, memory, hostname, desk)
+    deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
+    _remember(memory, deliveries, hostname, now)
+    memory.forget((status.name for status in statuses), ("yasm",))
+    try:
+        with store.transaction():
+            save_memory(store, memory)
+    except StoreError as error:
+        _log.error("monitoring: what was told cannot be remembered: %s", error)
+    return deliveries
+
+
+def _list_sinks(
+    settings: Settings, facts: Facts, memory: Memory, hostname: HostName, desk: _Desk
+) -> list[Sink]:
+    told = settings.monitoring
+    sinks: list[Sink] = []
+    if told.yasm.enabled:
+        totals = memory.list_totals()
+        sinks.append(YasmSink(facts, told.yasm, totals, lambda: desk.ask_mark(totals)))
+    if told.juggler.enabled:
+        sinks.append(JugglerSink(facts, told.juggler, hostname))
+    if told.prometheus.enabled:
+        sinks.append(PrometheusSink(facts, told.prometheus))
+    if told.alertmanager.enabled and told.alertmanager.url:
+        before = dict(memory.alerts)
+        sinks.append(AlertmanagerSink(facts, told.alertmanager, hostname, before))
+    return sinks
+
+
+def _mark(store: Store, memory: Memory, totals: dict[str, Totals]) -> bool:
+    memory.handed_over["yasm"] = totals
+    try:
+        with store.transaction():
+            save_memory(store, memory)
+    except StoreError as error:
+        del memory.handed_over["yasm"]
+        _log.error("monitoring: counts are not told to yasm: %s", error)
+        return False
+    return True
+
+
+# -- threads -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A sink asks that something be written down; only the pass's own thread writes the store."""
+
+    totals: dict[str, Totals]
+    answer: queue.SimpleQueue[bool]
+
+
+class _Desk:
+    """Where the sinks' threads leave questions and results."""
+
+    def __init__(self) -> None:
+        self._inbox: queue.SimpleQueue[_Question | Delivery] = queue.SimpleQueue()
+
+    def ask_mark(self, totals: dict[str, Totals]) -> bool:
+        """For a sink's thread: have the totals written down; False where that did not happen."""
+        question = _Question(totals, queue.SimpleQueue())
+        self._inbox.put(question)
+        try:
+            return question.answer.get(timeout=LIMIT_S)
+        except queue.Empty:
+            return False
+
+    def run(
+        self, sinks: Sequence[Sink], mark: Callable[[dict[str, Totals]], bool]
+    ) -> tuple[Delivery, ...]:
+        """Run every sink until it is done or time is over."""
+        started = time.monotonic()
+        channels = {sink.name: Channel(started + _ABORT_S) for sink in sinks}
+        for sink in sinks:
+            self._start(sink, channels[sink.name])
+        found: dict[str, Delivery] = {}
+        self._collect(found, len(sinks), started + _ABORT_S, mark)
+        if len(found) < len(sinks):
+            for channel in channels.values():
+                channel.abort()
+            self._collect(found, len(sinks), started + LIMIT_S, lambda _totals: False)
+        late = "it did not come to an end within a second"
+        return tuple(
+            found.get(sink.name, Delivery(sink.name, "unanswered", late)) for sink in sinks
+        )
+
+    def _start(self, sink: Sink, channel: Channel) -> None:
+        def work() -> None:
+            try:
+                delivery = sink.send(channel)
+            except Exception as error:  # noqa: BLE001 - as above
+                _log.exception("monitoring: %s failed: a bug in ya-salt", sink.name)
+                delivery = Delivery(sink.name, "refused", f"a bug in ya-salt: {error!r}")
+            self._inbox.put(delivery)
+
+        try:
+            # A thread that cannot be woken (a resolver, a dead file system) is left behind.
+            threading.Thread(target=work, name=f"ya-salt-{sink.name}", daemon=True).start()
+        except RuntimeError as error:
+            self._inbox.put(Delivery(sink.name, "refused", f"cannot be told: {error}"))
+
+    def _collect(
+        self,
+        found: dict[str, Delivery],
+        wanted: int,
+        until: float,
+        mark: Callable[[dict[str, Totals]], bool],
+    ) -> None:
+        while len(found) < wanted:
+            try:
+                item = self._inbox.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return
+            if isinstance(item, _Question):
+                item.answer.put(mark(item.totals))
+            else:
+                found[item.sink] = item
+
+
+# -- remembering and saying --------------------------------------------------------------------
+
+
+def _remember(
+    memory: Memory, deliveries: Sequence[Delivery], hostname: HostName, now: float
+) -> None:
+    memory.hostnames.update(hostname.resolved)
+    for delivery in deliveries:
+        if delivery.state == "accepted" and delivery.totals:
+            memory.accept(delivery.sink, delivery.totals)
+        # No yes came, so it stays to be told: better twice than never.
+        memory.handed_over.pop(delivery.sink, None)
+        if delivery.alerts is not None:
+            memory.alerts = dict(delivery.alerts)
+        old = memory.sinks.get(delivery.sink)
+        _say(delivery, old.state if old else "")
+        memory.set_sink(delivery.sink, delivery.state, delivery.message, now)
+    told = {delivery.sink for delivery in deliveries}
+    memory.sinks = {name: item for name, item in memory.sinks.items() if name in told}
+
+
+def _say(delivery: Delivery, before: str) -> None:
+    """What was refused is said each time; that nobody is there, or is there again, once."""
+    match delivery.state:
+        case "refused" | "unanswered":
+            _log.warning("monitoring: %s %s: %s", delivery.sink, delivery.state, delivery.message)
+        case "absent" if before != "absent":
+            _log.info("monitoring: %s is not told: %s", delivery.sink, delivery.message)
+        case "accepted" if before not in {"", "accepted"}:
+            _log.info("monitoring: %s is told again", delivery.sink)
+        case _:
+            pass
+
+
+def list_sinks(fact: Any) -> list[dict[str, Any]]:
+    """The sinks as they were told last (name, state, message, since), from the store's fact."""
+    memory = decode_memory(fact)
+    return [
+        {"name": name, "state": item.state, "message": item.message, "since": item.since}
+        for name, item in sorted(memory.sinks.items())
+    ]

@@ -1,0 +1,227 @@
+"""The sinks: send what is rendered, and judge the answer. Each runs in a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ya_salt.model import (
+    AlertmanagerSettings,
+    JugglerSettings,
+    PrometheusSettings,
+    YasmSettings,
+)
+from ya_salt.monitoring import alertmanager, juggler, prometheus, yasm
+from ya_salt.monitoring.channel import (
+    AbsentError,
+    Answer,
+    Channel,
+    RefusedError,
+    UnansweredError,
+)
+from ya_salt.monitoring.hostname import HostName
+from ya_salt.monitoring.memory import Totals
+from ya_salt.monitoring.signals import Facts
+
+State = Literal["accepted", "absent", "refused", "unanswered"]
+
+_RETRY_PAUSE_S = 0.1
+_SERVER_ERROR = 500
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How a sink took it, and what to remember of that."""
+
+    sink: str
+    state: State
+    message: str = ""
+    totals: Mapping[str, Totals] = field(default_factory=dict)
+    """Totals that it has accepted."""
+    alerts: Mapping[str, Any] | None = None
+    """What fires there now; None where that did not change."""
+
+
+class Sink(Protocol):
+    """Somebody who is told. Nothing that `send` raises goes further than its thread."""
+
+    @property
+    def name(self) -> str: ...
+
+    def send(self, channel: Channel) -> Delivery: ...
+
+
+def judge(sink: str, send: Callable[[], Delivery]) -> Delivery:
+    """What `send` returns or raises, as a delivery."""
+    try:
+        return send()
+    except AbsentError as error:
+        return Delivery(sink, "absent", str(error))
+    except RefusedError as error:
+        return Delivery(sink, "refused", str(error))
+    except UnansweredError as error:
+        return Delivery(sink, "unanswered", str(error))
+
+
+@dataclass(frozen=True)
+class YasmSink:
+    """Signals; the only sink that is told deltas, so `mark` is called before they leave us."""
+
+    facts: Facts
+    settings: YasmSettings
+    totals: Mapping[str, Totals]
+    mark: Callable[[], bool]
+    """Write down that the totals are on their way; False where that cannot be written."""
+    name: str = "yasm"
+
+    def send(self, channel: Channel) -> Delivery:
+        return judge(self.name, lambda: self._send(channel))
+
+    def _send(self, channel: Channel) -> Delivery:
+        has_news = any(any(news) for news in self.facts.news.values())
+        pushed = yasm.render_push(self.facts, self.settings)
+        if not has_news:
+            return self._judge(channel.post(self.settings.url, pushed), self.totals)
+
+        def before_send() -> None:
+            if not self.mark():
+                raise _UnmarkedError
+
+        try:
+            return self._judge(channel.post(self.settings.url, pushed, before_send), self.totals)
+        except _UnmarkedError:
+            # What cannot be written down would be told twice: only the states are told.
+            without = yasm.render_push(replace(self.facts, news={}), self.settings)
+            return self._judge(channel.post(self.settings.url, without), {})
+
+    def _judge(self, answer: Answer, totals: Mapping[str, Totals]) -> Delivery:
+        told = answer.parse()
+        said_no = isinstance(told, dict) and told.get("status") == "error"
+        if answer.ok and not said_no:
+            return Delivery(self.name, "accepted", totals=totals)
+        return Delivery(self.name, "refused", answer.describe())
+
+
+class _UnmarkedError(Exception):
+    """The store cannot be written."""
+
+
+@dataclass(frozen=True)
+class JugglerSink:
+    """Raw events, at most fifty a request, each with a verdict of its own."""
+
+    facts: Facts
+    settings: JugglerSettings
+    hostname: HostName
+    name: str = "juggler"
+
+    def send(self, channel: Channel) -> Delivery:
+        return judge(self.name, lambda: self._send(channel))
+
+    def _send(self, channel: Channel) -> Delivery:
+        events = juggler.render_events(self.facts, self.settings, self.hostname.find())
+        refused: list[tuple[juggler.Event, int, str]] = []
+        problems = []
+        for request in juggler.render_requests(events, self.settings.source):
+            try:
+                refused += self._push(channel, request["events"])
+            except (RefusedError, UnansweredError) as error:
+                # The next fifty may be luckier, as long as there is time.
+                problems.append(error)
+                if not channel.seconds_left():
+                    break
+        if refused:
+            return Delivery(self.name, "refused", _describe_refused(refused, len(events)))
+        if problems:
+            raise problems[0]
+        return Delivery(self.name, "accepted")
+
+    def _push(
+        self, channel: Channel, events: Sequence[juggler.Event], tries: int = 2
+    ) -> list[tuple[juggler.Event, int, str]]:
+        """What was refused for good; an event may come twice, so a 5xx is tried once more."""
+        answer = channel.post(self.settings.url, {"source": self.settings.source, "events": events})
+        may_try_again = tries > 1 and channel.seconds_left() > _RETRY_PAUSE_S
+        if answer.status >= _SERVER_ERROR and may_try_again:
+            time.sleep(_RETRY_PAUSE_S)
+            return self._push(channel, events, tries - 1)
+        if not answer.ok:
+            raise RefusedError(answer.describe())
+        if answer.body is None:
+            raise UnansweredError("its answer did not come to an end in time")
+        refused = juggler.find_refused(events, answer.parse())
+        again = [event for event, code, _ in refused if code >= _SERVER_ERROR]
+        if not again or not may_try_again:
+            return refused
+        time.sleep(_RETRY_PAUSE_S)
+        final = [item for item in refused if item[1] < _SERVER_ERROR]
+        return [*final, *self._push(channel, again, tries - 1)]
+
+
+def _describe_refused(refused: Sequence[tuple[juggler.Event, int, str]], total: int) -> str:
+    shown = "; ".join(
+        f"{event['service']}: {code or 'no code'} {words}".rstrip()
+        for event, code, words in refused[:3]
+    )
+    return f"{len(refused)} of {total} events were refused: {shown}"
+
+
+@dataclass(frozen=True)
+class PrometheusSink:
+    """A file that is always whole: written beside, then moved."""
+
+    facts: Facts
+    settings: PrometheusSettings
+    name: str = "prometheus"
+
+    def send(self, channel: Channel) -> Delivery:
+        folder = Path(self.settings.textfile_dir)
+        if not folder.is_dir():
+            return Delivery(self.name, "absent", f"there is no directory {folder}")
+        text = prometheus.render_text(self.facts)
+        if not channel.seconds_left():
+            return Delivery(self.name, "refused", "there was no time left to write the file")
+        try:
+            _write_file(folder / prometheus.FILE_NAME, text)
+        except OSError as error:
+            return Delivery(self.name, "refused", f"cannot write to {folder}: {error.strerror}")
+        return Delivery(self.name, "accepted")
+
+
+def _write_file(path: Path, data: bytes) -> None:
+    # Not a name that node_exporter reads.
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    fd = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        # node_exporter runs as a user of its own, whatever our umask is.
+        os.fchmod(file.fileno(), 0o644)
+    beside.replace(path)
+
+
+@dataclass(frozen=True)
+class AlertmanagerSink:
+    """Alerts that fire, and those that are over until that was accepted."""
+
+    facts: Facts
+    settings: AlertmanagerSettings
+    hostname: HostName
+    before: Mapping[str, alertmanager.Alert]
+    name: str = "alertmanager"
+
+    def send(self, channel: Channel) -> Delivery:
+        return judge(self.name, lambda: self._send(channel))
+
+    def _send(self, channel: Channel) -> Delivery:
+        firing = alertmanager.render_firing(self.facts, self.hostname.find())
+        alerts = alertmanager.merge_alerts(firing, self.before, self.facts.now)
+        answer = channel.post(self.settings.url.rstrip("/") + alertmanager.API, alerts)
+        if not answer.ok:
+            raise RefusedError(answer.describe())
+        told = dict(zip(firing, alerts, strict=False))
+        return Delivery(self.name, "accepted", alerts=told)
