@@ -128,6 +128,15 @@ def directory(name, makedirs=False):
     return _states.run_directory(name, _run(), makedirs=makedirs)
 
 
+def refused(name, problem):
+    """
+    Something about a daemon cannot be used: fail, in test mode too, with what is wrong
+
+    For ``porto_daemons/init.sls``, which may not fail while it is rendered.
+    """
+    return {"name": name, "result": False, "changes": {}, "comment": problem}
+
+
 def mod_watch(name, **arguments):
     """
     What the daemon watches has changed: give it a new process

@@ -11,14 +11,22 @@ def run():
         # The state says why: its module knows, or Salt knows why there is no module.
         return {"porto-daemons": _state("directory", name="porto-daemons")}
     try:
-        return _list_states(__salt__["porto_daemon.specs"](makedirs=True), _pillar_daemons())
+        directory = __salt__["porto_daemon.settings"]()["specs_dir"]["value"]
+        return _list_states(directory, _look(), _pillar_daemons())
     except Exception as error:  # noqa: BLE001 - see above
-        return {"porto-daemons": _state("failed", name="porto-daemons", comment=str(error))}
+        return {"porto-daemons": _refused("porto-daemons", str(error))}
 
 
-def _list_states(found, daemons):
-    states = {"porto-daemons": _state("directory", name="porto-daemons", makedirs=bool(daemons))}
-    laid_down = {found["directory"] + "/pillar-" + name + ".yml": name for name in daemons}
+def _look():
+    try:
+        return __salt__["porto_daemon.specs"]()
+    except Exception:  # noqa: BLE001 - the state `directory` says what is wrong
+        return {"specs": [], "rejected": []}
+
+
+def _list_states(directory, found, daemons):
+    states = {"porto-daemons": _state("directory", name=directory, makedirs=bool(daemons))}
+    laid_down = {directory + "/pillar-" + name + ".yml": name for name in daemons}
     for path, name in laid_down.items():
         states[_id(path)] = _laid_down(path, name, daemons[name])
     for spec in found["specs"]:
@@ -38,13 +46,21 @@ def _pillar_daemons():
 
 
 def _laid_down(path, name, fields):
+    place = "pillar porto_daemons:daemons:" + name
     if not isinstance(fields, dict):
-        fields = {"properties": fields}
+        return _refused(name, place + ": a mapping of version, properties, packages, … is wanted")
+    taken = [str(key) for key in fields if key in ("name", "source", "file", "aggregate")]
+    if taken:
+        return _refused(name, place + ": it cannot say " + ", ".join(taken))
     return _daemon("managed", name, file=path, **{str(key): fields[key] for key in fields})
 
 
 def _daemon(function, name, **arguments):
     return _state(function, name=name, aggregate=True, **arguments)
+
+
+def _refused(name, problem):
+    return _state("refused", name=name, problem=problem)
 
 
 def _state(function, **arguments):

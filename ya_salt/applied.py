@@ -75,6 +75,7 @@ def encode_applied(applied: Applied) -> str:
                 "unsupported": list(smaller.unsupported),
                 "packages": smaller.packages,
                 "names": list(smaller.package_names),
+                "portod": smaller.portod,
             },
             separators=(",", ":"),
         )
@@ -96,6 +97,7 @@ def decode_applied(text: str) -> Applied | None:
             unsupported=tuple(str(item) for item in data.get("unsupported", ())),
             packages=str(data["packages"]),
             package_names=tuple(str(item) for item in data.get("names", ())),
+            portod=str(data.get("portod", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -6,6 +6,7 @@ So a pass that only looks and one that acts tell the same. The shape is Salt's: 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,9 @@ def _describe_process(step: Step, observed: Observed) -> Change:
 def _describe_container(spec: DaemonSpec, step: Step, observed: Observed) -> dict[str, Change]:
     container = observed.containers.get(spec.name)
     if container is None:
-        return {name: _change("", text) for name, text in _mask(spec.properties).items()}
+        return {
+            name: _change("", _show(name, text)) for name, text in _mask(spec.properties).items()
+        }
     changed = _Difference(spec, container, observed).describe()
     if not changed and isinstance(step, ChangeLive):
         # Nothing of the container is other than it should be but our own note.
@@ -115,15 +118,17 @@ class _Difference:
             return self._describe_unknown()
         changed, drifted = find_differences(self._spec, self._container, self._applied)
         names = [name for item in sorted(changed) for name in self._spread(item)]
-        told = {name: _change(self._find_old(name), self._wanted.get(name, "")) for name in names}
-        for name in sorted(drifted):
-            told[name] = _change(self._find_now(name), self._wanted[name])
-        return told
+        old = {name: self._find_old(name) for name in names}
+        old |= {name: self._find_now(name) for name in drifted}
+        return {
+            name: _change(_show(name, text), _show(name, self._wanted.get(name, "")))
+            for name, text in sorted(old.items())
+        }
 
     def _describe_unknown(self) -> dict[str, Change]:
         """Somebody overwrote our notes: what portod reads back is all there is to compare with."""
         return {
-            name: _change(self._find_now(name), text)
+            name: _change(_show(name, self._find_now(name)), _show(name, text))
             for name, text in self._wanted.items()
             if self._find_now(name) != text
         }
@@ -175,6 +180,11 @@ def _find_entry(text: str, key: str) -> str:
             if found and name == key:
                 return value.strip()
     return ""
+
+
+def _show(name: str, text: str) -> str:
+    """Porto's argv is joined by tabs, which people cannot see."""
+    return shlex.join(text.split("\t")) if name == "command_argv" and text else text
 
 
 def _mask(properties: Mapping[str, str]) -> dict[str, str]:

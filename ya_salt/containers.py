@@ -16,7 +16,7 @@ from ya_salt.applied import (
     name_read_back,
 )
 from ya_salt.errors import PortoError
-from ya_salt.model import LABEL, Applied, DaemonSpec
+from ya_salt.model import LABEL, Applied, DaemonSpec, Observed
 from ya_salt.plan import OUR_PROPERTIES, wanted_properties
 from ya_salt.porto.client import PortoClient
 
@@ -39,7 +39,7 @@ _DEFAULTS = {"max_respawns": "-1"}
 
 
 def create_container(
-    client: PortoClient, spec: DaemonSpec, dynamic: frozenset[str], package_names: Iterable[str]
+    client: PortoClient, spec: DaemonSpec, observed: Observed, package_names: Iterable[str]
 ) -> None:
     """Build the daemon's container and start it; it becomes permanent only when it runs.
 
@@ -48,13 +48,19 @@ def create_container(
     client.create_weak(spec.name)
     try:
         wanted = wanted_properties(spec)
-        defaults = _read_defaults(client, spec.name, [name for name in wanted if name in dynamic])
+        settable = [name for name in wanted if name in observed.dynamic]
+        defaults = _read_defaults(client, spec.name, settable)
         unsupported = _set_all(client, spec.name, wanted)
         client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
         client.start(spec.name)
         # Read back only now: a start completes what was left open (controllers, isolate, cwd).
         applied = _remember(client, spec, wanted, unsupported)
-        applied = replace(applied, defaults=defaults, package_names=tuple(package_names))
+        applied = replace(
+            applied,
+            defaults=defaults,
+            package_names=tuple(package_names),
+            portod=observed.portod,
+        )
         client.set_property(spec.name, "private", encode_applied(applied))
         client.set_property(spec.name, "weak", "false")
     except PortoError:
@@ -82,6 +88,7 @@ def change_live(
     client: PortoClient,
     spec: DaemonSpec,
     changes: Mapping[str, str],
+    observed: Observed,
     package_names: Iterable[str],
 ) -> None:
     """Set dynamic properties of the running container. Raises PortoError.
@@ -97,6 +104,7 @@ def change_live(
         _remember(client, spec, wanted, [*kept, *unsupported]),
         defaults={name: text for name, text in defaults.items() if name in wanted},
         package_names=tuple(package_names),
+        portod=observed.portod,
     )
     client.set_property(spec.name, "private", encode_applied(applied))
     client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)

@@ -193,14 +193,15 @@ def _do(client: PortoClient, step: Step, observed: Observed) -> None:
     match step:
         case CreateContainer(spec=spec):
             names = list_packages_ever(spec, observed)
-            containers.create_container(client, spec, observed.dynamic, names)
+            containers.create_container(client, spec, observed, names)
         case ReplaceContainer(spec=spec):
             names = list_packages_ever(spec, observed)
             containers.rehearse(client, spec)
             containers.remove_container(client, spec.name)
-            containers.create_container(client, spec, observed.dynamic, names)
+            containers.create_container(client, spec, observed, names)
         case ChangeLive(spec=spec, changes=changes):
-            containers.change_live(client, spec, changes, list_packages_ever(spec, observed))
+            names = list_packages_ever(spec, observed)
+            containers.change_live(client, spec, changes, observed, names)
         case StartContainer(name=name, state=state):
             containers.start_container(client, name, state)
         case RemoveContainer(name=name):

@@ -203,6 +203,8 @@ class Applied:
     """Hash of the exact packages that the process was started from."""
     package_names: tuple[str, ...] = ()
     """Packages that this daemon ever had under our management."""
+    portod: str = ""
+    """Version of the portod that read `read` back."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,8 @@ class Observed:
     containers: Mapping[str, Container] = field(default_factory=dict)
     dynamic: frozenset[str] = frozenset()
     """Properties that may change in a running container; only asked for where one has to change."""
+    portod: str = ""
+    """portod's version; asked for together with `dynamic`."""
     records: Mapping[str, Record] = field(default_factory=dict)
 
 

@@ -236,7 +236,7 @@ def _plan_container(
         return (ReplaceContainer(spec, f"packages: {_describe_packages(missing, observed)}"),)
     if record is not None and record.restart_pending:
         return (ReplaceContainer(spec, "its packages were changed while it ran"),)
-    changed = _plan_change(spec, container, observed.dynamic)
+    changed = _plan_change(spec, container, observed)
     if any(isinstance(step, ReplaceContainer) for step in changed):
         return changed
     return (*changed, *_plan_repair(container))
@@ -248,28 +248,45 @@ def _plan_repair(container: Container) -> tuple[Step, ...]:
     return (StartContainer(container.name, container.state, f"it is {container.state}"),)
 
 
-def _plan_change(
-    spec: DaemonSpec, container: Container, dynamic: frozenset[str]
-) -> tuple[Step, ...]:
+def _plan_change(spec: DaemonSpec, container: Container, observed: Observed) -> tuple[Step, ...]:
     applied = decode_applied(container.private)
     current = container.labels[LABEL] == spec.digest
     if applied is None or not applied.sent:
-        if current:
-            return ()
-        return (ReplaceContainer(spec, "the spec changed"),)
+        return () if current else (ReplaceContainer(spec, "the spec changed"),)
     if not current and applied.packages != hash_packages(spec.packages):
         return (ReplaceContainer(spec, "its list of packages changed"),)
-    changes, static = _compare(spec, applied, dynamic)
+    changes, static = _compare(spec, applied, observed.dynamic)
     drifted = _find_drift(spec, container, applied)
+    relearned = _find_relearned(drifted, container, applied, observed)
+    drifted -= relearned
     changes |= _restore(drifted, wanted_properties(spec))
-    static |= {name for name in changes if not _is_dynamic(name, dynamic)}
-    if container.state == "dead":
-        static |= {name for name in changes if base_name(name) not in _SET_WHEN_DEAD}
+    static |= {name for name in changes if not _is_settable(name, container, observed)}
     if static:
         return (ReplaceContainer(spec, _describe_change(static, drifted)),)
+    if relearned and current and not changes:
+        reason = f"portod {observed.portod} reads back otherwise: {', '.join(sorted(relearned))}"
+        return (ChangeLive(spec, {}, reason),)
     if changes or not current:
         return (ChangeLive(spec, changes, _describe_change(changes, drifted)),)
     return ()
+
+
+def _find_relearned(
+    drifted: frozenset[str], container: Container, applied: Applied, observed: Observed
+) -> frozenset[str]:
+    """Static properties that read back otherwise since portod was upgraded.
+
+    Nobody can have changed them: the container runs.
+    """
+    if container.state != "running" or observed.portod in {"", applied.portod}:
+        return frozenset()
+    return frozenset(name for name in drifted if not _is_dynamic(name, observed.dynamic))
+
+
+def _is_settable(name: str, container: Container, observed: Observed) -> bool:
+    if container.state == "dead":
+        return base_name(name) in _SET_WHEN_DEAD
+    return _is_dynamic(name, observed.dynamic)
 
 
 def _is_dynamic(name: str, dynamic: frozenset[str]) -> bool:

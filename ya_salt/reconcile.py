@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ya_salt.containers import describe_trouble
-from ya_salt.errors import PortoError
+from ya_salt.errors import PortoError, StoreError, YaSaltError
 from ya_salt.execute import Progress, Tools, execute
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
@@ -23,9 +24,12 @@ from ya_salt.model import (
     PurgePackages,
     Record,
     Rejected,
+    ReplaceContainer,
     Settings,
     StepResult,
 )
+from ya_salt.monitoring.report import News, load_memory, report, save_memory
+from ya_salt.monitoring.sinks import Delivery
 from ya_salt.observe import find_lost, look_at_containers, look_at_packages, observe
 from ya_salt.packages import Apt, PackagePass
 from ya_salt.plan import add_restarts, list_packages_ever, make_plan
@@ -119,15 +123,70 @@ def look_now(host: Host, records: Mapping[str, Record]) -> list[DaemonStatus]:
 
     Raises PortoError where portod cannot be asked.
     """
+    return _look_at_all(host, records)[0]
+
+
+def _look_at_all(
+    host: Host, records: Mapping[str, Record]
+) -> tuple[list[DaemonStatus], Mapping[str, Container]]:
     specs = [record.spec for record in records.values() if record.spec is not None]
     with host.connect() as client:
         observed = Observed(containers=look_at_containers(client, (), records), records=records)
         observed = look_at_packages(observed, specs, host.apt)
-        return [
+        statuses = [
             _look_at_one(client, record, record.status, observed, host.now())
             for record in records.values()
             if record.status is not None
         ]
+    return statuses, observed.containers
+
+
+def report_now(host: Host, lock_wait_s: float = 0.0) -> tuple[Delivery, ...]:
+    """Look at the host as it is now and tell every sink, as a pass does at its end.
+
+    Raises LockHeldError, StoreError.
+    """
+    with hold_lock(host.settings.state_dir, lock_wait_s):
+        known = read_store(host.settings.state_dir)
+        if known is None:
+            raise StoreError("no pass was made yet, so there is nothing to report: ya-salt apply")
+        known.close()
+        store = open_store(host.settings.state_dir)
+        try:
+            return _report_locked(host, store)
+        finally:
+            store.close()
+
+
+def _report_locked(host: Host, store: Store) -> tuple[Delivery, ...]:
+    records, memory = store.load_records(), load_memory(store)
+    last_pass = store.load_fact(LAST_PASS)
+    try:
+        statuses, containers = _look_at_all(host, records)
+    except PortoError as error:
+        last_pass = {**(last_pass or {}), "error": str(error)}
+        saved = [record.status for record in records.values() if record.status is not None]
+        return report(store, host.settings, memory, News(tuple(saved), last_pass, host.now()))
+    specs = {record.name: record.spec for record in records.values() if record.spec is not None}
+    memory.see_containers(containers.values())
+    memory.see_statuses(statuses, specs, containers, host.now())
+    with store.transaction():
+        _save_transitions(host, store, records, statuses)
+        save_memory(store, memory)
+    return report(store, host.settings, memory, News(tuple(statuses), last_pass, host.now()))
+
+
+def _save_transitions(
+    host: Host, store: Store, records: Mapping[str, Record], statuses: Iterable[DaemonStatus]
+) -> None:
+    """What became ready, or ceased to be, since the last pass: kept, so that it is told once."""
+    for status in statuses:
+        record = records[status.name]
+        said = _log_transition(status.name, record.status, status)
+        if said:
+            now = host.now()
+            store.add_history([(now, status.name, said)])
+            store.save_records([replace(record, status=replace(status, updated_at=now))])
 
 
 def _look_at_one(
@@ -175,7 +234,7 @@ def _look_and_plan(
     context = (*scope.context, *_list_rejected(scope, records))
     plans = _plan(scope, context, observed)
     if any(plan.steps for plan in plans):
-        observed = replace(observed, dynamic=client.list_dynamic())
+        observed = replace(observed, dynamic=client.list_dynamic(), portod=client.version())
         plans = _plan(scope, context, observed)
     return observed, plans
 
@@ -214,20 +273,32 @@ def run_pass(host: Host, scope: Scope, lock_wait_s: float = 0.0) -> PassResult:
 
 def _run_locked(host: Host, scope: Scope, store: Store) -> PassResult:
     started = host.now()
-    with host.connect() as client:
-        try:
+    try:
+        with host.connect() as client:
             run = _Run(host, scope, store, client)
             result = run.converge()
-        except PortoError as error:
-            _log.error("pass: failed, portod cannot be asked: %s", error)
-            with store.transaction():
-                store.save_fact(LAST_PASS, _describe_pass(scope, started, host.now(), str(error)))
-            raise
-    with store.transaction():
-        run.save(result)
-        if scope.whole:
-            store.save_fact(LAST_PASS, _describe_pass(scope, started, host.now(), "", result.ok))
+        with store.transaction():
+            run.save(result)
+            if scope.whole:
+                last_pass = _describe_pass(scope, started, host.now(), "", result.ok)
+                store.save_fact(LAST_PASS, last_pass)
+    except Exception as error:
+        _save_failure(host, scope, store, started, error)
+        raise
+    run.report(result)
     return result
+
+
+def _save_failure(host: Host, scope: Scope, store: Store, started: float, error: Exception) -> None:
+    """A pass that could not be made is remembered and told, too."""
+    if isinstance(error, PortoError):
+        _log.error("pass: failed, portod cannot be asked: %s", error)
+    words = str(error) if isinstance(error, YaSaltError) else f"a bug in ya-salt: {error!r}"
+    last_pass = _describe_pass(scope, started, host.now(), words)
+    with contextlib.suppress(StoreError), store.transaction():
+        store.save_fact(LAST_PASS, last_pass)
+    saved = tuple(item.status for item in store.load_records().values() if item.status is not None)
+    report(store, host.settings, load_memory(store), News(saved, last_pass, host.now()))
 
 
 def _describe_pass(
@@ -258,13 +329,17 @@ class _Run:
             self._records = {**find_lost(client), **self._records}
             self._changed = dict(self._records)
         self._were_pending = {name for name, item in self._records.items() if item.restart_pending}
+        self._memory = load_memory(store)
+        self._containers: Mapping[str, Container] = {}
 
     def converge(self) -> PassResult:
         self._host.apt.tidy()
         before, plans = _look_and_plan(self._host, self._scope, self._records, self._client)
         self._log_refusals(plans)
+        self._count_before(plans, before)
         outcomes = self._execute(plans, before)
         after, outcomes = self._look_again(before, outcomes)
+        self._containers = after.containers
         statuses = [
             self._finish(spec, before, after, outcomes[spec.name]) for spec in self._scope.targets
         ]
@@ -285,6 +360,43 @@ class _Run:
         if self._scope.whole:
             known = {status.name for status in result.statuses}
             self._store.forget(name for name in self._records if name not in known)
+        self._count_after(result)
+        save_memory(self._store, self._memory)
+
+    def report(self, result: PassResult) -> None:
+        """Tell those who watch, also of daemons that this pass was not about."""
+        others = {} if self._scope.whole else self._records
+        statuses = {name: item.status for name, item in others.items() if item.status is not None}
+        statuses |= {status.name: status for status in result.statuses}
+        news = News(
+            tuple(statuses[name] for name in sorted(statuses)),
+            self._store.load_fact(LAST_PASS),
+            self._host.now(),
+        )
+        report(self._store, self._host.settings, self._memory, news)
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def _count_before(self, plans: Iterable[DaemonPlan], before: Observed) -> None:
+        """Count before containers are replaced, in case this process does not see the end."""
+        self._memory.see_containers(before.containers.values())
+        if self._store.rebuilt:
+            # What was counted before the store was lost has been told.
+            self._memory.accept("yasm", self._memory.list_totals())
+        steps = [step for plan in plans for step in plan.steps]
+        if not steps:
+            return
+        self._memory.mark_restarts(
+            step.name for step in steps if isinstance(step, ReplaceContainer)
+        )
+        with self._store.transaction():
+            save_memory(self._store, self._memory)
+
+    def _count_after(self, result: PassResult) -> None:
+        specs = {spec.name: spec for spec in self._scope.targets}
+        self._memory.counted_restarts()
+        self._memory.see_containers(self._containers.values())
+        self._memory.see_statuses(result.statuses, specs, self._containers, self._host.now())
 
     # -- doing ---------------------------------------------------------------------------------
 
@@ -443,25 +555,21 @@ class _Run:
         self._note_transition(name, old, new)
 
     def _note_transition(self, name: str, old: DaemonStatus | None, new: DaemonStatus) -> None:
-        was = old.ready if old else None
-        now_ready = new.ready
-        if now_ready is None or (
-            was and (was.status, was.reason) == (now_ready.status, now_ready.reason)
-        ):
-            return
-        level = logging.INFO if now_ready.status or new.phase == "Removed" else logging.WARNING
-        what = "ready" if now_ready.status else "not ready"
-        _log.log(
-            level,
-            "porto-daemon-%s: %s reason=%s: %s",
-            name,
-            what,
-            now_ready.reason,
-            now_ready.message,
-        )
-        self._events.append(
-            (self._host.now(), name, f"{what} ({now_ready.reason}): {now_ready.message}")
-        )
+        said = _log_transition(name, old, new)
+        if said:
+            self._events.append((self._host.now(), name, said))
+
+
+def _log_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> str:
+    """Log how readiness changed, if it did; the same as a sentence for the history, or ""."""
+    was = old.ready if old else None
+    ready = new.ready
+    if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
+        return ""
+    level = logging.INFO if ready.status or new.phase == "Removed" else logging.WARNING
+    what = "ready" if ready.status else "not ready"
+    _log.log(level, "porto-daemon-%s: %s reason=%s: %s", name, what, ready.reason, ready.message)
+    return f"{what} ({ready.reason}): {ready.message}"
 
 
 def _changed_packages(outcome: Outcome) -> bool:

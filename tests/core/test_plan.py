@@ -86,6 +86,7 @@ def make_container(
         unsupported=unsupported,
         packages=hash_packages(spec.packages),
         package_names=tuple(names),
+        portod="5.3",
     )
     return Container(
         name=spec.name,
@@ -129,6 +130,7 @@ def make_case(data: dict[str, Any]) -> Case:
         packages_error=host.get("packages_error", ""),
         containers=containers,
         dynamic=DYNAMIC,
+        portod=host.get("portod", "5.3"),
         records=records,
     )
     return Case(spec, context, observed)

@@ -36,8 +36,16 @@ from ya_salt.porto.client import PortoClient
 
 pytestmark = needs_apt
 
-WORKING = '#!/bin/sh\n[ -e "$DPKG_ROOT/moon" ] || { touch "$DPKG_ROOT/working"; sleep 60; }\n'
-"""A postinst that is at work until somebody touches `moon`."""
+WORKING = '#!/bin/sh\n[ -e "$DPKG_ROOT/moon" ] || { touch "$DPKG_ROOT/working"; exec sleep 60; }\n'
+"""A postinst that is at work unless somebody has touched `moon`."""
+STUBBORN = """\
+#!/bin/sh
+[ -e "$DPKG_ROOT/moon" ] && exit 0
+trap 'sleep 61 & exit 1' TERM
+touch "$DPKG_ROOT/working"
+while :; do sleep 0.1; done
+"""
+"""One that starts something more when it is told to end."""
 
 
 @pytest.fixture(scope="module")
@@ -409,6 +417,13 @@ def test_a_purge_whose_script_fails_is_made_up_for(
     assert statuses["alpha"].ready.reason == reason
     assert statuses["other"].phase == "Removed"
     assert host.pids() == {}
+    # What is left half-way holds nobody else back.
+    publish("beta=1.0")(host)
+    host.write_spec("beta", *wanted("beta=1.0"))
+    statuses = {status.name: status for status in host.run().statuses}
+    assert statuses["beta"].ready
+    assert statuses["beta"].ready.status, statuses["beta"]
+    assert statuses["alpha"].ready.reason == reason
     touch("moon")(host)
     assert host.converge()["alpha"].phase == "Removed"
 
@@ -606,7 +621,7 @@ def test_apt_that_outlives_its_pass_keeps_its_shield_and_is_waited_for(host: Pas
 def test_a_pass_that_is_told_to_stop_leaves_nothing_behind(
     number: signal.Signals, host: PassHost
 ) -> None:
-    host.publish("alpha", "1.0", scripts={"postinst": WORKING})
+    host.publish("alpha", "1.0", scripts={"postinst": STUBBORN})
     host.ask("alpha=1.0", OTHER, PLAIN)
     command = start_and_wait(host, (host.root / "working").exists)
     assert host.apt.place.policy_rc.exists()

@@ -6,6 +6,7 @@ daemon runs from already).
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -139,6 +140,16 @@ def distrust(host: Host) -> None:
 
 def remove_deb(name: str, version: str) -> Callable[[Host], object]:
     return lambda host: host.repository.remove(name, version)
+
+
+def remove_by_hand(name: str) -> Callable[[Host], object]:
+    """As an operator does; it may fail."""
+
+    def step(host: Host) -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            dpkg(host, "--remove", name)
+
+    return step
 
 
 def unpack_by_hand(name: str, version: str, **details: object) -> Callable[[Host], object]:
@@ -350,6 +361,18 @@ RECIPES = {
         asked=("alpha=1.0",),
         errors={},
         state={"strange": "1.0 half-configured"},
+    ),
+    "a stranger's package whose removal failed": Recipe(
+        arrange=steps(
+            publish("strange=1.0", scripts={"postrm": FAIL["postinst"]}),
+            install("strange=1.0"),
+            remove_by_hand("strange"),
+            publish("alpha=1.0"),
+        ),
+        asked=("alpha=1.0",),
+        errors={},
+        state={"strange": "1.0 half-installed"},
+        check=lambda host: not host.apt.query(["strange"])["strange"].held,
     ),
     "a repository that apt does not trust": Recipe(
         arrange=steps(publish("alpha=1.0"), distrust),

@@ -7,8 +7,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 
 from ya_salt.cli.logs import open_log, show_output
 from ya_salt.cli.progress import ProgressLine
@@ -23,9 +21,8 @@ from ya_salt.cli.render import (
 from ya_salt.errors import PortoError, UsageError
 from ya_salt.messages import format_time, make_host_status, make_spec_list
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
-from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import Host, Scope, is_fine, look_now, plan_pass, run_pass
+from ya_salt.reconcile import Scope, is_fine, look_now, make_host, plan_pass, run_pass
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs import DaemonsDirectoryMissingError, load_files, load_specs
 from ya_salt.store import LAST_PASS, Store, read_store
@@ -47,7 +44,7 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     # apt and its shield are put away on the way out, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _stop_on_signal)
     with ProgressLine(sys.stderr) as progress:
-        result = run_pass(replace(_make_host(settings), progress=progress), scope)
+        result = run_pass(make_host(settings, progress), scope)
     _print_statuses(result.statuses, options.output, settings)
     return OK if result.ok and not broken else FAILED
 
@@ -60,7 +57,7 @@ def plan(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt plan [-f FILE…]`."""
     scope, broken = _load_scope(options.files, in_force.settings)
     _say_rejected(broken)
-    plans = plan_pass(_make_host(in_force.settings), scope)
+    plans = plan_pass(make_host(in_force.settings), scope)
     _print(options.output, lambda: render_plans(plans), lambda: plans_to_data(plans))
     return _judge_plans(plans, broken)
 
@@ -143,7 +140,7 @@ def _look(store: Store, settings: Settings, saved: bool) -> list[DaemonStatus]:
     records = store.load_records()
     if not saved:
         try:
-            return look_now(_make_host(settings), records)
+            return look_now(make_host(settings), records)
         except PortoError as error:
             sys.stderr.write(f"ya-salt: {error}\nya-salt: below is what the last pass saw\n")
     return [item.status for item in records.values() if item.status is not None]
@@ -215,21 +212,6 @@ def dev_portod(options: argparse.Namespace) -> int:
 
 
 # -- pieces ------------------------------------------------------------------------------------
-
-
-def _make_host(settings: Settings) -> Host:
-    return Host(
-        settings=settings,
-        apt=Apt(
-            root=settings.root,
-            lock_timeout_s=settings.lock_timeout_s,
-            script_timeout_s=settings.script_timeout_s,
-            allow_removals=frozenset(settings.allow_removals),
-            cache_dir=f"{settings.state_dir}/debs",
-            cache_max_bytes=settings.package_cache_bytes,
-        ),
-        connect=partial(PortoClient, settings.porto_socket),
-    )
 
 
 def _open_for_reading(settings: Settings) -> Store | None:

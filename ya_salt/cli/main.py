@@ -123,9 +123,21 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_apply(known: _Commands) -> None:
-    parser = _add(
-        known, "apply", commands.apply, "make the daemons directory, or single files, true"
-    )
+    text = "make the daemons directory, or single files, true"
+    parser = _add(known, "apply", commands.apply, text)
+    _add_files(parser)
+    text = "only say what would be done and why"
+    parser.add_argument("--dry-run", action="store_true", help=text)
+    _add_output(parser)
+
+
+def _add_plan(known: _Commands) -> None:
+    parser = _add(known, "plan", commands.plan, "say what a pass would do now, and why")
+    _add_files(parser)
+    _add_output(parser)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f",
         "--file",
@@ -136,25 +148,6 @@ def _add_apply(known: _Commands) -> None:
         default=[],
         help="only these spec files, wherever they are; may be given more than once",
     )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="only say what would be done and why"
-    )
-    _add_output(parser)
-
-
-def _add_plan(known: _Commands) -> None:
-    parser = _add(known, "plan", commands.plan, "say what a pass would do now, and why")
-    parser.add_argument(
-        "-f",
-        "--file",
-        dest="files",
-        metavar="FILE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="only these spec files",
-    )
-    _add_output(parser)
 
 
 def _add_validate(known: _Commands) -> None:

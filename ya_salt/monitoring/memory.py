@@ -7,7 +7,7 @@ the sink said yes; so nothing is lost or told twice, whatever happens in between
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ya_salt.model import Container, DaemonSpec, DaemonStatus
@@ -35,6 +35,8 @@ class Memory:
     """Sink -> daemon -> the totals that it has been told."""
     handed_over: dict[str, dict[str, Totals]] = field(default_factory=dict)
     """Sink -> totals that are on their way to it; gone again once their fate is known."""
+    restarting: dict[str, str] = field(default_factory=dict)
+    """Daemon -> the container that a pass under way is about to replace."""
     sinks: dict[str, SinkState] = field(default_factory=dict)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Alerts that are firing at the Alertmanager, by our own key."""
@@ -47,8 +49,19 @@ class Memory:
         """Count what portod counted; somebody else's container is not our daemon."""
         for container in containers:
             if container.is_ours:
-                old = self.counters.get(container.name, Counter())
-                self.counters[container.name] = old.with_container(container)
+                counter = self.find_counter(container.name).with_container(container)
+                marked = self.restarting.pop(container.name, counter.container)
+                if marked != counter.container:
+                    # A pass replaced it and did not live to count that.
+                    counter = replace(counter, restarts=counter.restarts + 1)
+                self.counters[container.name] = counter
+
+    def mark_restarts(self, names: Iterable[str]) -> None:
+        """A pass is about to replace these containers; `counted_restarts` says that it lived on."""
+        self.restarting |= {name: self.find_counter(name).container for name in names}
+
+    def counted_restarts(self) -> None:
+        self.restarting.clear()
 
     def see_statuses(
         self,
@@ -59,7 +72,7 @@ class Memory:
     ) -> None:
         """Count what we did, and note how long what is ready now took to become so."""
         for status in statuses:
-            counter = self.counters.get(status.name, Counter())
+            counter = self.find_counter(status.name)
             counter = counter.with_restarts(status.restart_count)
             container, spec = containers.get(status.name), specs.get(status.name)
             if container and container.is_ours and spec and status.ready and status.ready.status:
@@ -131,6 +144,7 @@ def decode_memory(data: Any) -> Memory:
             counters={name: Counter(**item) for name, item in data["counters"].items()},
             accepted=_decode_totals(data["accepted"]),
             handed_over=_decode_totals(data["handed_over"]),
+            restarting=dict(data["restarting"]),
             sinks={name: SinkState(**item) for name, item in data["sinks"].items()},
             alerts=dict(data["alerts"]),
             hostnames=dict(data["hostnames"]),

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from ya_salt.monitoring.sinks import (
     Sink,
     YasmSink,
 )
-from ya_salt.store import LAST_PASS, Store
+from ya_salt.store import Store
 
 LIMIT_S = 1.0
 """What all sinks together may take, as each runs in a thread of its own."""
@@ -48,41 +48,39 @@ def save_memory(store: Store, memory: Memory) -> None:
         store.save_fact(FACT, data)
 
 
-def report(
-    store: Store,
-    settings: Settings,
-    memory: Memory,
-    statuses: Iterable[DaemonStatus],
-    now: float,
-) -> tuple[Delivery, ...]:
+@dataclass(frozen=True)
+class News:
+    """What is told: `statuses` of all daemons that we know, and how the last pass went."""
+
+    statuses: tuple[DaemonStatus, ...]
+    last_pass: Mapping[str, Any] | None
+    """As the store's fact of that name has it; None where no pass was made yet."""
+    now: float
+
+
+def report(store: Store, settings: Settings, memory: Memory, news: News) -> tuple[Delivery, ...]:
     """Tell every sink that is on. Raises nothing; call it under the pass lock.
 
-    `statuses` are those of all daemons that we know; `memory` has counted what they say.
+    `memory` has counted what happened; what was accepted is put into it, and it is saved.
     """
     try:
-        return _report(store, settings, memory, tuple(statuses), now)
+        return _report(store, settings, memory, news)
     except Exception:  # noqa: BLE001 - monitoring may not fail what it watches
         _log.exception("monitoring: nobody was told: a bug in ya-salt")
         return ()
 
 
-def _report(
-    store: Store,
-    settings: Settings,
-    memory: Memory,
-    statuses: Sequence[DaemonStatus],
-    now: float,
-) -> tuple[Delivery, ...]:
+def _report(store: Store, settings: Settings, memory: Memory, news: News) -> tuple[Delivery, ...]:
     memory.settle()
     if not settings.monitoring.yasm.enabled:
         memory.accept("yasm", memory.list_totals())
     hostname = HostName(settings.hostname, memory.hostnames)
-    facts = make_facts(statuses, memory, store.load_fact(LAST_PASS), now)
+    facts = make_facts(news.statuses, memory, news.last_pass, news.now)
     desk = _Desk()
     sinks = _list_sinks(settings, facts, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
-    _remember(memory, deliveries, hostname, now)
-    memory.forget((status.name for status in statuses), ("yasm",))
+    _remember(memory, deliveries, hostname, news.now)
+    memory.forget((status.name for status in news.statuses), ("yasm",))
     try:
         with store.transaction():
             save_memory(store, memory)

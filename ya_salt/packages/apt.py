@@ -154,6 +154,10 @@ class Apt:
         """Put the mark back that apt drops when it changes a held package."""
         run_short(("apt-mark", "hold", "--", *sorted(held)), self.place.environment())
 
+    def unhold(self, held: Collection[str]) -> None:
+        """Take the mark away."""
+        run_short(("apt-mark", "unhold", "--", *sorted(held)), self.place.environment())
+
     def _run_long(self, argv: Sequence[str], tell: Progress) -> Finished:
         def on_line(line: str) -> None:
             _LOG.debug("packages: %s: %s", argv[0], line)

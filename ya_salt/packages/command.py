@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ya_salt.errors import PackageError
 from ya_salt.packages import procs
@@ -177,10 +178,15 @@ class _Run:
         for script, since in self._first_seen.items():
             if now - since > self._script_timeout_s:
                 self._hung.append(procs.describe_script(script))
-                procs.end_processes(procs.find_family(processes, script, self._process.pid))
+                procs.end_all(partial(self._find_family, script))
 
     def _end_everything(self) -> None:
+        procs.end_all(self._find_all, grace_s=5.0)
+
+    def _find_family(self, script: procs.Process) -> set[int]:
+        return procs.find_family(procs.read_processes(), script, self._process.pid)
+
+    def _find_all(self) -> set[int]:
         processes = procs.read_processes()
-        tree = procs.find_tree(processes, self._process.pid)
         mine = {p.pid for p in processes.values() if p.session == self._process.pid}
-        procs.end_processes(tree | mine, grace_s=5.0)
+        return procs.find_tree(processes, self._process.pid) | mine

@@ -9,11 +9,17 @@ from ya_salt.model import InstalledPackage, Package
 # dpkg-query(1): the last three are want, error flag and status, e.g. "install ok installed".
 FORMAT = r"${Package}\t${Version}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\n"
 INSTALLED = "installed"
+HALF_INSTALLED = "half-installed"
 BROKEN = frozenset(
     {"half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"}
 )
 """States that `dpkg --configure -a` or `apt-get -f install` may put right (dpkg(1))."""
 GONE = frozenset({"not-installed", "config-files"})
+
+
+def is_held(package: InstalledPackage) -> bool:
+    """Whether somebody wants it left as it is: nobody wants that of half a package."""
+    return package.held and package.status != HALF_INSTALLED
 
 
 def parse_query(text: str) -> dict[str, InstalledPackage]:

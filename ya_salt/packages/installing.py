@@ -57,7 +57,7 @@ class Installation:
         for group, packages in list(self._work.todo.items()):
             for package in dpkg.find_wrong(packages, installed):
                 found = installed.get(package.name)
-                if not found or not found.held or package.allow_held:
+                if not found or not dpkg.is_held(found) or package.allow_held:
                     continue
                 if found.version != package.version:
                     self._work.fail(group, refuse_held(package, found))
@@ -178,7 +178,7 @@ class Installation:
         """Words and options for apt-get install."""
         installed = self._query()
         options = []
-        if any(find_status(installed, package.name) == "half-installed" for package in packages):
+        if any(find_status(installed, p.name) == dpkg.HALF_INSTALLED for p in packages):
             # Without it apt fetches such a package and leaves it as it is.
             options.append("--reinstall")
             packages = dpkg.find_wrong(packages, installed)
@@ -202,7 +202,7 @@ class Installation:
     def _restore_holds(
         self, packages: Sequence[Package], before: Mapping[str, InstalledPackage]
     ) -> None:
-        if held := find_held(packages, before):
+        if held := {n for n in find_held(packages, before) if dpkg.is_held(before[n])}:
             self._apt.hold(held)
 
     def _finish_unpacked(self, failed: Sequence[Failure]) -> None:
@@ -210,7 +210,7 @@ class Installation:
         touched = {*self._work.names, *(change.name for change in self._changes)}
         culprits = {failure.package for failure in failed}
         broken = dpkg.find_broken(touched - culprits, self._apt.query(touched))
-        finishable = [package.name for package in broken if package.status != "half-installed"]
+        finishable = [package.name for package in broken if package.status != dpkg.HALF_INSTALLED]
         if finishable:
             self._apt.configure(finishable, self._session.progress)
 

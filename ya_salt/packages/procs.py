@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 # What dpkg starts itself besides maintainer scripts; a fork that has not yet become one is "dpkg".
 _DPKG_HELPERS = frozenset({"dpkg", "dpkg-deb", "dpkg-split", "rm", "tar", "dpkg-query"})
+_ROUNDS = 5
 _SCRIPT = re.compile(r"(?:/info/(?P<name>[^/\s:]+)(?::\w+)?\.|/tmp\.ci/)(?P<script>p\w+)\b")
 
 
@@ -94,6 +95,14 @@ def describe_script(process: Process) -> Script:
         if match := _SCRIPT.search(command.decode(errors="replace")):
             return Script(process, match["name"] or "", match["script"])
     return Script(process, "", process.name)
+
+
+def end_all(find: Callable[[], Collection[int]], grace_s: float = 2.0) -> None:
+    """End what `find` finds until nothing of it is alive: a script may start more meanwhile."""
+    for _ in range(_ROUNDS):
+        if not (left := list(_living(find()))):
+            return
+        end_processes(left, grace_s)
 
 
 def end_processes(pids: Collection[int], grace_s: float = 2.0) -> None:

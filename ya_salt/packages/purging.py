@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage
+from ya_salt.packages.dpkg import is_held
 from ya_salt.packages.session import Session
 from ya_salt.packages.simulation import judge_purge
 
@@ -28,13 +29,14 @@ class Purge:
         accepted: list[str] = []
         self._accept(list(self._todo), accepted)
         if accepted and (failed := self._transact(accepted)):
+            self._session.set_aside(failed.packages)
             for group in accepted:
                 self._retry(group, failed)
 
     def _refuse_held(self) -> None:
         installed = self._query()
         for group, names in list(self._todo.items()):
-            held = [n for n in names if n in installed and installed[n].held]
+            held = [n for n in names if n in installed and is_held(installed[n])]
             if refused := [name for name in held if name not in self._allow_held]:
                 self._fail(group, _held(refused))
 
@@ -67,7 +69,8 @@ class Purge:
         names = self._present(groups)
         if not names:
             return None
-        held = {*self._allow_held} & {*names}
+        # Those that may not be changed were refused before.
+        held = any(package.held for package in self._query().values())
         options = ["--allow-change-held-packages"] if held else []
         done = self._session.run("purge", names, *options)
         if not self._present(groups):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from ya_salt.packages import failures
+from ya_salt.packages import dpkg, failures
 from ya_salt.packages.apt import Apt, Progress
 from ya_salt.packages.command import Finished
 from ya_salt.packages.failures import Failure
 from ya_salt.packages.locks import find_holder, held_too_long, wait_for_locks
+from ya_salt.packages.names import format_names
 from ya_salt.packages.shield import raised_shield
 from ya_salt.packages.simulation import Change, judge_install, parse_simulation
 
@@ -36,6 +37,7 @@ class Session:
         self.updated: Finished | None = None
         self.repaired = False
         self.repair_failures: tuple[Failure, ...] = ()
+        self._aside: set[str] = set()
         self.has_broken = False
         """Whether dpkg could not finish with some package in this pass."""
 
@@ -50,7 +52,10 @@ class Session:
         with raised_shield(self.apt.place.policy_rc, call):
             if self.apt.place.has_journal:
                 self.repair()
-            yield
+            try:
+                yield
+            finally:
+                self._take_back()
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -82,7 +87,30 @@ class Session:
             done = self.apt.simulate(verb, words, options)
         if done.code:
             raise failures.find_failures(done.lines)[0].as_error()
-        return parse_simulation(done.lines)
+        changes = parse_simulation(done.lines)
+        removed = {change.name for change in changes if change.is_removal}
+        if self.set_aside(removed - self.pinned.keys() - self.purged):
+            return self.simulate(verb, words, *options)
+        return changes
+
+    def set_aside(self, names: Collection[str]) -> bool:
+        """Hold those that are half-removed until this call is over; False if there are none.
+
+        apt takes every removal that failed up again, whatever it is asked for, and does nothing
+        else where it fails again (pkgApplyStatus of apt-pkg/algorithms.cc; a hold keeps it off).
+        """
+        found = self.apt.query(names)
+        half = {name for name in found if found[name].status == dpkg.HALF_INSTALLED} - self._aside
+        if half:
+            _LOG.warning("packages: half-removed, left alone for now: %s", format_names(half))
+            self._aside |= half
+            self.apt.hold(half)
+        return bool(half)
+
+    def _take_back(self) -> None:
+        if self._aside:
+            self.apt.unhold(self._aside)
+            self._aside.clear()
 
     def run(self, verb: str, words: Sequence[str], *options: str) -> Finished:
         """apt-get for real; raises PackageError (LockHeld) if somebody was faster to the lock."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_KINDS = {"module": "modules", "states": "states", "beacons": "beacons"}
-"""Salt's name of a loader -> the name of our folder."""
+_KINDS = ("modules", "states", "beacons")
 
 
 def list_loader_folders() -> dict[str, list[str]]:
@@ -14,7 +13,7 @@ def list_loader_folders() -> dict[str, list[str]]:
 
     A function, because Salt takes a module's `__path__` apart, which editable installs do not have.
     """
-    found = {kind: _find(f"_{name}", f"ext/{name}") for kind, name in _KINDS.items()}
+    found = {kind: _find(f"_{kind}", f"ext/{kind}") for kind in _KINDS}
     return {kind: [str(path)] for kind, path in found.items() if path is not None}
 
 

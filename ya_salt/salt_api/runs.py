@@ -68,7 +68,7 @@ def _list_ours(lowstate: Sequence[Chunk]) -> list[Chunk]:
 def list_companions(
     low: Chunk, lowstate: Sequence[Chunk], running: Mapping[str, Any], *, failhard: bool
 ) -> list[Chunk]:
-    """The states whose work may be done together with `low`'s: they wait for nobody, nobody for them.
+    """The states whose work may be done with `low`'s: they wait for nobody, and nobody for them.
 
     With failhard each has its own turn: what comes after a failure must not have been done.
     """

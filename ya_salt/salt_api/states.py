@@ -25,6 +25,8 @@ from ya_salt.specs import load_specs
 
 _STASH = "porto_daemon.verdicts"
 _MARK = "__porto_daemons__"
+_SALTS_OWN = frozenset({"aggregate", "no_log"})
+"""What some versions of Salt hand through to a state that takes any argument."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,11 @@ Return = dict[str, Any]
 
 def run_daemon(function: str, arguments: Mapping[str, Any], run: Run) -> Return:
     """`managed` and `absent`."""
-    own = {key: value for key, value in arguments.items() if not key.startswith("__")}
+    own = {
+        key: value
+        for key, value in arguments.items()
+        if key not in _SALTS_OWN and not key.startswith("__")
+    }
     chunk = {**_keep_identity(run.low), **own, "state": "porto_daemon", "fun": function}
     name = str(own["name"])
     try:
