@@ -3,15 +3,27 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
-LINTED = ya_salt bench demo tests
+SALT_VENV ?= .venv-salt
+SALT_READY = $(SALT_VENV)/.ready
+LINTED = ya_salt bench demo tests _modules _states _beacons setup.py
 
-.PHONY: demo test lint format proto bench chaos clean
+.PHONY: demo test test-core test-salt salt-matrix lint format proto bench chaos clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
 
-test: $(READY)
+test: test-core test-salt
+
+test-core: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# Salt lives in an environment of its own, which takes some minutes to make.
+test-salt: $(SALT_READY)
+	$(SALT_VENV)/bin/python -m pytest tests/salt -n 2 --dist loadfile $(SALT_PYTEST_ARGS)
+
+# Every supported Salt on every Python that can be found here; long.
+salt-matrix:
+	sh .ci/salt-matrix
 
 # The stories of tests/chaos, many more of them; STORIES=N says how many.
 STORIES ?= 2000
@@ -35,9 +47,13 @@ proto: $(READY)
 bench: $(READY)
 	$(BIN)/python -m bench
 
-$(READY): setup.cfg pyproject.toml
+$(SALT_READY): tests/salt/requirements.txt .ci/prepare-salt
+	PYTHON=$(PYTHON) SALT_VENV=$(SALT_VENV) sh .ci/prepare-salt
+	touch $@
+
+$(READY): setup.cfg setup.py pyproject.toml
 	PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/prepare
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SALT_VENV) .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

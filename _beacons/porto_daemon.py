@@ -75,7 +75,7 @@ def beacon(config):
     try:
         settings = _configuration.read_settings(__opts__, pillar)
     except _errors.YaSaltError as error:
-        log.error("porto_daemon beacon: %s", error)
+        log.warning("porto_daemon beacon: %s", error)
         return []
     wanted = _merged(config).get("events", _beacon.EVENTS)
     return _beacon.find_events(_beacon.look(settings), _SEEN, wanted)

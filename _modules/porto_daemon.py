@@ -2,8 +2,8 @@
 Look at and steer the daemons that ya-salt keeps in Porto containers
 
 The work is ya-salt's (the Python package ``ya_salt``); this module says it in Salt's words.
-Settings are those of ``/etc/hostman/ya-salt.yaml``, and over them ``porto_daemons:`` in the minion's
-configuration and in pillar.
+Settings are those of ``/etc/hostman/ya-salt.yaml``, and over them ``porto_daemons:`` in the
+minion's configuration and in pillar.
 
 :depends: ya-salt, installed for the Python that Salt runs on
 """

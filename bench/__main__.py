@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+from helpers.apart import set_apart
 from helpers.example import ExampleHost  # noqa: E402 - the tests' helpers are not installed
 
 from ya_salt.model import Settings  # noqa: E402 - after the path above
@@ -48,7 +49,10 @@ class Measured:
     def __init__(self, host: ExampleHost, count: int) -> None:
         self._example = host
         self.settings = Settings(
-            specs_dir=str(host.specs_dir), state_dir=str(host.state_dir), root=str(host.root)
+            specs_dir=str(host.specs_dir),
+            state_dir=str(host.state_dir),
+            root=str(host.root),
+            monitoring=set_apart(host.folder),
         )
         self.host = Host(self.settings, Apt(root=self.settings.root), host.client)
         for number in range(count):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ya_salt.applied import base_name, decode_applied, group_sent, hash_values
+from ya_salt.difference import find_differences, wanted_properties
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -25,7 +26,6 @@ from ya_salt.model import (
     StartContainer,
     Step,
 )
-from ya_salt.plan import find_differences, wanted_properties
 
 Change = dict[str, str]
 Changes = dict[str, dict[str, Any]]

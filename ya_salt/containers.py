@@ -15,9 +15,9 @@ from ya_salt.applied import (
     hash_values,
     name_read_back,
 )
+from ya_salt.difference import OUR_PROPERTIES, wanted_properties
 from ya_salt.errors import PortoError
 from ya_salt.model import LABEL, Applied, DaemonSpec, Observed
-from ya_salt.plan import OUR_PROPERTIES, wanted_properties
 from ya_salt.porto.client import PortoClient
 
 STOP_TIMEOUT_S = 10.0

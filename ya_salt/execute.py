@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from ya_salt import containers
 from ya_salt.errors import PackageError, PortoError
+from ya_salt.ledger import list_packages_ever
 from ya_salt.model import (
     ChangeLive,
     CreateContainer,
@@ -29,7 +30,6 @@ from ya_salt.model import (
     describe_step,
 )
 from ya_salt.packages import PackagePass
-from ya_salt.plan import list_packages_ever
 from ya_salt.porto.client import PortoClient
 from ya_salt.status import Outcome
 

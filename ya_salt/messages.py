@@ -34,9 +34,14 @@ def make_spec_list(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def make_host_status(
-    statuses: Iterable[DaemonStatus], last_pass: Mapping[str, Any] | None
+    statuses: Iterable[DaemonStatus],
+    last_pass: Mapping[str, Any] | None,
+    sinks: Iterable[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """HostStatus. `last_pass` is the store's fact of that name, None where no pass was made."""
+    """HostStatus. `last_pass` is the store's fact of that name, None where no pass was made.
+
+    `sinks` are name, state, message and since (seconds since 1970) of each.
+    """
     told: dict[str, Any] = {"portoDaemons": [make_daemon_status(item) for item in statuses]}
     if last_pass is not None:
         told["rejectedFiles"] = [
@@ -51,6 +56,7 @@ def make_host_status(
             "result": last_pass["result"],
             "error": last_pass["error"],
         }
+        told["sinks"] = [{**sink, "since": format_time(sink["since"])} for sink in sinks]
     return told
 
 

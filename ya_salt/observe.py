@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.applied import decode_applied, name_read_back
+from ya_salt.difference import wanted_properties
 from ya_salt.errors import PackageError
+from ya_salt.ledger import list_packages_ever
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
 from ya_salt.packages import Apt
-from ya_salt.plan import list_packages_ever, wanted_properties
 from ya_salt.porto.client import PortoClient, Values, parse_labels
 
 _ALWAYS = (

@@ -12,6 +12,7 @@ from functools import partial
 from ya_salt.containers import describe_trouble
 from ya_salt.errors import PortoError, StoreError, YaSaltError
 from ya_salt.execute import Progress, Tools, execute
+from ya_salt.ledger import list_packages_ever
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     Container,
@@ -32,7 +33,7 @@ from ya_salt.monitoring.report import News, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
 from ya_salt.observe import find_lost, look_at_containers, look_at_packages, observe
 from ya_salt.packages import Apt, PackagePass
-from ya_salt.plan import add_restarts, list_packages_ever, make_plan
+from ya_salt.plan import add_restarts, make_plan
 from ya_salt.porto.client import PortoClient
 from ya_salt.status import Outcome, is_ready, make_status, make_unmanaged_status
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store, read_store
@@ -199,14 +200,16 @@ def _look_at_one(
         return last
     reason = last.ready.reason if last.error and last.ready else ""
     outcome = Outcome(DaemonPlan(record.name, refusal=last.error, refusal_reason=reason))
-    status = make_status(
-        record.spec, observed, outcome, last, now, trouble=_find_trouble(client, container)
-    )
+    trouble = _find_trouble(client, record.spec, container)
+    status = make_status(record.spec, observed, outcome, last, now, trouble=trouble)
     return replace(status, actions=last.actions, warnings=last.warnings, updated_at=last.updated_at)
 
 
-def _find_trouble(client: PortoClient, container: Container | None) -> str:
-    if container is None or not container.is_ours or container.state == "running":
+def _find_trouble(client: PortoClient, spec: DaemonSpec, container: Container | None) -> str:
+    """What a container that does not run, or keeps respawning, said last."""
+    if container is None or not container.is_ours or is_ready(spec, container):
+        return ""
+    if container.state == "running" and not container.respawn_count:
         return ""
     return describe_trouble(client, container.name, container.state)
 
@@ -486,7 +489,7 @@ class _Run:
         self, spec: DaemonSpec, before: Observed, after: Observed, outcome: Outcome
     ) -> DaemonStatus:
         record = self._records.get(spec.name, Record(spec.name))
-        trouble = _find_trouble(self._client, after.containers.get(spec.name))
+        trouble = _find_trouble(self._client, spec, after.containers.get(spec.name))
         now = self._host.now()
         status = make_status(spec, after, outcome, record.status, now, trouble=trouble)
         removed = status.phase == "Removed"

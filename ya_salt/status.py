@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ya_salt.applied import decode_applied
+from ya_salt.ledger import is_package_right
 from ya_salt.model import (
     LABEL,
     Condition,
@@ -20,7 +21,6 @@ from ya_salt.model import (
     StepResult,
     describe_step,
 )
-from ya_salt.plan import is_package_right
 
 _NOT_RUNNING = {
     "stopped": "portod could not start it, or somebody stopped it",
@@ -189,7 +189,10 @@ def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str
     container = observed.containers.get(spec.name)
     installed = _assess_installed(spec, observed, outcome)
     running = _assess_running(container, trouble)
-    return installed, running, _assess_ready(spec, container, installed, running, outcome)
+    ready = _assess_ready(spec, container, installed, running, outcome)
+    if ready.reason == "Starting" and trouble:
+        ready = replace(ready, message=f"{ready.message}; {trouble}")
+    return installed, running, ready
 
 
 def _assess_installed(spec: DaemonSpec, observed: Observed, outcome: Outcome) -> _Verdict:

@@ -16,6 +16,7 @@ from ya_salt.applied import (
     hash_values,
     name_read_back,
 )
+from ya_salt.difference import wanted_properties
 from ya_salt.model import (
     LABEL,
     Applied,
@@ -36,7 +37,7 @@ from ya_salt.model import (
     StartContainer,
     describe_step,
 )
-from ya_salt.plan import make_plan, wanted_properties
+from ya_salt.plan import make_plan
 from ya_salt.specfile.document import make_digest
 
 CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "plan.yaml").read_text())

@@ -197,13 +197,17 @@ def test_json_is_what_the_proto_says() -> None:
         "rejected": [["/x", ["p"]]],
         "ignored": [["/y", "r"]],
     }
-    told = make_host_status([status], fact)
+    sinks = [{"name": "yasm", "state": "refused", "message": "no", "since": 1.0}]
+    told = make_host_status([status], fact, sinks)
     message = json_format.ParseDict(told, ya_salt_pb2.HostStatus())
     fields = {field.name for field, _ in message.porto_daemons[0].ListFields()}
     assert fields == {field.name for field in ya_salt_pb2.PortoDaemonStatus.DESCRIPTOR.fields}
     assert told["portoDaemons"][0]["respawnCount"] == 2**40
     assert {field.name for field, _ in message.ListFields()} == {
         field.name for field in ya_salt_pb2.HostStatus.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in message.sinks[0].ListFields()} == {
+        field.name for field in ya_salt_pb2.SinkStatus.DESCRIPTOR.fields
     }
     assert {field.name for field, _ in message.last_pass.ListFields()} == {
         field.name for field in ya_salt_pb2.PassStatus.DESCRIPTOR.fields

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from helpers.apart import set_apart
 from helpers.example import NAME, ExampleHost
 
 from ya_salt.model import Settings
@@ -44,6 +45,7 @@ class Counter:
             specs_dir=str(self._example.specs_dir),
             state_dir=str(self._example.state_dir),
             root=str(self._example.root),
+            monitoring=set_apart(self._example.folder),
         )
         host = Host(settings, Apt(root=settings.root), self.connect)
         loaded = load_specs(settings.specs_dir)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from helpers.apart import name_variables
 from helpers.debs import Repository, make_root
 from helpers.portod import DevPortod
 from ya_salt.porto.client import PortoClient
@@ -89,6 +90,7 @@ class ExampleHost:
             "YA_SALT_PORTO_SOCKET": self.portod.socket_path,
             "YA_SALT_ROOT": str(self.root),
             "YA_SALT_LOG_FILE": str(self.log_file),
+            **name_variables(self.folder),
         }
 
     def run(self, *words: str, capture: bool = True) -> subprocess.CompletedProcess[str]:

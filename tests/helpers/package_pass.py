@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from helpers.apart import set_apart
 from helpers.package_host import Host, wanted
 from helpers.portod import DevPortod
 from ya_salt import reconcile
@@ -84,6 +85,7 @@ class PassHost(Host):
             state_dir=str(self.directory / "state"),
             porto_socket=self.portod.socket_path,
             root=str(self.root),
+            monitoring=set_apart(self.directory),
         )
 
     def run(self) -> PassResult:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from helpers.apart import set_apart
 from ya_salt.model import DaemonStatus, Settings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
@@ -38,6 +39,7 @@ class Passes:
             state_dir=str(folder / "state"),
             porto_socket=socket_path,
             parallel=1,
+            monitoring=set_apart(folder),
         )
         self.requests: list[str] = []
 

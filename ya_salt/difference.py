@@ -1,0 +1,140 @@
+"""Tell what a container differs in from its spec, and what to set about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ya_salt.applied import base_name, group_sent, hash_values, name_read_back
+from ya_salt.model import Applied, Container, DaemonSpec, Observed
+
+OUR_PROPERTIES: Mapping[str, str] = {"respawn": "true"}
+"""What ya-salt itself sets on every container, beside the label and `private`."""
+
+_EMPTIED = frozenset({"labels", "symlink"})
+"""Maps whose entries go with an empty value; others' entries only with the whole map set anew."""
+
+_SET_BY_KEY = frozenset({"controllers", "env", "env_secret", "sysctl"})
+"""Maps that need a new container anyway."""
+
+_SET_WHEN_DEAD = frozenset({"respawn", "max_respawns", "respawn_delay", "labels"})
+"""All that portod lets anybody set on a dead container."""
+
+
+def wanted_properties(spec: DaemonSpec) -> dict[str, str]:
+    """Everything that is set on the daemon's container, but for our label and `private`."""
+    return {**OUR_PROPERTIES, **spec.properties}
+
+
+def find_differences(
+    spec: DaemonSpec, container: Container, applied: Applied
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that differ from what was sent, in the spec or no longer in it; and those that drifted.
+
+    A map that cannot change live stands under its one name, see `group_sent`.
+    """
+    hashes = hash_values(group_sent(wanted_properties(spec)))
+    changed = {name for name, digest in hashes.items() if applied.sent.get(name) != digest}
+    gone = applied.sent.keys() - hashes.keys() - set(applied.unsupported)
+    return frozenset(changed | gone), find_drift(spec, container, applied)
+
+
+def compare(
+    spec: DaemonSpec, applied: Applied, dynamic: frozenset[str]
+) -> tuple[dict[str, str], set[str]]:
+    """What differs from what was sent: (texts to send, names that only a new container has)."""
+    wanted = wanted_properties(spec)
+    hashes = hash_values(group_sent(wanted))
+    changed = {name for name, digest in hashes.items() if applied.sent.get(name) != digest}
+    changes = {
+        name: text for name, text in wanted.items() if name in changed or base_name(name) in changed
+    }
+    gone = {name for name in applied.sent.keys() - hashes.keys() if name not in applied.unsupported}
+    resets = {
+        key: text
+        for name in sorted(gone)
+        if _is_dynamic(name, dynamic)
+        for key, text in _reset(name, wanted, applied).items()
+    }
+    static = {
+        name for name in gone if not _is_dynamic(name, dynamic) or not _reset(name, wanted, applied)
+    }
+    return {**resets, **changes}, static
+
+
+def _reset(name: str, wanted: Mapping[str, str], applied: Applied) -> dict[str, str]:
+    """What to set so that a property that left the spec is gone; nothing where that is unknown."""
+    base = base_name(name)
+    if base in _EMPTIED:
+        return {name: ""}
+    if base != name:
+        return {base: "; ".join(_list_entries(base, wanted))}
+    return {name: applied.defaults[name]} if name in applied.defaults else {}
+
+
+def _list_entries(base: str, wanted: Mapping[str, str]) -> list[str]:
+    """What is left in a map, as Porto takes it whole."""
+    prefix = f"{base}["
+    return [
+        f"{name[len(prefix) : -1]}: {text}"
+        for name, text in wanted.items()
+        if name.startswith(prefix)
+    ]
+
+
+def restore(drifted: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
+    """What to set where somebody else did; a map whole, as they may have added entries."""
+    changes = {}
+    for name in drifted:
+        base = base_name(name)
+        if base == name or base in _EMPTIED or base in _SET_BY_KEY:
+            changes[name] = wanted[name]
+        else:
+            changes[base] = "; ".join(_list_entries(base, wanted))
+    return changes
+
+
+def find_drift(spec: DaemonSpec, container: Container, applied: Applied) -> frozenset[str]:
+    """Wanted properties, flattened, that read back otherwise than right after we set them.
+
+    Labels are compared one by one: others may keep labels of their own on our container.
+    """
+    now = hash_values(container.values)
+    bases = {name for name, digest in applied.read.items() if now.get(name, digest) != digest}
+    return frozenset(
+        name
+        for name, text in wanted_properties(spec).items()
+        if name not in applied.unsupported
+        and (name_read_back(name) in bases or _is_label_lost(name, text, container, applied))
+    )
+
+
+def _is_label_lost(name: str, text: str, container: Container, applied: Applied) -> bool:
+    return (
+        base_name(name) == "labels"
+        and applied.sent.get(name) == hash_values({name: text})[name]
+        and container.labels.get(name[len("labels[") : -1]) != text
+    )
+
+
+def find_relearned(
+    drifted: frozenset[str], container: Container, applied: Applied, observed: Observed
+) -> frozenset[str]:
+    """Static properties that read back otherwise since portod was upgraded.
+
+    Nobody can have changed them: the container runs.
+    """
+    if container.state != "running" or observed.portod in {"", applied.portod}:
+        return frozenset()
+    return frozenset(name for name in drifted if not _is_dynamic(name, observed.dynamic))
+
+
+def is_settable(name: str, container: Container, observed: Observed) -> bool:
+    if container.state == "dead":
+        return base_name(name) in _SET_WHEN_DEAD
+    return _is_dynamic(name, observed.dynamic)
+
+
+def _is_dynamic(name: str, dynamic: frozenset[str]) -> bool:
+    # Where the kernel has no support for a guarantee portod does not even list it; where it has,
+    # all guarantees change live.
+    return base_name(name) in dynamic or name.endswith("_guarantee")
