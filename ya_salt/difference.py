@@ -32,10 +32,18 @@ def find_differences(
 
     A map that cannot change live stands under its one name, see `group_sent`.
     """
-    hashes = hash_values(group_sent(wanted_properties(spec)))
+    changed, gone = _find_changed(wanted_properties(spec), applied)
+    return changed | gone, find_drift(spec, container, applied)
+
+
+def _find_changed(
+    wanted: Mapping[str, str], applied: Applied
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Names whose text is another than was sent, and names that were sent and are not wanted."""
+    hashes = hash_values(group_sent(wanted))
     changed = {name for name, digest in hashes.items() if applied.sent.get(name) != digest}
     gone = applied.sent.keys() - hashes.keys() - set(applied.unsupported)
-    return frozenset(changed | gone), find_drift(spec, container, applied)
+    return frozenset(changed), frozenset(gone)
 
 
 def compare(
@@ -43,12 +51,10 @@ def compare(
 ) -> tuple[dict[str, str], set[str]]:
     """What differs from what was sent: (texts to send, names that only a new container has)."""
     wanted = wanted_properties(spec)
-    hashes = hash_values(group_sent(wanted))
-    changed = {name for name, digest in hashes.items() if applied.sent.get(name) != digest}
+    changed, gone = _find_changed(wanted, applied)
     changes = {
         name: text for name, text in wanted.items() if name in changed or base_name(name) in changed
     }
-    gone = {name for name in applied.sent.keys() - hashes.keys() if name not in applied.unsupported}
     resets = {
         key: text
         for name in sorted(gone)
