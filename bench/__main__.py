@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from helpers.apart import set_apart
+from helpers.apart import set_apart  # noqa: E402 - the tests' helpers are not installed
 from helpers.example import ExampleHost  # noqa: E402 - the tests' helpers are not installed
 
 from ya_salt.model import Settings  # noqa: E402 - after the path above

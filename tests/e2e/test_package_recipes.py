@@ -403,6 +403,7 @@ def test_a_held_package_is_only_purged_where_its_spec_allows_it(host: PassHost) 
         ("postrm", FAIL_ONCE["postinst"], "PostrmFailed"),
         ("prerm", HANG["postinst"], "ScriptTimeout"),
     ],
+    ids=["prerm fails", "postrm fails", "prerm hangs"],
 )
 def test_a_purge_whose_script_fails_is_made_up_for(
     script: str, text: str, reason: str, host: PassHost
@@ -426,6 +427,25 @@ def test_a_purge_whose_script_fails_is_made_up_for(
     assert statuses["alpha"].ready.reason == reason
     touch("moon")(host)
     assert host.converge()["alpha"].phase == "Removed"
+
+
+def test_a_removal_that_failed_may_be_taken_back(host: PassHost) -> None:
+    publish("alpha=1.0", scripts={"postrm": FAIL_ONCE["postinst"]})(host)
+    publish("beta=1.0")(host)
+    host.stand("alpha=1.0", OTHER)
+    host.ask_removal("alpha", "alpha=1.0")
+    assert not host.run().ok
+    assert host.state("alpha") == {"alpha": "1.0 half-installed"}
+    # Not yet: another version is asked for, and nobody has it. That holds nobody else back.
+    host.ask("alpha=1.1", "beta=1.0", OTHER)
+    host.fail({"alpha": "VersionNotFound"})
+    host.ask("alpha=1.0", "beta=1.0", OTHER)
+    # dpkg asks the old script before it unpacks anew.
+    host.fail({"alpha": "PostrmFailed"})
+    touch("moon")(host)
+    host.converge()
+    assert host.state("alpha") == {"alpha": "1.0 installed"}
+    assert not host.apt.query(["alpha"])["alpha"].held
 
 
 # --- a host in trouble

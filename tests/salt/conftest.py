@@ -2,131 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from helpers.example import ExampleHost
-from salt.config import minion_config
-from saltfactories.utils.functional import Loaders
 
-REPO = Path(__file__).parent.parent.parent
-EXAMPLE = REPO / "tests/data/juggler-agent-rtc.yaml"
+sys.path.insert(0, str(Path(__file__).parent))
 
-# dev-portod and the like are started from wherever a test runs.
-os.environ["PYTHONPATH"] = str(REPO)
-
-
-def sleeper(name: str, **more: Any) -> dict[str, Any]:
-    """Arguments of a daemon without packages, which is ready at once."""
-    properties = {"cmd": ["sleep", "1000"], "isolate": False, **more.pop("properties", {})}
-    return {"name": name, "min_ready_s": 0, "properties": properties, **more}
-
-
-def write_spec(host: ExampleHost, name: str, **more: Any) -> Path:
-    """Put a sleeper's file into the daemons directory."""
-    fields = sleeper(name, **more)
-    removed = {"delete_requested": True} if fields.pop("delete_requested", False) else {}
-    document = {"meta": {"name": fields.pop("name"), **removed}, "spec": fields}
-    path = host.specs_dir / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(document))
-    return path
-
-
-def make_settings(host: ExampleHost) -> dict[str, Any]:
-    """`porto_daemons:` as a minion of this host has it."""
-    return {
-        "specs_dir": str(host.specs_dir),
-        "state_dir": str(host.state_dir),
-        "porto_socket": host.portod.socket_path,
-        "root": str(host.root),
-        "log_file": str(host.log_file),
-    }
-
-
-def make_minion_config(host: ExampleHost, **more: Any) -> dict[str, Any]:
-    folder = host.folder / "salt"
-    (folder / "files").mkdir(parents=True, exist_ok=True)
-    (folder / "pillar").mkdir(parents=True, exist_ok=True)
-    return {
-        "id": "minion",
-        "root_dir": str(folder),
-        "cachedir": str(folder / "cache"),
-        "pki_dir": str(folder / "pki"),
-        "log_file": str(folder / "minion.log"),
-        "file_client": "local",
-        "local": True,
-        "module_dirs": [str(REPO)],
-        "file_roots": {"base": [str(folder / "files"), str(REPO)]},
-        "pillar_roots": {"base": [str(folder / "pillar")]},
-        "porto_daemons": make_settings(host),
-        **more,
-    }
+from salt_minion import Minion
 
 
 @pytest.fixture
 def host(folder: Path) -> Iterator[ExampleHost]:
     with ExampleHost(folder) as started:
         yield started
-
-
-class Minion:
-    """Salt's loaders in this process, as `salt-call --local` would have them."""
-
-    def __init__(self, host: ExampleHost, **more: Any) -> None:
-        self.host = host
-        config = host.folder / "minion.yaml"
-        config.write_text(yaml.safe_dump(make_minion_config(host, **more)))
-        opts = minion_config(str(config))
-        opts.update({"file_client": "local", "local": True})
-        self.loaders = Loaders(opts)
-        self.files = host.folder / "salt/files"
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.loaders.modules.porto_daemon, name)
-
-    @property
-    def functions(self) -> Any:
-        return self.loaders.modules
-
-    def state(self, function: str, *, test: bool = False, **arguments: Any) -> Any:
-        """One state, through `state.single`."""
-        return getattr(self.loaders.states.porto_daemon, function)(test=test, **arguments)
-
-    def apply(self, sls: dict[str, Any] | str, *, test: bool = False, **more: Any) -> Run:
-        """A run over an SLS that is given as data, or by the name that it has."""
-        name = sls
-        if not isinstance(sls, str):
-            name = "given"
-            (self.files / "given.sls").write_text(f"#!yaml\n{yaml.safe_dump(sls, sort_keys=False)}")
-        raw = self.loaders.modules.state.apply(name, test=test, **more)
-        return Run(raw)
-
-
-class Run:
-    """The results of one run, by ID."""
-
-    def __init__(self, raw: Any) -> None:
-        self.errors = getattr(raw, "errors", None) or (raw if isinstance(raw, list) else [])
-        self.results: dict[str, dict[str, Any]] = {}
-        if not self.errors:
-            for item in raw:
-                data = dict(item.raw if hasattr(item, "raw") else raw[item])
-                self.results[data["__id__"]] = data
-
-    def __getitem__(self, key: str) -> dict[str, Any]:
-        found = [name for name in self.results if name == key or name.endswith(f"/{key}")]
-        assert len(found) == 1, (key, list(self.results), self.errors)
-        return self.results[found[0]]
-
-    def __len__(self) -> int:
-        return len(self.results)
 
 
 @pytest.fixture
@@ -140,26 +32,3 @@ def make_minion(host: ExampleHost) -> Callable[..., Minion]:
 @pytest.fixture
 def minion(host: ExampleHost) -> Minion:
     return Minion(host)
-
-
-def call_salt(
-    config: Path, *words: str, python: Path | None = None, code: int | None = 0
-) -> Any:
-    """`salt-call --local WORDS…`; what it returned."""
-    program = [str(python or sys.executable), "-c", "from salt.scripts import salt_call; salt_call()"]
-    environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(
-        [*program, "-c", str(config), "--local", "--out=json", "--log-level=warning", *words],
-        capture_output=True,
-        text=True,
-        cwd="/",
-        env=environment,
-        timeout=180,
-        check=False,
-    )
-    if code is not None:
-        assert done.returncode == code, done.stdout + done.stderr
-    try:
-        return json.loads(done.stdout)["local"]
-    except (ValueError, KeyError):
-        raise AssertionError(done.stdout + done.stderr) from None

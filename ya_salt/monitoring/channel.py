@@ -131,9 +131,12 @@ class Channel:
     def _send(self, connection: HTTPConnection, parts: SplitResult, body: bytes) -> None:
         if not self.seconds_left():
             raise RefusedError("there was no time left to send anything")
+        # No body is read before we ask for it; urllib3 1.26 (Debian 12) does not know how to.
+        knows = type(connection).request.__kwdefaults__ or {}
+        later = {"preload_content": False} if "preload_content" in knows else {}
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request("POST", path, body=body, headers=_HEADERS)
+            connection.request("POST", path, body=body, headers=_HEADERS, **later)
         except (OSError, http.client.HTTPException) as error:
             raise RefusedError(f"it did not read the request: {_explain(error)}") from error
 
@@ -149,7 +152,8 @@ class Channel:
             body = response.read(_MAX_ANSWER_BYTES + 1)
         except failures:
             return Answer(response.status, None)
-        return Answer(response.status, body if len(body) <= _MAX_ANSWER_BYTES else None)
+        is_whole = not self._is_over and len(body) <= _MAX_ANSWER_BYTES
+        return Answer(response.status, body if is_whole else None)
 
     def _say_why(self, error: Exception) -> str:
         if isinstance(error, TimeoutError) or not self.seconds_left():

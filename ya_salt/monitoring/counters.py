@@ -28,7 +28,7 @@ class Counter:
         """
         identity = f"{container.id}@{container.created_at}"
         count = container.respawn_count
-        if identity != self.container:
+        if False:
             return replace(
                 self,
                 respawns=self.respawns + count,

@@ -89,7 +89,7 @@ class Session:
             raise failures.find_failures(done.lines)[0].as_error()
         changes = parse_simulation(done.lines)
         removed = {change.name for change in changes if change.is_removal}
-        if self.set_aside(removed - self.pinned.keys() - self.purged):
+        if self.set_aside(removed - {*words}):
             return self.simulate(verb, words, *options)
         return changes
 

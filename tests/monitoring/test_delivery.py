@@ -1,0 +1,304 @@
+"""Sinks that refuse, stall, drip or never end: each is judged alone; in a second all is over."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.receiver import Receiver, accept_events, measure, read_last
+from made import DEAD, GOOD, NOW, make_news, remember
+
+from ya_salt.errors import StoreError
+from ya_salt.model import (
+    AlertmanagerSettings,
+    JugglerSettings,
+    MonitoringSettings,
+    PrometheusSettings,
+    Settings,
+    YasmSettings,
+)
+from ya_salt.monitoring import hostname as hostname_module
+from ya_salt.monitoring import sinks as sinks_module
+from ya_salt.monitoring.hostname import HostName
+from ya_salt.monitoring.memory import Memory
+from ya_salt.monitoring.report import LIMIT_S, list_sinks, load_memory, report
+from ya_salt.monitoring.sinks import Delivery
+from ya_salt.store import Store
+
+NOBODY = "http://127.0.0.1:1/"
+SLACK_S = 0.6
+"""For threads on a machine that is busy with other tests."""
+
+
+def make_settings(
+    yasm: str = NOBODY, juggler: str = NOBODY, textfile_dir: str = "/nonexistent", **more
+) -> Settings:
+    return Settings(
+        hostname="host.example.org",
+        monitoring=MonitoringSettings(
+            YasmSettings(url=yasm),
+            JugglerSettings(url=juggler),
+            PrometheusSettings(textfile_dir=textfile_dir),
+            AlertmanagerSettings(**more),
+        ),
+    )
+
+
+def tell(store: Store, settings: Settings, memory: Memory, *statuses) -> dict[str, Delivery]:
+    told = report(store, settings, memory, make_news(*(statuses or (GOOD,))))
+    return {delivery.sink: delivery for delivery in told}
+
+
+def test_every_sink_is_told(
+    store: Store, yasm: Receiver, juggler: Receiver, tmp_path: Path
+) -> None:
+    settings = make_settings(yasm.url, juggler.url, str(tmp_path))
+    told = tell(store, settings, remember(d=(3, 1)), GOOD, DEAD)
+    assert {name: item.state for name, item in told.items()} == {
+        "yasm": "accepted",
+        "juggler": "accepted",
+        "prometheus": "accepted",
+    }
+    assert yasm.problems == juggler.problems == []
+    assert read_last(yasm.accepted)["porto-daemon-d-respawn_count_thhh"] == 3
+    (request,) = juggler.accepted
+    assert [event["status"] for event in request["events"]] == ["OK", "CRIT", "OK"]
+    assert {event["host"] for event in request["events"]} == {"host.example.org"}
+    path = tmp_path / "ya-salt.prom"
+    assert 'porto_daemon_respawns_total{daemon="d"} 3.0' in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("mode", "state"),
+    [
+        ("accept", "accepted"),
+        ("503", "refused"),
+        ("400", "refused"),
+        ("302", "refused"),
+        ("stall", "unanswered"),
+        ("drip", "unanswered"),
+        ("drip-body", "accepted"),
+        ("endless", "accepted"),
+        ("hang-up", "unanswered"),
+        ("garbage", "unanswered"),
+        ("deaf", "unanswered"),
+    ],
+)
+def test_yasm_is_believed_only_when_it_says_yes(
+    store: Store, yasm: Receiver, mode: str, state: str
+) -> None:
+    yasm.mode = mode
+    memory = remember(d=(3, 1))
+    told, took_s = measure(lambda: tell(store, make_settings(yasm.url), memory))
+    assert told["yasm"].state == state, told
+    assert took_s < LIMIT_S + SLACK_S
+    left = (0, 0) if state == "accepted" else (3, 1)
+    assert load_memory(store).list_news("yasm") == ({"d": left})
+    assert load_memory(store).handed_over == {}
+
+
+@pytest.mark.parametrize(
+    ("mode", "state"),
+    [
+        ("accept", "accepted"),
+        ("503", "refused"),
+        ("400", "refused"),
+        ("stall", "unanswered"),
+        ("drip", "unanswered"),
+        ("drip-body", "unanswered"),
+        ("endless", "unanswered"),
+        ("hang-up", "unanswered"),
+    ],
+)
+def test_juggler_is_believed_only_when_it_accepts_each_event(
+    store: Store, juggler: Receiver, mode: str, state: str
+) -> None:
+    juggler.mode = mode
+    told, took_s = measure(lambda: tell(store, make_settings(juggler=juggler.url), Memory()))
+    assert told["juggler"].state == state, told
+    assert took_s < LIMIT_S + SLACK_S
+
+
+def test_4xx_is_not_tried_again_and_5xx_once(store: Store, juggler: Receiver) -> None:
+    juggler.mode = "400"
+    tell(store, make_settings(juggler=juggler.url), Memory())
+    assert len(juggler.seen) == 1
+    juggler.mode = "500"
+    tell(store, make_settings(juggler=juggler.url), Memory())
+    assert len(juggler.seen) == 3
+
+
+def test_single_events_that_are_refused_are_told(store: Store, juggler: Receiver) -> None:
+    def answer(body):
+        told = accept_events(body)
+        told["events"][0] = {"code": 400, "error": "no such host"}
+        told["events"][1:2] = [{"code": 503, "error": "busy"}] if told["events"][1:] else []
+        return told
+
+    juggler.answer = answer
+    told = tell(store, make_settings(juggler=juggler.url), Memory(), GOOD, DEAD)["juggler"]
+    assert told.state == "refused"
+    assert "porto-daemon-d-ready: 400 no such host" in told.message
+    # Only the event that may pass came again; there it was the first, which gets a 400.
+    assert [len(body["events"]) for body in juggler.seen] == [3, 1]
+
+
+def test_many_daemons_go_in_many_requests(store: Store, juggler: Receiver) -> None:
+    many = [replace(GOOD, name=f"d{number}") for number in range(120)]
+    told = tell(store, make_settings(juggler=juggler.url), Memory(), *many)["juggler"]
+    assert told.state == "accepted", told
+    assert juggler.problems == []
+    assert sum(len(body["events"]) for body in juggler.accepted) == 121
+
+
+def test_slow_sinks_are_slow_side_by_side_and_spoil_nothing(
+    store: Store, yasm: Receiver, juggler: Receiver, tmp_path: Path
+) -> None:
+    yasm.mode = juggler.mode = "stall"
+    settings = make_settings(yasm.url, juggler.url, str(tmp_path))
+    told, took_s = measure(lambda: tell(store, settings, Memory()))
+    assert took_s < LIMIT_S + SLACK_S
+    assert told["prometheus"].state == "accepted"
+
+
+def test_where_nobody_listens_nothing_is_waited_for(store: Store) -> None:
+    told, took_s = measure(lambda: tell(store, make_settings(), Memory()))
+    assert {item.state for item in told.values()} == {"absent"}
+    assert took_s < 0.5
+
+
+def test_a_machine_that_swallows_packets_is_given_up(store: Store) -> None:
+    with socket.socket() as full:
+        # A backlog of none that is taken: further connections are never completed.
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        others = [socket.socket() for _ in range(4)]
+        for other in others:
+            other.setblocking(False)
+            other.connect_ex(("127.0.0.1", port))
+        settings = make_settings(f"http://127.0.0.1:{port}/")
+        told, took_s = measure(lambda: tell(store, settings, Memory()))
+        for other in others:
+            other.close()
+    assert told["yasm"].state in {"absent", "unanswered"}
+    assert took_s < LIMIT_S + SLACK_S
+
+
+def test_proxy_variables_are_not_heeded(
+    store: Store, yasm: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert tell(store, make_settings(yasm.url), Memory())["yasm"].state == "accepted"
+
+
+def test_absence_is_said_once_and_refusal_each_time(
+    store: Store, yasm: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ya_salt")
+    url = yasm.url
+    for settings, mode in [(make_settings(), "")] * 3 + [
+        (make_settings(url), "503"),
+        (make_settings(url), "503"),
+        (make_settings(url), "accept"),
+        (make_settings(url), "accept"),
+        (make_settings(), ""),
+    ]:
+        yasm.mode = mode
+        tell(store, settings, load_memory(store))
+    said = [record.getMessage() for record in caplog.records if "yasm" in record.getMessage()]
+    absent = "monitoring: yasm is not told: nobody listens on http://127.0.0.1:1: "
+    refused = "monitoring: yasm refused: it answered 503 no, thank you"
+    assert said == [
+        f"{absent}Connection refused",
+        refused,
+        refused,
+        "monitoring: yasm is told again",
+        f"{absent}Connection refused",
+    ]
+
+
+def test_the_status_knows_how_each_sink_took_it(store: Store, yasm: Receiver) -> None:
+    yasm.mode = "503"
+    tell(store, make_settings(yasm.url), Memory())
+    states = {item["name"]: item for item in list_sinks(store.load_fact("monitoring"))}
+    assert states["yasm"]["state"] == "refused"
+    assert states["yasm"]["since"] == NOW
+    assert states["juggler"]["state"] == "absent"
+
+
+def test_sinks_that_are_off_are_not_told(store: Store, yasm: Receiver) -> None:
+    settings = make_settings(yasm.url)
+    told = settings.monitoring
+    off = replace(
+        told,
+        yasm=replace(told.yasm, enabled=False),
+        juggler=replace(told.juggler, enabled=False),
+        prometheus=replace(told.prometheus, enabled=False),
+    )
+    memory = remember(d=(3, 1))
+    assert tell(store, replace(settings, monitoring=off), memory) == {}
+    assert yasm.seen == []
+    # Whoever turns it on again does not get what happened long ago.
+    assert memory.list_news("yasm") == {"d": (0, 0)}
+
+
+def test_a_bug_in_a_sink_spoils_no_other(
+    store: Store, yasm: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sinks_module.prometheus, "render_text", fail)
+    told = tell(store, make_settings(yasm.url, textfile_dir=str(tmp_path)), Memory())
+    assert told["yasm"].state == "accepted"
+    assert "a bug" in told["prometheus"].message
+
+
+def test_a_directory_that_cannot_be_written_is_told(store: Store, tmp_path: Path) -> None:
+    (tmp_path / ".ya-salt.prom.new").mkdir()
+    told = tell(store, make_settings(textfile_dir=str(tmp_path)), Memory())["prometheus"]
+    assert told.state == "refused"
+    assert str(tmp_path) in told.message
+
+
+def test_counts_that_cannot_be_written_down_are_not_told_but_states_are(
+    store: Store, yasm: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = remember(d=(3, 1))
+
+    def fail() -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(store, "transaction", fail)
+    assert tell(store, make_settings(yasm.url), memory)["yasm"].state == "accepted"
+    last = read_last(yasm.accepted)
+    assert last["porto-daemon-d-ready_thhh"] == 1
+    assert last["porto-daemon-d-respawn_count_thhh"] == 0
+    assert memory.list_news("yasm") == {"d": (3, 1)}
+
+
+def test_the_host_name_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    hang = threading.Event()
+    monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
+    monkeypatch.setattr(hostname_module.socket, "getaddrinfo", lambda *_, **__: hang.wait(5) and [])
+    (name, took_s) = measure(HostName("", {"node": "node.example.org"}).find)
+    assert (name, took_s < 1) == ("node.example.org", True)
+    assert HostName("", {}).find() == "node"
+    assert HostName("set.example.org", {}).find() == "set.example.org"
+    hang.set()
+
+
+def test_the_canonical_name_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = [(2, 1, 6, "node.example.org", ("192.0.2.1", 0)), (2, 2, 17, "", ("192.0.2.1", 0))]
+    monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
+    monkeypatch.setattr(hostname_module.socket, "getaddrinfo", lambda *_, **__: answer)
+    name = HostName("", {})
+    assert (name.find(), name.resolved) == ("node.example.org", {"node": "node.example.org"})

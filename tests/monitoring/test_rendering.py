@@ -1,0 +1,267 @@
+"""What each sink is told, as a table: facts in, bodies out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from helpers.receiver import check_juggler, check_yasm
+from hypothesis import given
+from hypothesis import strategies as st
+from made import DEAD, GOOD, NOW, make, remember
+
+from ya_salt.model import Condition, JugglerSettings, YasmSettings
+from ya_salt.monitoring import alertmanager, juggler, prometheus, yasm
+from ya_salt.monitoring.signals import MAX_PASS_AGE_S, cut_text
+
+NAMES = st.text(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-@:./", min_size=1, max_size=100
+).filter(lambda name: "/" not in name and name not in {".", "..", "self"})
+
+
+def push(*statuses, **more) -> dict[str, int]:
+    body = yasm.render_push(make(*statuses, **more), YasmSettings())
+    assert check_yasm(body) == []
+    return {value["name"]: value["val"] for value in body[0]["values"]}
+
+
+def events(*statuses, **more) -> dict[str, dict]:
+    found = juggler.render_events(make(*statuses, **more), JugglerSettings(), "host.example.org")
+    for request in juggler.render_requests(found, "ya-salt"):
+        assert check_juggler(request) == []
+    return {event["service"]: event for event in found}
+
+
+# -- YASM --------------------------------------------------------------------------------------
+
+
+def test_signals_are_named_as_documented() -> None:
+    told = push(GOOD, memory=remember(d=(3, 2)))
+    assert {name: told[name] for name in told if name.startswith("porto-daemon-")} == {
+        "porto-daemon-d-ready_thhh": 1,
+        "porto-daemon-d-running_thhh": 1,
+        "porto-daemon-d-respawn_count_thhh": 3,
+        "porto-daemon-d-restart_count_thhh": 2,
+    }
+
+
+def test_the_body_carries_ttl_and_tags() -> None:
+    settings = YasmSettings(tags={"itype": "x", "ctype": "prod"}, ttl_s=60)
+    (body,) = yasm.render_push(make(GOOD), settings)
+    assert (body["ttl"], body["tags"]) == (60, {"itype": "x", "ctype": "prod"})
+
+
+@pytest.mark.parametrize(
+    ("sentence", "status", "ready", "running"),
+    [
+        ("all is good", GOOD, 1, 1),
+        ("it is dead", DEAD, 0, 0),
+        ("it starts", replace(GOOD, ready=Condition(False, "Starting", "", NOW)), 0, 1),
+        ("its file is gone", replace(GOOD, phase="Orphaned"), 1, 1),
+        ("it was never looked at", replace(GOOD, ready=None, running=None), 0, 0),
+    ],
+)
+def test_ready_and_running(sentence: str, status, ready: int, running: int) -> None:
+    told = push(status)
+    prefix = f"porto-daemon-{status.name}"
+    assert (told[f"{prefix}-ready_thhh"], told[f"{prefix}-running_thhh"]) == (ready, running)
+
+
+def test_only_what_is_new_is_counted() -> None:
+    memory = remember(d=(5, 2))
+    memory.accept("yasm", {"d": (3, 2)})
+    told = push(GOOD, memory=memory)
+    assert told["porto-daemon-d-respawn_count_thhh"] == 2
+    assert told["porto-daemon-d-restart_count_thhh"] == 0
+
+
+def test_a_removed_daemon_is_told_only_until_its_counts_are() -> None:
+    gone = replace(GOOD, phase="Removed", ready=Condition(False, "Removed", "", NOW))
+    memory = remember(d=(1, 0))
+    assert [name for name in push(gone, memory=memory) if name.startswith("porto-daemon-")] == [
+        "porto-daemon-d-respawn_count_thhh",
+        "porto-daemon-d-restart_count_thhh",
+    ]
+    memory.accept("yasm", memory.list_totals())
+    assert not any(name.startswith("porto-daemon-") for name in push(gone, memory=memory))
+
+
+def test_the_host_has_signals_of_its_own() -> None:
+    told = push(
+        replace(GOOD, phase="Orphaned"),
+        rejected=[["/specs/x.yaml", ["/specs/x.yaml:1:1: bad"]]],
+        error="no portod answers",
+        now=NOW + 2 * MAX_PASS_AGE_S,
+    )
+    assert {name: value for name, value in told.items() if name.startswith("porto-daemons-")} == {
+        "porto-daemons-rejected_files_thhh": 1,
+        "porto-daemons-orphans_thhh": 1,
+        "porto-daemons-pass_failed_thhh": 1,
+        "porto-daemons-pass_old_thhh": 1,
+    }
+
+
+def test_a_name_in_yasms_alphabet_stays_as_it_is() -> None:
+    assert yasm.map_name("juggler-agent-rtc_2.x@1") == "juggler-agent-rtc_2.x@1"
+    assert yasm.map_name("a:b") == "a/3ab"
+
+
+@given(NAMES, NAMES)
+def test_no_two_daemons_share_a_signal(one: str, other: str) -> None:
+    assert (yasm.map_name(one) == yasm.map_name(other)) == (one == other)
+    told = push(replace(GOOD, name=one), *([replace(GOOD, name=other)] if one != other else []))
+    assert len(told) == 4 * len({one, other}) + 4
+
+
+# -- Juggler -----------------------------------------------------------------------------------
+
+
+def test_a_ready_daemon_is_ok_and_any_other_critical() -> None:
+    told = events(GOOD, DEAD)
+    assert told["porto-daemon-d-ready"] == {
+        "host": "host.example.org",
+        "service": "porto-daemon-d-ready",
+        "instance": "",
+        "status": "OK",
+        "description": "ready, version 1.2",
+        "tags": ["porto-daemon"],
+    }
+    dead = told["porto-daemon-dead-ready"]
+    assert dead["status"] == "CRIT"
+    assert dead["description"].startswith("Dead: its command ended")
+    assert "exited with code 3" in dead["description"]
+    assert "cannot open the config" in dead["description"]
+
+
+def test_a_removed_daemon_is_no_event() -> None:
+    assert list(events(replace(GOOD, phase="Removed"))) == ["porto-daemons"]
+
+
+def test_a_long_description_keeps_both_ends() -> None:
+    words = "E: " + "ä" * 4000 + " last words"
+    told = events(replace(DEAD, ready=Condition(False, "Failed", words, NOW)))
+    text = told["porto-daemon-dead-ready"]["description"]
+    assert len(text.encode()) <= 1024
+    assert text.startswith("Failed: E: ä")
+    assert text.endswith("cannot open the config")
+
+
+@given(st.text(max_size=80), st.integers(8, 100))
+def test_cut_text_is_never_too_long(text: str, limit: int) -> None:
+    assert len(cut_text(text, limit).encode()) <= limit
+
+
+@pytest.mark.parametrize(
+    ("sentence", "given", "status", "words"),
+    [
+        ("all is good", {}, "OK", "every file is used"),
+        ("a file is broken", {"rejected": [["/x", ["/x:1:1: bad"]]]}, "CRIT", "/x:1:1: bad"),
+        ("the pass failed", {"error": "no portod answers"}, "CRIT", "no portod answers"),
+        ("the pass is old", {"now": NOW + 7200}, "CRIT", "120 minutes ago"),
+        ("no pass was made", {"started_at": None}, "CRIT", "no pass"),
+    ],
+)
+def test_the_host_has_an_event_of_its_own(sentence, given, status, words) -> None:
+    event = events(GOOD, **given)["porto-daemons"]
+    assert (event["status"], words in event["description"]) == (status, True), event
+
+
+def test_an_orphan_alone_is_a_warning() -> None:
+    event = events(replace(GOOD, phase="Orphaned"))["porto-daemons"]
+    assert (event["status"], event["description"]) == (
+        "WARN",
+        "orphaned, their files are gone: d",
+    )
+
+
+def test_where_portod_cannot_be_asked_no_daemon_is_ready() -> None:
+    told = events(GOOD, error="no portod answers")["porto-daemon-d-ready"]
+    assert told["status"] == "CRIT"
+    assert told["description"] == (
+        "PortodUnavailable: nobody can see it: no portod answers; at the last look it was ready"
+    )
+
+
+def test_fifty_events_go_into_a_request() -> None:
+    many = [replace(GOOD, name=f"d{number}") for number in range(119)]
+    found = juggler.render_events(make(*many), JugglerSettings(), "h")
+    requests = list(juggler.render_requests(found, "s"))
+    assert [len(request["events"]) for request in requests] == [50, 50, 20]
+
+
+@pytest.mark.parametrize(
+    ("answer", "codes"),
+    [
+        ({"events": [{"code": 200}, {"code": 200}]}, []),
+        ({"events": [{"code": 200}, {"code": 400, "error": "bad"}]}, [400]),
+        ({"events": [{"code": 200}]}, [0]),
+        ({"events": [{"code": "200"}, {}]}, [0, 0]),
+        ({"events": {}}, [0, 0]),
+        ({}, [0, 0]),
+        (None, [0, 0]),
+        ([], [0, 0]),
+    ],
+)
+def test_every_events_code_is_checked(answer, codes: list[int]) -> None:
+    found = juggler.find_refused([{"service": "a"}, {"service": "b"}], answer)
+    assert [code for _, code, _ in found] == codes
+
+
+# -- Prometheus --------------------------------------------------------------------------------
+
+
+def test_the_file_holds_the_same_facts() -> None:
+    text = prometheus.render_text(
+        make(
+            GOOD,
+            DEAD,
+            memory=remember(d=(3, 2)),
+            rejected=[['/specs/"x".yaml', ["bad"]]],
+        )
+    ).decode()
+    lines = text.splitlines()
+    for line in (
+        'porto_daemon_ready{daemon="d"} 1.0',
+        'porto_daemon_ready{daemon="dead"} 0.0',
+        'porto_daemon_running{daemon="d"} 1.0',
+        'porto_daemon_respawns_total{daemon="d"} 3.0',
+        'porto_daemon_restarts_total{daemon="d"} 2.0',
+        'porto_daemon_info{daemon="d",digest="abc",version="1.2"} 1.0',
+        'porto_daemon_memory_usage_bytes{daemon="d"} 1.048576e+06',
+        'porto_daemon_cpu_usage_seconds_total{daemon="d"} 1.5',
+        'porto_daemon_last_transition_timestamp_seconds{daemon="d"} 1.699999945e+09',
+        r'porto_daemon_spec_rejected{file="/specs/\"x\".yaml"} 1.0',
+        "porto_daemons_pass_duration_seconds 1.5",
+        "porto_daemons_pass_result 1.0",
+        "porto_daemons_gate_queue_length 0.0",
+    ):
+        assert line in lines, text
+    assert 'porto_daemon_memory_usage_bytes{daemon="dead"}' not in text
+    assert "# TYPE porto_daemon_respawns_total counter" in lines
+
+
+# -- Alertmanager ------------------------------------------------------------------------------
+
+
+def test_what_is_not_ready_fires_and_later_resolves() -> None:
+    firing = alertmanager.render_firing(make(GOOD, DEAD), "h")
+    (alert,) = alertmanager.merge_alerts(firing, {}, NOW)
+    assert alert["labels"] == {
+        "alertname": "PortoDaemonNotReady",
+        "daemon": "dead",
+        "severity": "critical",
+        "instance": "h",
+    }
+    assert "cannot open the config" in alert["annotations"]["description"]
+    assert alert["startsAt"] == "2023-11-14T22:12:50Z"
+    (over,) = alertmanager.merge_alerts({}, firing, NOW + 60)
+    assert over["labels"] == alert["labels"]
+    assert over["endsAt"] == "2023-11-14T22:14:20Z"
+
+
+def test_an_alert_keeps_the_start_that_was_told_first() -> None:
+    first = alertmanager.render_firing(make(GOOD, rejected=[["/x", ["bad"]]]), "h")
+    later = alertmanager.render_firing(make(rejected=[["/x", ["bad"]]], now=NOW + 60), "h")
+    (alert,) = alertmanager.merge_alerts(later, first, NOW + 60)
+    assert alert["startsAt"] == first["host rejected_files"]["startsAt"]
+    assert alert["labels"]["problem"] == "rejected_files"

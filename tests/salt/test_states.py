@@ -1,0 +1,379 @@
+"""The states, one at a time, through Salt's own loaders."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.example import CONFIG_VERSION, NAME, VERSION, ExampleHost
+from salt_minion import EXAMPLE, Minion, sleeper, write_spec
+
+NEW = "2.4.2002010000"
+
+
+def take(result: Any) -> dict[str, Any]:
+    """A state's answer as the plain mapping that Salt has."""
+    return dict(result.raw)
+
+
+def both(minion: Minion, function: str, **arguments: Any) -> dict[str, Any]:
+    """Foretell, then do: what is done has to be what was foretold. Returns what was done."""
+    told = take(minion.state(function, test=True, **arguments))
+    done = take(minion.state(function, **arguments))
+    if done["result"] is False:
+        assert told["result"] is False
+    else:
+        assert told["result"] is (None if done["changes"] else True)
+    assert told["changes"] == done["changes"]
+    return done
+
+
+def test_a_daemon_that_is_missing_is_created(minion: Minion) -> None:
+    done = both(minion, "managed", **sleeper("sleeper", properties={"memory_limit": "2Gb"}))
+    assert done["result"] is True, done["comment"]
+    assert done["changes"] == {
+        "container": {
+            "command_argv": {"old": "", "new": "sleep 1000"},
+            "isolate": {"old": "", "new": "false"},
+            "memory_limit": {"old": "", "new": "2147483648"},
+        },
+        "process": {"old": "absent", "new": "running"},
+    }
+    assert "sleeper is ready" in done["comment"]
+
+
+def test_a_daemon_that_is_as_it_should_be_is_left_alone(minion: Minion) -> None:
+    both(minion, "managed", **sleeper("sleeper"))
+    again = both(minion, "managed", **sleeper("sleeper"))
+    assert (again["result"], again["changes"]) == (True, {})
+    assert again["comment"] == "sleeper is ready, nothing had to be done"
+
+
+def test_the_whole_life_of_the_example(minion: Minion, host: ExampleHost) -> None:
+    shutil.copy(EXAMPLE, host.spec_file)
+    source = {"name": NAME, "source": str(host.spec_file)}
+
+    made = both(minion, "managed", **source)
+    assert made["result"] is True, made["comment"]
+    assert made["changes"]["packages"] == {
+        "juggler-client-core": {"old": "", "new": VERSION},
+        "yandex-rtc-juggler-config": {"old": "", "new": CONFIG_VERSION},
+    }
+    assert made["changes"]["process"] == {"old": "absent", "new": "running"}
+    assert any("memory_guarantee" in warning for warning in made["warnings"])
+
+    host.release(NEW)
+    text = host.spec_file.read_text().replace(VERSION, NEW)
+    host.spec_file.write_text(text)
+    updated = both(minion, "managed", **source)
+    assert updated["changes"] == {
+        "packages": {"juggler-client-core": {"old": VERSION, "new": NEW}},
+        "process": {"old": "running", "new": "restarted"},
+    }
+
+    pid = host.pid()
+    host.spec_file.write_text(text.replace('memory_limit: "2Gb"', 'memory_limit: "3Gb"'))
+    changed = both(minion, "managed", **source)
+    assert changed["changes"] == {
+        "container": {"memory_limit": {"old": "2147483648", "new": "3221225472"}}
+    }
+    assert host.pid() == pid
+
+    host.spec_file.write_text(text.replace("delete_requested: False", "delete_requested: True"))
+    removed = both(minion, "absent", **source)
+    assert removed["result"] is True, removed["comment"]
+    assert removed["changes"] == {
+        "packages": {
+            "juggler-client-core": {"old": NEW, "new": ""},
+            "yandex-rtc-juggler-config": {"old": CONFIG_VERSION, "new": ""},
+        },
+        "process": {"old": "running", "new": "absent"},
+    }
+    again = both(minion, "absent", **source)
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_a_static_property_restarts_and_only_what_differs_is_told(minion: Minion) -> None:
+    both(minion, "managed", **sleeper("sleeper", properties={"env": {"A": "1", "B": "2"}}))
+    env = {"env": {"A": "1", "B": "3", "C": "4"}, "memory_limit": "1Gb"}
+    done = both(minion, "managed", **sleeper("sleeper", properties=env))
+    assert done["changes"] == {
+        "container": {
+            "env[B]": {"old": "2", "new": "3"},
+            "env[C]": {"old": "", "new": "4"},
+            "memory_limit": {
+                "old": done["changes"]["container"]["memory_limit"]["old"],
+                "new": "1073741824",
+            },
+        },
+        "process": {"old": "running", "new": "restarted"},
+    }
+
+
+def test_secrets_are_never_told(minion: Minion) -> None:
+    def ask(secret: str) -> str:
+        wanted = sleeper("sleeper", properties={"env_secret": {"TOKEN": secret}})
+        done = both(minion, "managed", **wanted)
+        assert done["changes"]["container"]["env_secret[TOKEN]"]["new"] == "***"
+        return str(done)
+
+    assert "hunter1" not in ask("hunter1")
+    told = ask("hunter2")
+    assert "hunter1" not in told
+    assert "hunter2" not in told
+
+
+def test_what_somebody_changed_by_hand_is_put_right_and_told(
+    minion: Minion, host: ExampleHost
+) -> None:
+    both(minion, "managed", **sleeper("sleeper", properties={"memory_limit": "2Gb"}))
+    with host.client() as client:
+        client.set_property("sleeper", "memory_limit", "1Gb")
+    done = both(minion, "managed", **sleeper("sleeper", properties={"memory_limit": "2Gb"}))
+    assert done["changes"] == {
+        "container": {"memory_limit": {"old": "1073741824", "new": "2147483648"}}
+    }
+
+
+def test_a_stopped_daemon_is_started(minion: Minion, host: ExampleHost) -> None:
+    both(minion, "managed", **sleeper("sleeper"))
+    with host.client() as client:
+        client.stop("sleeper", 5)
+    done = both(minion, "managed", **sleeper("sleeper"))
+    assert done["changes"] == {"process": {"old": "stopped", "new": "running"}}
+
+
+def test_a_container_of_somebody_else_is_refused_and_left(
+    minion: Minion, host: ExampleHost
+) -> None:
+    with host.client() as client:
+        client.create_weak("sleeper")
+        done = both(minion, "managed", **sleeper("sleeper"))
+        assert (done["result"], done["changes"]) == (False, {})
+        assert "ya-salt did not make" in done["comment"]
+        assert client.get_property("sleeper", "state") == "stopped"
+
+
+def test_what_failed_half_way_is_not_told_as_done(minion: Minion, host: ExampleHost) -> None:
+    wanted = sleeper("sleeper", packages=[{"juggler-client-core": "9.9"}])
+    done = take(minion.state("managed", **wanted))
+    assert (done["result"], done["changes"]) == (False, {})
+    assert "9.9" in done["comment"]
+    assert "ya-salt logs sleeper" in done["comment"]
+    wanted = sleeper(
+        "sleeper", packages=[{"juggler-client-core": VERSION}], properties={"user": "nosuch"}
+    )
+    done = take(minion.state("managed", **wanted))
+    assert done["result"] is False
+    assert done["changes"] == {"packages": {"juggler-client-core": {"old": "", "new": VERSION}}}
+
+
+def test_a_daemon_that_dies_at_once_fails_with_what_it_said(minion: Minion) -> None:
+    dying = sleeper("dying", min_ready_s=2, ready_timeout_s=3)
+    dying["properties"]["cmd"] = ["sh", "-c", "echo cannot find my teeth >&2; exit 3"]
+    done = take(minion.state("managed", **dying))
+    assert done["result"] is False
+    assert "cannot find my teeth" in done["comment"]
+
+
+# -- absent ----------------------------------------------------------------------------------------
+
+
+def test_absent_removes_a_daemon_that_no_file_names(minion: Minion, host: ExampleHost) -> None:
+    both(minion, "managed", **sleeper("sleeper", packages=[{"juggler-client-core": VERSION}]))
+    done = both(minion, "absent", name="sleeper")
+    assert done["changes"] == {
+        "packages": {"juggler-client-core": {"old": VERSION, "new": ""}},
+        "process": {"old": "running", "new": "absent"},
+    }
+    assert host.installed() == {}
+    again = both(minion, "absent", name="sleeper")
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_absent_of_what_never_was_is_fine(minion: Minion) -> None:
+    done = both(minion, "absent", name="sleeper")
+    assert (done["result"], done["changes"]) == (True, {})
+    assert done["comment"] == "sleeper is not there, as asked"
+
+
+def test_absent_keeps_packages_that_another_daemon_needs(minion: Minion, host: ExampleHost) -> None:
+    package = [{"juggler-client-core": VERSION}]
+    both(minion, "managed", **sleeper("one", packages=package))
+    both(minion, "managed", **sleeper("two", packages=package))
+    done = both(minion, "absent", name="one")
+    assert done["changes"] == {"process": {"old": "running", "new": "absent"}}
+    assert any("is kept" in warning for warning in done["warnings"])
+
+
+def test_absent_against_a_file_that_wants_it_is_a_conflict(
+    minion: Minion, host: ExampleHost
+) -> None:
+    path = write_spec(host, "sleeper")
+    done = both(minion, "absent", name="sleeper")
+    assert done["result"] is False
+    assert str(path) in done["comment"]
+
+
+# -- what is wrong ---------------------------------------------------------------------------------
+
+
+def test_a_bad_file_fails_with_every_line_also_in_test_mode(
+    minion: Minion, host: ExampleHost
+) -> None:
+    path = host.specs_dir / "bad.yaml"
+    path.write_text("meta: {name: bad}\nspec:\n  propertis: {}\n  min_ready_s: no\n")
+    done = both(minion, "managed", name="bad", source=str(path))
+    assert done["result"] is False
+    assert f"{path}:3:3: spec.propertis: " in done["comment"]
+    assert f"{path}:4:16: spec.min_ready_s: " in done["comment"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"proprties": {}}, "there is no argument proprties; did you mean properties?"),
+        ({"properties": {"cmd": ["x"], "memory_limt": 1}}, "properties.memory_limt: "),
+        ({"version": 1.1, "properties": {"cmd": ["x"]}}, "version: 1.1 is a number"),
+        ({"source": "/x.yaml", "version": "1"}, "not both"),
+        ({"source": "/nonexistent.yaml"}, "/nonexistent.yaml: cannot be read"),
+        ({"source": "salt://nonexistent.yaml"}, "the master has no such file"),
+        ({}, "properties.cmd: is missing"),
+        ({"properties": {"cmd": ["x"]}, "lock_wait_s": "soon"}, "no number of seconds"),
+    ],
+)
+def test_wrong_arguments_fail_with_a_sentence(
+    minion: Minion, arguments: dict[str, Any], said: str
+) -> None:
+    for test in (True, False):
+        done = take(minion.state("managed", test=test, name="sleeper", **arguments))
+        assert (done["result"], done["changes"]) == (False, {})
+        assert said in done["comment"]
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "self", "x" * 101])
+def test_names_that_cannot_be_fail(minion: Minion, name: str) -> None:
+    done = both(minion, "managed", **sleeper(name))
+    assert done["result"] is False
+
+
+def test_a_file_of_another_daemon_fails(minion: Minion, host: ExampleHost) -> None:
+    path = write_spec(host, "sleeper")
+    done = both(minion, "managed", name="other", source=str(path))
+    assert "it is sleeper, but the state says other" in done["comment"]
+
+
+def test_without_portod_there_is_one_clear_sentence(minion: Minion, host: ExampleHost) -> None:
+    host.portod.stop()
+    done = both(minion, "managed", **sleeper("sleeper"))
+    assert done["result"] is False
+    assert "no portod answers" in done["comment"]
+    assert "\n" not in done["comment"]
+
+
+def test_settings_that_cannot_be_used_fail_each_state(make_minion: Callable[..., Minion]) -> None:
+    minion = make_minion(porto_daemons={"paralel": 2})
+    done = both(minion, "managed", **sleeper("sleeper"))
+    assert "salt config porto_daemons: paralel: there is no such setting" in done["comment"]
+    assert "did you mean parallel?" in done["comment"]
+    assert take(minion.state("directory", name="x"))["result"] is False
+
+
+# -- sources ---------------------------------------------------------------------------------------
+
+
+def test_a_source_on_the_master_is_fetched(minion: Minion) -> None:
+    (minion.files / "agents").mkdir()
+    (minion.files / "agents/sleeper.yaml").write_text(
+        "meta: {name: sleeper}\nspec: {min_ready_s: 0, properties: {cmd: [sleep, '9'], isolate: no}}\n"
+    )
+    done = both(minion, "managed", name="sleeper", source="salt://agents/sleeper.yaml")
+    assert done["result"] is True, done["comment"]
+    assert done["changes"]["process"]["new"] == "running"
+
+
+def test_a_file_may_name_itself(minion: Minion, host: ExampleHost) -> None:
+    path = write_spec(host, "sleeper")
+    done = both(minion, "managed", name=str(path), source=str(path))
+    assert done["result"] is True, done["comment"]
+
+
+def test_a_spec_is_laid_down_as_a_file_and_foretold(minion: Minion, host: ExampleHost) -> None:
+    path = host.specs_dir / "pillar-sleeper.yml"
+    done = both(minion, "managed", file=str(path), version="1", **sleeper("sleeper"))
+    assert done["result"] is True, done["comment"]
+    assert done["changes"]["file"] == {str(path): {"old": "absent", "new": "written"}}
+    assert path.stat().st_mode & 0o777 == 0o644
+    # Passes without Salt know it now.
+    assert host.run("plan").stdout == "nothing to do\n"
+    assert (
+        both(minion, "managed", file=str(path), version="1", **sleeper("sleeper"))["changes"] == {}
+    )
+    # A word that restarts nothing is a change of the file all the same.
+    changed = both(minion, "managed", file=str(path), version="2", **sleeper("sleeper"))
+    assert changed["changes"] == {"file": {str(path): {"old": "outdated", "new": "written"}}}
+
+
+def test_a_bad_spec_is_not_laid_down(minion: Minion, host: ExampleHost) -> None:
+    path = host.specs_dir / "pillar-sleeper.yml"
+    done = both(minion, "managed", name="sleeper", file=str(path), properties={"cmd": "x", "no": 1})
+    assert done["result"] is False
+    assert not path.exists()
+
+
+# -- waiting ---------------------------------------------------------------------------------------
+
+
+def test_a_state_waits_for_another_pass_to_end(minion: Minion, host: ExampleHost) -> None:
+    host.state_dir.mkdir(mode=0o700)
+    held = (host.state_dir / "lock").open("w")
+    fcntl.flock(held, fcntl.LOCK_EX)
+    threading.Timer(1.5, held.close).start()
+    started = time.monotonic()
+    done = take(minion.state("managed", **sleeper("sleeper")))
+    assert done["result"] is True, done["comment"]
+    assert time.monotonic() - started >= 1.4
+
+
+def test_a_state_that_waited_too_long_says_for_whom(minion: Minion, host: ExampleHost) -> None:
+    host.state_dir.mkdir(mode=0o700)
+    with (host.state_dir / "lock").open("w") as held:
+        held.write("4711\n")
+        held.flush()
+        fcntl.flock(held, fcntl.LOCK_EX)
+        done = take(minion.state("managed", lock_wait_s=0.3, **sleeper("sleeper")))
+        assert done["result"] is False
+        assert "pid 4711" in done["comment"]
+        # Looking needs no lock.
+        assert take(minion.state("managed", test=True, **sleeper("sleeper")))["result"] is None
+
+
+def test_a_long_wait_is_told_in_the_minions_log(
+    minion: Minion, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ya_salt")
+    minion.state("managed", **{**sleeper("sleeper"), "min_ready_s": 1.5})
+    assert "waiting until ready: sleeper" in caplog.text
+
+
+def test_what_was_done_is_in_our_own_log_too(minion: Minion, host: ExampleHost) -> None:
+    minion.state("managed", **sleeper("sleeper"))
+    assert "porto-daemon-sleeper: create" in host.log_file.read_text()
+
+
+def test_the_directory_is_made_only_when_asked(
+    make_minion: Callable[..., Minion], folder: Path
+) -> None:
+    minion = make_minion(porto_daemons={"specs_dir": str(folder / "new")})
+    assert both(minion, "directory", name="x")["result"] is False
+    done = both(minion, "directory", name="x", makedirs=True)
+    assert done["changes"] == {
+        "directory": {str(folder / "new"): {"old": "absent", "new": "created"}}
+    }
+    assert both(minion, "directory", name="x", makedirs=True)["changes"] == {}
