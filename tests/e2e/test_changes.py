@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.passes import Passes
 from helpers.portod import DevPortod
+
+from ya_salt.containers import STOP_TIMEOUT_S
 
 NAME = "changing"
 LIVE = [
@@ -156,3 +159,28 @@ def test_an_entry_that_somebody_added_to_a_map_goes_again(passes: Passes) -> Non
         assert passes.run_one().actions == ("live change: changed by somebody else: ulimit",)
         assert client.get_property(NAME, "ulimit") == "nofile: 10 20; "
     assert pid(passes) == process
+
+
+def test_a_daemon_has_time_to_end_well_before_it_is_destroyed(passes: Passes, folder: Path) -> None:
+    farewell = folder / "farewell"
+    folder.chmod(0o777)
+    script = f"trap 'sleep 1; touch {farewell}; exit 0' TERM; while :; do sleep 0.1; done"
+    spec = f"cmd: [sh, -c, {script!r}]"
+    passes.write(NAME, "", command=spec)
+    passes.run_one()
+    passes.write(NAME, "cwd: /", command=spec)
+    passes.run_one()
+    assert farewell.exists()
+
+
+def test_a_daemon_that_ignores_sigterm_is_destroyed_after_ten_seconds(passes: Passes) -> None:
+    spec = """cmd: [sh, -c, 'trap "" TERM; while :; do sleep 0.1; done']"""
+    passes.write(NAME, "", command=spec)
+    passes.run_one()
+    started = time.monotonic()
+    passes.write(NAME, "", delete=True)
+    passes.run_one()
+    # What is asserted is that it was waited for, not how fast this machine is.
+    assert time.monotonic() - started >= STOP_TIMEOUT_S == 10
+    with passes.client() as client:
+        assert client.get([NAME], ["state"]) == {}

@@ -43,12 +43,19 @@ class Passes:
         )
         self.requests: list[str] = []
 
-    def write(self, name: str, properties: str, *, delete: bool = False) -> None:
+    def write(
+        self,
+        name: str,
+        properties: str,
+        *,
+        delete: bool = False,
+        command: str = "cmd: [sleep, '1000']",
+    ) -> None:
         """Drop the daemon's file: `properties` as YAML lines of a mapping; it is ready at once."""
         lines = "".join(f"    {line}\n" for line in properties.splitlines())
         (self.specs_dir / f"{name}.yaml").write_text(
             f"meta: {{name: '{name}', delete_requested: {str(delete).lower()}}}\n"
-            f"spec:\n  min_ready_s: 0\n  properties:\n    cmd: [sleep, '1000']\n{lines}"
+            f"spec:\n  min_ready_s: 0\n  properties:\n    {command}\n{lines}"
         )
 
     def run(

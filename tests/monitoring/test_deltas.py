@@ -85,9 +85,7 @@ class World:
 
     # -- a pass, in the order of reconcile -----------------------------------------------------
 
-    def run(
-        self, *, restart: str = "", mode: str = "accept", dies: str = "", reset: str = ""
-    ) -> None:
+    def run(self, *, restart: str = "", mode: str = "accept", dies: str = "") -> None:
         """Dies: `half-way` (after restarting), `unsaved` (told, not written), `untold`."""
         store = open_store(self.state_dir)
         try:
@@ -109,8 +107,6 @@ class World:
                 self.tell(store, memory, mode, is_saved=dies != "unsaved")
         finally:
             store.close()
-        if reset in self.daemons and self.daemons[reset].container:
-            self.reset(reset)
 
     def restart(self, name: str, *, is_counted: bool) -> None:
         daemon = self.daemons[name]
@@ -120,12 +116,15 @@ class World:
         self.happened[name, "restart"] += 1
         self.daemons[name].restart_count = daemon.restart_count + is_counted
 
-    def reset(self, name: str) -> None:
-        """Somebody sets portod's total back, and the next pass sees that."""
-        daemon = self.daemons[name]
-        assert daemon.container is not None
-        daemon.container = replace(daemon.container, respawn_count=0)
+    def reset(self, name: str, times: int) -> None:
+        """Somebody sets portod's total back right after a pass, and the next one sees less."""
         self.run(mode="absent")
+        daemon = self.daemons.get(name)
+        if daemon and daemon.container and daemon.container.respawn_count:
+            less = min(times, daemon.container.respawn_count - 1)
+            daemon.container = replace(daemon.container, respawn_count=0)
+            self.respawn(name, less)
+            self.run(mode="absent")
 
     def containers(self) -> list[Container]:
         return [daemon.container for daemon in self.daemons.values() if daemon.container]
@@ -187,7 +186,7 @@ events = st.one_of(
     st.tuples(st.just("pass"), modes, st.sampled_from(["", "", "untold", "unsaved"])),
     st.tuples(st.just("restart"), names, st.sampled_from(["", "half-way", "untold", "unsaved"])),
     st.tuples(st.just("recreate"), names),
-    st.tuples(st.just("reset"), names),
+    st.tuples(st.just("reset"), names, st.integers(0, 3)),
     st.tuples(st.just("remove"), names),
 )
 
@@ -215,7 +214,7 @@ def test_the_sums_that_were_accepted_are_what_happened(story: list[tuple[Any, ..
                     world.run(mode="absent")
                     world.create(more[0])
                 case "reset":
-                    world.run(mode="absent", reset=more[0])
+                    world.reset(*more)
                 case "remove":
                     world.run(mode="absent")
                     world.daemons.pop(more[0], None)

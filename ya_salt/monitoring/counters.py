@@ -28,7 +28,7 @@ class Counter:
         """
         identity = f"{container.id}@{container.created_at}"
         count = container.respawn_count
-        if False:
+        if identity != self.container:
             return replace(
                 self,
                 respawns=self.respawns + count,
