@@ -51,6 +51,9 @@ def make_settings(host: ExampleHost) -> dict[str, Any]:
 def make_minion_config(host: ExampleHost, **more: Any) -> dict[str, Any]:
     folder = host.folder / "salt"
     (folder / "files").mkdir(parents=True, exist_ok=True)
+    if not (folder / "files/porto_daemons").exists():
+        # Not the whole checkout: Salt lists every file below a file root, those of .venv too.
+        (folder / "files/porto_daemons").symlink_to(REPO / "porto_daemons")
     (folder / "pillar").mkdir(parents=True, exist_ok=True)
     return {
         "id": "minion",
@@ -61,7 +64,7 @@ def make_minion_config(host: ExampleHost, **more: Any) -> dict[str, Any]:
         "file_client": "local",
         "local": True,
         "module_dirs": [str(REPO)],
-        "file_roots": {"base": [str(folder / "files"), str(REPO)]},
+        "file_roots": {"base": [str(folder / "files")]},
         "pillar_roots": {"base": [str(folder / "pillar")]},
         "porto_daemons": make_settings(host),
         **more,

@@ -19,7 +19,7 @@ NEW = "2.4.2002010000"
 
 def take(result: Any) -> dict[str, Any]:
     """A state's answer as the plain mapping that Salt has."""
-    return dict(result.raw)
+    return dict(result.full_return)
 
 
 def both(minion: Minion, function: str, **arguments: Any) -> dict[str, Any]:
