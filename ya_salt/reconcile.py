@@ -334,6 +334,7 @@ class _Run:
         self._were_pending = {name for name, item in self._records.items() if item.restart_pending}
         self._memory = load_memory(store)
         self._containers: Mapping[str, Container] = {}
+        self._replaced: list[str] = []
 
     def converge(self) -> PassResult:
         self._host.apt.tidy()
@@ -389,15 +390,14 @@ class _Run:
         steps = [step for plan in plans for step in plan.steps]
         if not steps:
             return
-        self._memory.mark_restarts(
-            step.name for step in steps if isinstance(step, ReplaceContainer)
-        )
+        self._replaced = [step.name for step in steps if isinstance(step, ReplaceContainer)]
+        self._memory.mark_restarts(self._replaced)
         with self._store.transaction():
             save_memory(self._store, self._memory)
 
     def _count_after(self, result: PassResult) -> None:
         specs = {spec.name: spec for spec in self._scope.targets}
-        self._memory.counted_restarts()
+        self._memory.drop_marks(self._replaced)
         self._memory.see_containers(self._containers.values())
         self._memory.see_statuses(result.statuses, specs, self._containers, self._host.now())
 

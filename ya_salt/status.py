@@ -246,12 +246,8 @@ def _assess_ready(
 
 
 def is_ready(spec: DaemonSpec, container: Container) -> bool:
-    """Whether the container runs from this spec and has done so for long enough."""
-    return (
-        container.state == "running"
-        and container.labels.get(LABEL) == spec.digest
-        and container.running_s >= spec.min_ready_s
-    )
+    """Whether the container runs and has done so for as long as the spec asks."""
+    return container.state == "running" and container.running_s >= spec.min_ready_s
 
 
 def _with_conditions(

@@ -110,6 +110,14 @@ class Store:
         ).fetchall()
         return [(at, name, what) for at, name, what in reversed(rows)]
 
+    def load_last_causes(self) -> dict[str, tuple[float, str]]:
+        """Daemon -> the newest event that was more than its becoming ready: (time, sentence)."""
+        rows = self._db.execute(
+            "SELECT daemon, at, what FROM history WHERE id IN "
+            "(SELECT max(id) FROM history WHERE what NOT LIKE 'ready (%' GROUP BY daemon)"
+        )
+        return {name: (at, what) for name, at, what in rows}
+
 
 def open_store(state_dir: str) -> Store:
     """Open the store for writing, making it where there is none that can be used.

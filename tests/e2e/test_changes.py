@@ -10,6 +10,7 @@ import pytest
 from helpers.passes import Passes
 from helpers.portod import DevPortod
 
+from ya_salt.applied import decode_applied
 from ya_salt.containers import STOP_TIMEOUT_S
 
 NAME = "changing"
@@ -106,6 +107,21 @@ def test_a_default_is_remembered_across_a_chain_of_live_changes(passes: Passes) 
         passes.run_one()
     with passes.client() as client:
         assert client.get_property(NAME, "thread_limit") == "10000"
+
+
+def test_the_default_of_a_number_that_reads_back_empty_is_a_number(passes: Passes) -> None:
+    # portod takes an empty max_respawns for whatever number it finds in its memory.
+    passes.write(NAME, "max_respawns: 3")
+    passes.run_one()
+    passes.write(NAME, "")
+    passes.run_one()
+    assert f"set {NAME} max_respawns" in passes.requests
+    with passes.client() as client:
+        passes.write(NAME, "max_respawns: 3")
+        passes.run_one()
+        applied = decode_applied(client.get_property(NAME, "private"))
+    assert applied is not None
+    assert applied.defaults == {"max_respawns": "-1"}
 
 
 def test_a_change_that_portod_takes_only_at_rest_becomes_a_restart(passes: Passes) -> None:

@@ -148,3 +148,20 @@ def test_a_removal_killed_anywhere_is_made_up_for(arena: Arena) -> None:
         assert arena.containers() == {}
 
     assert repeat_until_unharmed(arena, prepare, check) >= 3
+
+
+def test_a_default_is_not_lost_in_a_change_killed_anywhere(arena: Arena) -> None:
+    arena.write(NAME, "")
+    arena.run()
+
+    def prepare() -> None:
+        arena.write(NAME, "thread_limit: 50")
+
+    def check() -> None:
+        arena.run()
+        arena.write(NAME, "")
+        arena.run()
+        with arena.client() as client:
+            assert client.get_property(NAME, "thread_limit") == "10000"
+
+    assert repeat_until_unharmed(arena, prepare, check) >= 4

@@ -98,7 +98,7 @@ class World:
                 self.restart(restart, is_counted=dies != "half-way")
             if dies == "half-way":
                 return
-            memory.counted_restarts()
+            memory.drop_marks([restart])
             memory.see_containers(self.containers())
             memory.see_statuses(self.statuses(), {}, {}, 0.0)
             with store.transaction():

@@ -1,8 +1,11 @@
-"""A host with Salt on it: the example's packages and portod, and Salt's loaders over this checkout."""
+"""A host with Salt on it: the example's packages and portod, Salt's loaders over this checkout."""
 
 from __future__ import annotations
 
+import logging
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,26 @@ def host(folder: Path) -> Iterator[ExampleHost]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def shared_minion() -> Iterator[Minion]:
+    # Salt's handlers would tell at exit about a stream that pytest has closed.
+    logging.raiseExceptions = False
+    folder = Path(tempfile.mkdtemp(prefix="ys."))
+    yield Minion(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
-def make_minion(host: ExampleHost) -> Callable[..., Minion]:
+def minion(shared_minion: Minion, host: ExampleHost) -> Minion:
+    return shared_minion.serve(host)
+
+
+@pytest.fixture
+def make_minion(folder: Path) -> Callable[..., Minion]:
+    """A minion with a configuration of its own."""
+
     def make(**more: Any) -> Minion:
-        return Minion(host, **more)
+        (folder / "salt").mkdir()
+        return Minion(folder / "salt", **more)
 
     return make
-
-
-@pytest.fixture
-def minion(host: ExampleHost) -> Minion:
-    return Minion(host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,13 +49,12 @@ def make_settings(host: ExampleHost) -> dict[str, Any]:
     }
 
 
-def make_minion_config(host: ExampleHost, **more: Any) -> dict[str, Any]:
-    folder = host.folder / "salt"
+def make_minion_config(folder: Path, **more: Any) -> dict[str, Any]:
     (folder / "files").mkdir(parents=True, exist_ok=True)
+    (folder / "pillar").mkdir(parents=True, exist_ok=True)
     if not (folder / "files/porto_daemons").exists():
         # Not the whole checkout: Salt lists every file below a file root, those of .venv too.
         (folder / "files/porto_daemons").symlink_to(REPO / "porto_daemons")
-    (folder / "pillar").mkdir(parents=True, exist_ok=True)
     return {
         "id": "minion",
         "root_dir": str(folder),
@@ -66,22 +66,38 @@ def make_minion_config(host: ExampleHost, **more: Any) -> dict[str, Any]:
         "module_dirs": [str(REPO)],
         "file_roots": {"base": [str(folder / "files")]},
         "pillar_roots": {"base": [str(folder / "pillar")]},
-        "porto_daemons": make_settings(host),
         **more,
     }
 
 
 class Minion:
-    """Salt's loaders in this process, as `salt-call --local` would have them."""
+    """Salt's loaders in this process, as `salt-call --local` would have them.
 
-    def __init__(self, host: ExampleHost, **more: Any) -> None:
-        self.host = host
-        config = host.folder / "minion.yaml"
-        config.write_text(yaml.safe_dump(make_minion_config(host, **more)))
+    Making them takes seconds, so tests share one, whose settings file is each test's own.
+    """
+
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.settings_file = folder / "ya-salt.yaml"
+        self.files = folder / "files"
+        self.pillar = folder / "pillar"
+        section = {"config": str(self.settings_file), **more.pop("porto_daemons", {})}
+        self.settings_file.write_text("{}")
+        config = folder / "minion.yaml"
+        config.write_text(yaml.safe_dump(make_minion_config(folder, porto_daemons=section, **more)))
         opts = minion_config(str(config))
         opts.update({"file_client": "local", "local": True})
         self.loaders = Loaders(opts)
-        self.files = host.folder / "salt/files"
+
+    def serve(self, host: ExampleHost) -> Minion:
+        """Be the minion of this host from now on."""
+        self.host = host
+        self.settings_file.write_text(yaml.safe_dump(make_settings(host)))
+        for folder in (self.files, self.pillar):
+            for path in folder.iterdir():
+                if path.name != "porto_daemons":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.loaders.reset_state()
+        return self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.loaders.modules.porto_daemon, name)
@@ -94,7 +110,7 @@ class Minion:
         """One state, through `state.single`."""
         return getattr(self.loaders.states.porto_daemon, function)(test=test, **arguments)
 
-    def apply(self, sls: dict[str, Any] | str, *, test: bool = False, **more: Any) -> Run:
+    def run(self, sls: dict[str, Any] | str, *, test: bool = False, **more: Any) -> Run:
         """A run over an SLS that is given as data, or by the name that it has."""
         name = sls
         if not isinstance(sls, str):
@@ -108,12 +124,13 @@ class Run:
     """The results of one run, by ID."""
 
     def __init__(self, raw: Any) -> None:
-        self.errors = getattr(raw, "errors", None) or (raw if isinstance(raw, list) else [])
-        self.results: dict[str, dict[str, Any]] = {}
-        if not self.errors:
-            for item in raw:
-                data = dict(item.raw if hasattr(item, "raw") else raw[item])
-                self.results[data["__id__"]] = data
+        data = getattr(raw, "raw", raw)
+        self.errors = data if isinstance(data, list) else []
+        found = {} if self.errors else data
+        self.results: dict[str, dict[str, Any]] = {
+            item["__id__"]: {**item, "state": tag.partition("_|-")[0]}
+            for tag, item in found.items()
+        }
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         found = [name for name in self.results if name == key or name.endswith(f"/{key}")]

@@ -291,7 +291,8 @@ def test_settings_that_cannot_be_used_fail_each_state(make_minion: Callable[...,
 def test_a_source_on_the_master_is_fetched(minion: Minion) -> None:
     (minion.files / "agents").mkdir()
     (minion.files / "agents/sleeper.yaml").write_text(
-        "meta: {name: sleeper}\nspec: {min_ready_s: 0, properties: {cmd: [sleep, '9'], isolate: no}}\n"
+        "meta: {name: sleeper}\n"
+        "spec: {min_ready_s: 0, properties: {cmd: [sleep, '9'], isolate: no}}\n"
     )
     done = both(minion, "managed", name="sleeper", source="salt://agents/sleeper.yaml")
     assert done["result"] is True, done["comment"]

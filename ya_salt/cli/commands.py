@@ -18,11 +18,22 @@ from ya_salt.cli.render import (
     render_statuses,
     render_table,
 )
+from ya_salt.cli.standing import render_for_terminal, say_sinks, watch
 from ya_salt.errors import PortoError, UsageError
 from ya_salt.messages import format_time, make_host_status, make_spec_list
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
+from ya_salt.monitoring.report import FACT as MONITORING
+from ya_salt.monitoring.report import list_sinks
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import Scope, is_fine, look_now, make_host, plan_pass, run_pass
+from ya_salt.reconcile import (
+    Scope,
+    is_fine,
+    look_now,
+    make_host,
+    plan_pass,
+    report_now,
+    run_pass,
+)
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs import DaemonsDirectoryMissingError, load_files, load_specs
 from ya_salt.store import LAST_PASS, Store, read_store
@@ -51,6 +62,21 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
 
 def _stop_on_signal(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
+
+
+def report(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt report`."""
+    open_log(in_force.settings.log_file)
+    told = report_now(make_host(in_force.settings))
+    rows = [(item.sink, item.state, item.message or "-") for item in told]
+    data = [{"name": item.sink, "state": item.state, "message": item.message} for item in told]
+    head = ("SINK", "STATE", "MESSAGE")
+    _print(
+        options.output,
+        lambda: render_table(head, rows) if rows else "nobody is told: every sink is off",
+        lambda: {"sinks": data},
+    )
+    return FAILED if any(item.state in {"refused", "unanswered"} for item in told) else OK
 
 
 def plan(options: argparse.Namespace, in_force: InForce) -> int:
@@ -118,20 +144,32 @@ def spec(options: argparse.Namespace, in_force: InForce) -> int:
 
 
 def status(options: argparse.Namespace, in_force: InForce) -> int:
-    """`ya-salt status [NAME]`."""
-    settings = in_force.settings
+    """`ya-salt status [NAME] [--watch [SECONDS]]`."""
+    if options.watch is None:
+        return _show_status(options, in_force.settings)
+    if options.output != "table":
+        raise UsageError("--watch shows the table and nothing else")
+    return watch(lambda: _show_status(options, in_force.settings), options.watch)
+
+
+def _show_status(options: argparse.Namespace, settings: Settings) -> int:
     store = _open_for_reading(settings)
     statuses = _look(store, settings, options.saved) if store else []
     chosen = [item for item in statuses if options.name in (None, item.name)]
     _check_found(options.name, chosen)
     last_pass = store.load_fact(LAST_PASS) if store else None
+    sinks = list_sinks(store.load_fact(MONITORING)) if store else []
+    causes = store.load_last_causes() if store else {}
     _print(
         options.output,
-        lambda: render_statuses(chosen, time.time()),
-        lambda: make_host_status(chosen, last_pass),
+        lambda: render_for_terminal(chosen, causes),
+        lambda: make_host_status(chosen, last_pass, sinks),
     )
     if options.output == "table":
         _say_last_pass(last_pass)
+        say_sinks(sinks)
+    if store:
+        store.close()
     failed = last_pass is not None and (last_pass["rejected"] or last_pass["error"])
     return OK if all(is_fine(item) for item in chosen) and not failed else FAILED
 

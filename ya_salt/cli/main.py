@@ -163,6 +163,16 @@ def _add_readers(known: _Commands) -> None:
     status.add_argument(
         "--saved", action="store_true", help="as the last pass saw it, without a look at the host"
     )
+    status.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=float,
+        const=2.0,
+        help="show it again every so many seconds (default: 2) until Ctrl-C",
+    )
+    report = _add(known, "report", commands.report, "tell monitoring how the daemons stand now")
+    _add_output(report)
     history = _add(known, "history", commands.history, "show what was done to daemons, and when")
     history.add_argument("-n", "--lines", type=int, default=50, help="newest events (default: 50)")
     for parser in (spec, status, history):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -18,41 +18,110 @@ def render_data(data: object, form: str) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip()
 
 
-def render_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+Paint: TypeAlias = "Callable[[str, str], str]"
+"""(column's head, padded cell) -> the cell as a terminal shows it."""
+
+Causes: TypeAlias = "Mapping[str, tuple[float, str]]"
+"""Daemon -> when and why something was done to it last."""
+
+_HEAD = ("NAME", "VERSION", "PHASE", "STATE", "READY", "SINCE", "RESPAWNS", "RESTARTS", "MEMORY")
+_COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
+_CELL_COLOURS = {
+    ("READY", "yes"): "green",
+    ("READY", "no"): "red",
+    ("STATE", "dead"): "red",
+    ("STATE", "stopped"): "red",
+    ("STATE", "respawning"): "yellow",
+    ("PHASE", "Orphaned"): "yellow",
+    ("PHASE", "Rejected"): "red",
+    ("PHASE", "Foreign"): "red",
+}
+
+
+def paint_nothing(_column: str, cell: str) -> str:
+    """For a pipe, a file, and whoever asked for no colours."""
+    return cell
+
+
+def paint_cell(column: str, cell: str) -> str:
+    """What wants to be seen, in a terminal's colours."""
+    text = cell.strip()
+    colour = "bold" if text == column else _CELL_COLOURS.get((column, text), "")
+    return f"\x1b[{_COLOURS[colour]}m{cell}\x1b[0m" if colour else cell
+
+
+def render_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], paint: Paint = paint_nothing
+) -> str:
     """Columns two spaces apart, without trailing ones."""
     table = [tuple(head), *(tuple(row) for row in rows)]
     widths = [max(len(row[index]) for row in table) for index in range(len(head))]
+    # The last column is as long as it is: painting must not end in blanks.
+    widths[-1] = 0
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(
+            paint(column, cell.ljust(width))
+            for column, cell, width in zip(head, row, widths, strict=True)
+        ).rstrip()
         for row in table
     )
 
 
-def render_statuses(
-    statuses: Sequence[DaemonStatus], now: float, *, show_actions: bool = False
+def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showing it
+    statuses: Sequence[DaemonStatus],
+    now: float,
+    *,
+    causes: Causes | None = None,
+    show_actions: bool = False,
+    paint: Paint = paint_nothing,
+    width: int = 0,
 ) -> str:
-    """The table, then lines for what was done and for what somebody has to look at."""
+    """The table, then lines for what was done and for what somebody has to look at.
+
+    Causes are cut so that a line is at most `width` long, if that is given.
+    """
     if not statuses:
         return "no daemons"
-    rows = [
-        (
-            item.name,
-            item.version or "-",
-            item.phase,
-            item.state or "-",
-            "yes" if item.ready and item.ready.status else "no",
-            format_age(now - item.ready.since) if item.ready else "-",
-            str(item.respawn_count),
-            str(item.restart_count),
-        )
-        for item in statuses
-    ]
-    head = ("NAME", "VERSION", "PHASE", "STATE", "READY", "SINCE", "RESPAWNS", "RESTARTS")
+    head: tuple[str, ...] = _HEAD
+    rows = [_list_cells(item, now) for item in statuses]
+    if causes is not None:
+        used = sum(max(map(len, column)) + 2 for column in zip(head, *rows, strict=True))
+        room = max(20, width - used) if width else 0
+        head = (*head, "LAST CAUSE")
+        rows = [
+            (*row, _cut(_describe_cause(causes.get(item.name), now), room))
+            for row, item in zip(rows, statuses, strict=True)
+        ]
     notes = [note for item in statuses for note in _list_notes(item)]
     if show_actions:
         done = [f"{item.name}: {action}" for item in statuses for action in item.actions]
         notes = [*(done or ["nothing had to be done"]), *notes]
-    return "\n".join([render_table(head, rows), *notes])
+    return "\n".join([render_table(head, rows, paint), *notes])
+
+
+def _list_cells(item: DaemonStatus, now: float) -> tuple[str, ...]:
+    return (
+        item.name,
+        item.version or "-",
+        item.phase,
+        item.state or "-",
+        "yes" if item.ready and item.ready.status else "no",
+        format_age(now - item.ready.since) if item.ready else "-",
+        str(item.respawn_count),
+        str(item.restart_count),
+        "-" if item.memory_bytes is None else format_bytes(item.memory_bytes),
+    )
+
+
+def _describe_cause(cause: tuple[float, str] | None, now: float) -> str:
+    if cause is None:
+        return "-"
+    at, what = cause
+    return f"{format_age(now - at)} ago: {' '.join(what.split())}"
+
+
+def _cut(text: str, room: int) -> str:
+    return text if not room or len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _list_notes(status: DaemonStatus) -> list[str]:
@@ -93,6 +162,16 @@ def plans_to_data(plans: Sequence[DaemonPlan]) -> dict[str, Any]:
             for plan in plans
         ]
     }
+
+
+def format_bytes(count: int) -> str:
+    """512B, 37M, 1.5G: as much as one reads in a table."""
+    size = float(count)
+    for unit in ("B", "K", "M", "G"):
+        if size < 1000:
+            return f"{size:.1f}{unit}" if size < 10 and unit != "B" else f"{size:.0f}{unit}"
+        size /= 1024
+    return f"{size:.1f}T"
 
 
 def format_age(seconds: float) -> str:

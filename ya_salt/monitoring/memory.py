@@ -57,11 +57,13 @@ class Memory:
                 self.counters[container.name] = counter
 
     def mark_restarts(self, names: Iterable[str]) -> None:
-        """A pass is about to replace these containers; `counted_restarts` says that it lived on."""
+        """A pass is about to replace these containers, and may not live to count that."""
         self.restarting |= {name: self.find_counter(name).container for name in names}
 
-    def counted_restarts(self) -> None:
-        self.restarting.clear()
+    def drop_marks(self, names: Iterable[str]) -> None:
+        """It lived: the statuses say what became of them."""
+        for name in names:
+            self.restarting.pop(name, None)
 
     def see_statuses(
         self,

@@ -33,7 +33,8 @@ def name_place(chunk: Chunk) -> str:
     """Where people find it."""
     if not chunk.get("__id__"):
         return f"state {chunk.get('name', '')}"
-    return f"ID {chunk['__id__']} in SLS {chunk.get('__sls__', '?')}"
+    where = f" in SLS {chunk['__sls__']}" if chunk.get("__sls__") else ""
+    return f"ID {chunk['__id__']}{where}"
 
 
 def make_wish(chunk: Chunk, source: str = "", restart: str = "") -> Wish:

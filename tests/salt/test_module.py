@@ -1,0 +1,184 @@
+"""The execution module, through Salt's own loaders."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.example import NAME, VERSION, ExampleHost
+from salt.exceptions import CommandExecutionError, SaltInvocationError
+from salt_minion import EXAMPLE, Minion, write_spec
+
+
+def test_every_function_has_an_example(minion: Minion) -> None:
+    functions = [name for name in minion.functions if name.startswith("porto_daemon.")]
+    names = {name.partition(".")[2] for name in functions}
+    assert names == {
+        *("specs", "status", "ready", "plan", "apply", "validate", "restart", "logs", "history"),
+        *("why", "report", "settings", "version"),
+    }
+    for name in functions:
+        text = inspect.getdoc(minion.functions[name])
+        assert "CLI Example:" in text, name
+        assert f" {name}" in text, name
+
+
+def test_the_example_is_applied_and_shown(minion: Minion, host: ExampleHost) -> None:
+    shutil.copy(EXAMPLE, host.spec_file)
+    assert list(minion.plan()) == [NAME]
+    assert minion.plan()[NAME]["changes"]["process"] == {"old": "absent", "new": "running"}
+    foretold = minion.apply(test=True)
+    assert foretold["daemons"][NAME]["result"] is None
+    done = minion.apply()
+    assert done["ok"], done
+    assert done["daemons"][NAME]["changes"] == foretold["daemons"][NAME]["changes"]
+    assert minion.plan() == {}
+    assert minion.status() == {
+        NAME: {"ready": True, "phase": "Managed", "state": "running", "version": VERSION}
+    }
+    assert minion.status(NAME)["conditions"]["ready"]["status"] is True
+    assert minion.ready(NAME) is True
+    assert "juggler-client" in minion.logs(NAME)["stdout"]
+    assert minion.logs(NAME, lines=0) == {"stdout": "", "stderr": ""}
+    assert any("create" in item["what"] for item in minion.history(NAME))
+    assert minion.why(NAME)["next"] == "nothing"
+
+
+def test_restart_gives_a_new_process(minion: Minion, host: ExampleHost) -> None:
+    shutil.copy(EXAMPLE, host.spec_file)
+    minion.apply()
+    pid = host.pid()
+    assert minion.restart(NAME, test=True)["result"] is None
+    assert host.pid() == pid
+    done = minion.restart(NAME)
+    assert (done["result"], done["changes"]) == (
+        True,
+        {"process": {"old": "running", "new": "restarted"}},
+    )
+    assert host.pid() != pid
+    assert minion.status(NAME)["restartCount"] == 1
+
+
+def test_a_single_daemon_is_applied_alone(minion: Minion, host: ExampleHost) -> None:
+    write_spec(host, "one")
+    write_spec(host, "two")
+    assert list(minion.apply("one")["daemons"]) == ["one"]
+    assert list(minion.status()) == ["one"]
+
+
+def test_specs_tell_rejected_and_ignored_files(minion: Minion, host: ExampleHost) -> None:
+    write_spec(host, "good")
+    (host.specs_dir / "bad.yaml").write_text("meta: {name: bad}\n")
+    (host.specs_dir / "old.yaml~").write_text("")
+    found = minion.specs()
+    assert [item["name"] for item in found["specs"]] == ["good"]
+    assert [item["name"] for item in found["rejected"]] == ["bad"]
+    assert "bad.yaml:1:1: spec: is missing" in found["rejected"][0]["problems"][0]
+    assert [Path(item["path"]).name for item in found["ignored"]] == ["old.yaml~"]
+    done = minion.apply()
+    assert not done["ok"]
+    assert done["daemons"]["good"]["result"] is True
+    assert [item["name"] for item in done["rejected"]] == ["bad"]
+
+
+def test_validate_takes_a_file_or_a_directory(minion: Minion, host: ExampleHost) -> None:
+    path = host.specs_dir / "bad.yaml"
+    path.write_text("meta: {name: bad}\n")
+    for given in (str(path), str(host.specs_dir)):
+        found = minion.validate(given)
+        assert found["valid"] == []
+        assert str(path) in found["problems"][0]
+
+
+def test_why_leads_from_a_bad_file_to_what_to_type(minion: Minion, host: ExampleHost) -> None:
+    path = host.specs_dir / "bad.yaml"
+    path.write_text("meta: {name: bad}\n")
+    told = minion.why("bad")
+    assert told["next"] == f"correct the file, then: ya-salt validate {path}"
+    assert "spec: is missing" in told["problems"][0]
+
+
+def test_why_tells_what_is_pending_and_what_is_orphaned(minion: Minion, host: ExampleHost) -> None:
+    path = write_spec(host, "sleeper")
+    assert minion.why("sleeper")["next"] == "salt-call porto_daemon.apply sleeper"
+    minion.apply()
+    path.unlink()
+    minion.apply()
+    told = minion.why("sleeper")
+    assert told["phase"] == "Orphaned"
+    assert "delete_requested" in told["next"]
+
+
+def test_a_summary_of_a_thousand_daemons_is_small(minion: Minion, host: ExampleHost) -> None:
+    for number in range(30):
+        write_spec(host, f"d{number}")
+    minion.apply()
+    told = minion.status(summary=True)
+    assert (told["daemons"], told["ready"], told["to_look_at"]) == (30, 30, [])
+    with host.client() as client:
+        for number in range(30):
+            client.stop(f"d{number}", 1)
+    told = minion.status(summary=True)
+    assert (told["to_look_at_count"], len(told["to_look_at"])) == (30, 20)
+    assert len(yaml.safe_dump(told)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("ready", (None,)),
+        ("ready", (1.1,)),
+        ("ready", ("nobody",)),
+        ("status", ("nobody",)),
+        ("restart", ("nobody",)),
+        ("apply", ("nobody",)),
+        ("why", ("nobody",)),
+        ("logs", ("x", -1)),
+        ("history", (None, "many")),
+        ("validate", ("",)),
+    ],
+)
+def test_bad_arguments_are_the_callers_fault(
+    minion: Minion, function: str, arguments: tuple[object, ...]
+) -> None:
+    with pytest.raises(SaltInvocationError):
+        getattr(minion, function)(*arguments)
+
+
+def test_what_the_world_refuses_is_said_in_a_sentence(minion: Minion, host: ExampleHost) -> None:
+    with pytest.raises(CommandExecutionError, match="ContainerDoesNotExist"):
+        minion.logs("nobody")
+    write_spec(host, "sleeper")
+    minion.apply()
+    host.portod.stop()
+    with pytest.raises(CommandExecutionError, match="no portod answers"):
+        minion.status()
+    minion.settings_file.write_text("specs_dir: /nonexistent\n")
+    for function in ("specs", "plan", "apply"):
+        with pytest.raises(CommandExecutionError, match="daemons directory does not exist"):
+            getattr(minion, function)()
+
+
+def test_settings_come_from_minion_configuration_over_the_file(
+    make_minion: Callable[..., Minion], host: ExampleHost
+) -> None:
+    minion = make_minion(
+        porto_daemons={"parallel": 2, "packages_policy": {"allow_removals": ["a"]}}
+    )
+    minion.settings_file.write_text("parallel: 3\nlock_timeout_s: 4\n")
+    told = minion.settings()
+    assert told["parallel"] == {"value": 2, "origin": "salt config"}
+    assert told["packages_policy.allow_removals"] == {"value": ["a"], "origin": "salt config"}
+    assert told["lock_timeout_s"]["value"] == 4
+    assert told["root"]["origin"] == "default"
+
+
+def test_version_tells_what_runs_where(minion: Minion) -> None:
+    told = minion.version()
+    assert told["api"] == "1"
+    assert told["salt"].startswith("300")
+    assert told["adapter"].endswith("_modules/porto_daemon.py")

@@ -1,0 +1,197 @@
+"""The four ways to bring ya-salt to Salt, each in an environment of its own; none needs two copies.
+
+(a) `pip install .`, (b) the core installed and the adapters synchronised from a file root,
+(c) `pip install -e .`, (d) the checkout as `module_dirs` and file root with nothing installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers.example import NAME, ExampleHost
+from salt_minion import EXAMPLE, REPO, call_salt, make_settings
+
+PARTS = ("ya_salt", "_modules", "_states", "_beacons", "porto_daemons", "proto")
+FILES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clean checkout: what is under version control, and nothing that was built in it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in PARTS:
+        shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(REPO / name, folder)
+    return folder
+
+
+class Environment:
+    """A Python that has Salt and our dependencies, but not us."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+        self.python = folder / "bin/python"
+        scheme = {"base": str(folder), "platbase": str(folder)}
+        self.packages = Path(sysconfig.get_path("purelib", vars=scheme))
+        shared = sysconfig.get_path("purelib")
+        (self.packages / "shared.pth").write_text(f"{shared}\n")
+
+    def pip(self, *words: str) -> None:
+        command = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet"]
+        command += ["--no-deps", "--no-build-isolation", *words]
+        environment = {key: text for key, text in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    return Environment(tmp_path / "venv")
+
+
+class Caller:
+    """`salt-call --local` in an environment, on the example's host."""
+
+    def __init__(self, host: ExampleHost, python: Path, **config: Any) -> None:
+        self.python = python
+        self.folder = host.folder / "minion"
+        self.folder.mkdir()
+        config = {
+            "id": "minion",
+            "root_dir": str(self.folder),
+            "file_client": "local",
+            "porto_daemons": make_settings(host),
+            **config,
+        }
+        (self.folder / "minion").write_text(yaml.safe_dump(config))
+
+    def __call__(self, *words: str, code: int | None = 0) -> Any:
+        return call_salt(self.folder, *words, python=self.python, code=code)
+
+
+def check_way_in(host: ExampleHost, call: Caller, adapter: Path) -> None:
+    """The document's example: foretold, applied, converged, from the adapter that was meant."""
+    assert Path(call("porto_daemon.version")["adapter"]).is_relative_to(adapter)
+    shutil.copy(EXAMPLE, host.spec_file)
+    tag = f"porto_daemon_|-porto-daemons:{host.spec_file}_|-{NAME}_|-managed"
+    told = call("state.apply", "porto_daemons", "test=True")[tag]
+    done = call("state.apply", "porto_daemons")[tag]
+    assert (told["result"], done["result"]) == (None, True), done
+    assert told["changes"] == done["changes"] != {}
+    again = call("state.apply", "porto_daemons")[tag]
+    assert (again["result"], again["changes"]) == (True, {})
+
+
+def test_a_installed_package_brings_everything(
+    host: ExampleHost, environment: Environment, checkout: Path
+) -> None:
+    environment.pip(str(checkout))
+    installed = environment.packages / "ya_salt/ext"
+    call = Caller(host, environment.python, file_roots={"base": [str(installed / "file_root")]})
+    assert call("porto_daemon.version")["file_root"] == str(installed / "file_root")
+    check_way_in(host, call, installed / "modules")
+
+
+def test_b_adapters_are_synchronised_to_an_installed_core(
+    host: ExampleHost, environment: Environment, checkout: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkout / "ya_salt", environment.packages / "ya_salt")
+    root = tmp_path / "root"
+    for name in ("_modules", "_states", "_beacons", "porto_daemons"):
+        shutil.copytree(checkout / name, root / name)
+    call = Caller(host, environment.python, file_roots={"base": [str(root)]})
+    synced = call("saltutil.sync_all")
+    assert synced["modules"] == ["modules.porto_daemon"]
+    assert synced["states"] == ["states.porto_daemon"]
+    assert synced["beacons"] == ["beacons.porto_daemon"]
+    check_way_in(host, call, call.folder / "var/cache/salt/minion/extmods")
+
+
+def test_c_an_editable_install_loads_the_checkout(
+    host: ExampleHost, environment: Environment, checkout: Path
+) -> None:
+    environment.pip("--editable", str(checkout))
+    call = Caller(host, environment.python, file_roots={"base": [str(checkout)]})
+    check_way_in(host, call, checkout / "_modules")
+
+
+def test_d_a_checkout_needs_no_installation(
+    host: ExampleHost, environment: Environment, checkout: Path
+) -> None:
+    call = Caller(
+        host,
+        environment.python,
+        module_dirs=[str(checkout)],
+        file_roots={"base": [str(checkout)]},
+    )
+    check_way_in(host, call, checkout / "_modules")
+
+
+# -- what can be wrong with them -------------------------------------------------------------------
+
+
+def find_failure(results: dict[str, Any]) -> str:
+    (result,) = results.values()
+    assert result["result"] is False
+    return str(result["comment"])
+
+
+def test_without_the_core_one_state_says_so(
+    host: ExampleHost, environment: Environment, checkout: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    for name in ("_modules", "_states", "_beacons", "porto_daemons"):
+        shutil.copytree(checkout / name, root / name)
+    call = Caller(host, environment.python, file_roots={"base": [str(root)]})
+    call("saltutil.sync_all")
+    for words in (("test=True",), ()):
+        said = find_failure(call("state.apply", "porto_daemons", *words, code=None))
+        assert "No module named 'ya_salt'" in said
+        assert str(environment.python) in said
+
+
+def test_without_the_adapters_one_state_says_so(
+    host: ExampleHost, environment: Environment, checkout: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(checkout / "porto_daemons", tmp_path / "root/porto_daemons")
+    call = Caller(host, environment.python, file_roots={"base": [str(tmp_path / "root")]})
+    said = find_failure(call("state.apply", "porto_daemons", "test=True", code=None))
+    assert "porto_daemon.directory" in said
+
+
+def test_a_stale_copy_says_that_it_is_one(
+    host: ExampleHost, environment: Environment, checkout: Path, tmp_path: Path
+) -> None:
+    environment.pip(str(checkout))
+    root = tmp_path / "root"
+    shutil.copytree(checkout / "porto_daemons", root / "porto_daemons")
+    for name in ("_modules", "_states"):
+        text = (checkout / name / "porto_daemon.py").read_text()
+        (root / name).mkdir()
+        (root / name / "porto_daemon.py").write_text(text.replace("_API = 1", "_API = 0"))
+    call = Caller(host, environment.python, file_roots={"base": [str(root)]})
+    call("saltutil.sync_all")
+    said = find_failure(call("state.apply", "porto_daemons", code=None))
+    assert "speaks API 0, but the ya-salt that is installed 1" in said
+    assert "saltutil.sync_all" in said
+
+
+def test_every_package_is_installed(environment: Environment, checkout: Path) -> None:
+    environment.pip(str(checkout))
+    installed = environment.packages / "ya_salt"
+    here = {path.relative_to(REPO / "ya_salt") for path in (REPO / "ya_salt").rglob("*.py*")}
+    here = {path for path in here if path.suffix in (".py", ".pyi")}
+    there = {path.relative_to(installed) for path in installed.rglob("*.py*")}
+    assert here - there == set()
+    extra = {str(path) for path in there - here if path.suffix == ".py"}
+    assert extra == {f"ext/{kind}/porto_daemon.py" for kind in ("modules", "states", "beacons")}
