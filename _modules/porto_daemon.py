@@ -222,7 +222,7 @@ def why(name):
 
 def report():
     """
-    What monitoring is told about this host
+    Tell monitoring how the daemons stand now: what became of it, sink by sink
 
     CLI Example:
 
@@ -231,7 +231,7 @@ def report():
         salt '*' porto_daemon.report
     """
     with _spoken():
-        return _answers.show_report(_settings())
+        return _answers.tell_monitoring(_settings())
 
 
 def settings():

@@ -64,7 +64,7 @@ def __virtual__():
     return __virtualname__
 
 
-def managed(name, source=None, file=None, lock_wait_s=None, **fields):
+def managed(name, source=None, file=None, lock_wait_s=None, together=None, **fields):
     """
     A daemon runs as its spec says: packages at their exact versions, the container from this spec,
     ready
@@ -86,14 +86,20 @@ def managed(name, source=None, file=None, lock_wait_s=None, **fields):
     lock_wait_s
         Seconds to wait for another pass on this host to end. Default: 600.
 
+    together
+        With True the work of all states that say so and wait for nothing is done at once: one look
+        at the host, one apt transaction, one wait until ready. Each state still tells its own. So
+        does Salt's ``aggregate``, which in 3008 also lets whoever requires one of them require all.
+
     What needs a new process gets one, what Porto can change in a running container is changed
     there. A ``watch`` restarts the daemon, once.
     """
-    given = {"source": source, "file": file, "lock_wait_s": lock_wait_s, **fields}
+    given = {"source": source, "file": file, "lock_wait_s": lock_wait_s, "together": together}
+    given.update(fields)
     return _told(_states.run_daemon("managed", {"name": name, **given}, _run()))
 
 
-def absent(name, source=None, lock_wait_s=None, packages=None, **fields):
+def absent(name, source=None, lock_wait_s=None, together=None, packages=None, **fields):
     """
     A daemon is gone: container destroyed, packages purged but for those that others need
 
@@ -108,8 +114,12 @@ def absent(name, source=None, lock_wait_s=None, packages=None, **fields):
 
     lock_wait_s
         Seconds to wait for another pass on this host to end. Default: 600.
+
+    together
+        As for ``managed``.
     """
-    given = {"source": source, "lock_wait_s": lock_wait_s, "packages": packages, **fields}
+    given = {"source": source, "lock_wait_s": lock_wait_s, "together": together}
+    given.update(fields, packages=packages)
     return _told(_states.run_daemon("absent", {"name": name, **given}, _run()))
 
 

@@ -49,14 +49,14 @@ def _laid_down(path, name, fields):
     place = "pillar porto_daemons:daemons:" + name
     if not isinstance(fields, dict):
         return _refused(name, place + ": a mapping of version, properties, packages, … is wanted")
-    taken = [str(key) for key in fields if key in ("name", "source", "file", "aggregate")]
+    taken = [str(key) for key in fields if key in ("name", "source", "file", "together")]
     if taken:
         return _refused(name, place + ": it cannot say " + ", ".join(taken))
     return _daemon("managed", name, file=path, **{str(key): fields[key] for key in fields})
 
 
 def _daemon(function, name, **arguments):
-    return _state(function, name=name, aggregate=True, **arguments)
+    return _state(function, name=name, together=True, **arguments)
 
 
 def _refused(name, problem):

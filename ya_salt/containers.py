@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from ya_salt.applied import (
@@ -136,12 +136,18 @@ def start_container(client: PortoClient, name: str, state: str) -> None:
     client.start(name)
 
 
-def remove_container(client: PortoClient, name: str) -> None:
-    """SIGTERM, up to 10 seconds, Destroy; one that is not there is fine. Raises PortoError."""
+def remove_container(
+    client: PortoClient, name: str, before_destroy: Callable[[], None] = lambda: None
+) -> None:
+    """SIGTERM, up to 10 seconds, Destroy; one that is not there is fine. Raises PortoError.
+
+    `before_destroy` may look at what goes with it.
+    """
     try:
         # With respawn portod would only start the command again after the SIGTERM.
         client.set_property(name, "respawn", "false")
         _terminate(client, name)
+        before_destroy()
         client.destroy(name)
     except PortoError as error:
         if error.code != _GONE:

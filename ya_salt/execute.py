@@ -7,6 +7,7 @@ steps and nobody else's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from ya_salt.errors import PackageError, PortoError
 from ya_salt.ledger import list_packages_ever
 from ya_salt.model import (
     ChangeLive,
+    Container,
     CreateContainer,
     DaemonPlan,
     InstallPackages,
@@ -29,6 +31,7 @@ from ya_salt.model import (
     StepResult,
     describe_step,
 )
+from ya_salt.observe import look_at_containers
 from ya_salt.packages import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.status import Outcome
@@ -49,6 +52,8 @@ class Tools:
     mark_restarts: Callable[[Iterable[str]], None]
     """Remember, before apt runs, whose process it will leave outdated."""
     parallel: int = 4
+    see_last: Callable[[Container], None] = lambda _last: None
+    """Shown a container right before it is destroyed, and its counters with it; by any thread."""
 
 
 def execute(plans: Sequence[DaemonPlan], observed: Observed, tools: Tools) -> dict[str, Outcome]:
@@ -167,7 +172,7 @@ def _run_step(client: PortoClient, step: Step, observed: Observed, tools: Tools)
     tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
     _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
     try:
-        _do(client, step, observed)
+        _do(client, step, observed, tools)
     except PortoError as error:
         instead = _find_alternative(step, error)
         if instead is not None:
@@ -189,7 +194,7 @@ def _find_alternative(step: Step, error: PortoError) -> Step | None:
     return None
 
 
-def _do(client: PortoClient, step: Step, observed: Observed) -> None:
+def _do(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> None:
     match step:
         case CreateContainer(spec=spec):
             names = list_packages_ever(spec, observed)
@@ -197,7 +202,7 @@ def _do(client: PortoClient, step: Step, observed: Observed) -> None:
         case ReplaceContainer(spec=spec):
             names = list_packages_ever(spec, observed)
             containers.rehearse(client, spec)
-            containers.remove_container(client, spec.name)
+            _remove(client, spec.name, tools)
             containers.create_container(client, spec, observed, names)
         case ChangeLive(spec=spec, changes=changes):
             names = list_packages_ever(spec, observed)
@@ -205,6 +210,16 @@ def _do(client: PortoClient, step: Step, observed: Observed) -> None:
         case StartContainer(name=name, state=state):
             containers.start_container(client, name, state)
         case RemoveContainer(name=name):
-            containers.remove_container(client, name)
+            _remove(client, name, tools)
         case InstallPackages() | PurgePackages():
             raise AssertionError("packages have stages of their own")
+
+
+def _remove(client: PortoClient, name: str, tools: Tools) -> None:
+    def look() -> None:
+        # What cannot be counted is no reason to keep it.
+        with contextlib.suppress(PortoError):
+            for last in look_at_containers(client, (), [name]).values():
+                tools.see_last(last)
+
+    containers.remove_container(client, name, look)

@@ -15,6 +15,7 @@ from ya_salt.execute import Progress, Tools, execute
 from ya_salt.ledger import list_packages_ever
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
+    ChangeLive,
     Container,
     DaemonPlan,
     DaemonSpec,
@@ -335,6 +336,7 @@ class _Run:
         self._memory = load_memory(store)
         self._containers: Mapping[str, Container] = {}
         self._replaced: list[str] = []
+        self._lasts: list[Container] = []
 
     def converge(self) -> PassResult:
         self._host.apt.tidy()
@@ -390,7 +392,8 @@ class _Run:
         steps = [step for plan in plans for step in plan.steps]
         if not steps:
             return
-        self._replaced = [step.name for step in steps if isinstance(step, ReplaceContainer)]
+        replacing = ReplaceContainer | ChangeLive
+        self._replaced = [step.name for step in steps if isinstance(step, replacing)]
         self._memory.mark_restarts(self._replaced)
         with self._store.transaction():
             save_memory(self._store, self._memory)
@@ -398,6 +401,7 @@ class _Run:
     def _count_after(self, result: PassResult) -> None:
         specs = {spec.name: spec for spec in self._scope.targets}
         self._memory.drop_marks(self._replaced)
+        self._memory.see_containers(self._lasts)
         self._memory.see_containers(self._containers.values())
         self._memory.see_statuses(result.statuses, specs, self._containers, self._host.now())
 
@@ -417,6 +421,7 @@ class _Run:
             progress=self._host.progress,
             mark_restarts=self._mark_restarts,
             parallel=self._host.settings.parallel,
+            see_last=self._lasts.append,
         )
         return execute(plans, before, tools)
 

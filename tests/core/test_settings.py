@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from ya_salt.errors import SettingsError
-from ya_salt.settings import load_settings
+from ya_salt.model import Settings
+from ya_salt.settings import SETTINGS, load_settings
 
 
 @pytest.fixture
@@ -52,6 +54,43 @@ def test_a_list_is_read_from_the_file_and_from_the_environment(write) -> None:
     assert load_settings({}, environment, path).settings.allow_removals == ("a", "b")
 
 
+def test_settings_of_monitoring_lie_in_groups(write) -> None:
+    path = write(
+        "hostname: h.example.org\n"
+        "monitoring:\n"
+        "  yasm: {enabled: no, url: 'http://[::1]:11005/', ttl_s: 9,\n"
+        "         tags: {itype: x, ctype: prod}}\n"
+        "  juggler: {source: hostman, instance: one}\n"
+        "  prometheus: {textfile_dir: /var/lib/textfile}\n"
+        "  alertmanager: {url: 'https://alerts.example.org:9093/am'}\n"
+    )
+    settings = load_settings({}, {"YA_SALT_MONITORING_JUGGLER_ENABLED": "off"}, path).settings
+    told = settings.monitoring
+    assert settings.hostname == "h.example.org"
+    assert (told.yasm.enabled, told.yasm.url, told.yasm.ttl_s) == (False, "http://[::1]:11005/", 9)
+    assert told.yasm.tags == {"itype": "x", "ctype": "prod"}
+    assert (told.juggler.enabled, told.juggler.source, told.juggler.instance) == (
+        False,
+        "hostman",
+        "one",
+    )
+    assert told.juggler.url == "http://localhost:31579/events"
+    assert (told.prometheus.enabled, told.prometheus.textfile_dir) == (True, "/var/lib/textfile")
+    assert told.alertmanager.url == "https://alerts.example.org:9093/am"
+
+
+def test_tags_come_from_the_environment_too() -> None:
+    environment = {"YA_SALT_MONITORING_YASM_TAGS": "itype=x, ctype=prod"}
+    told = load_settings({}, environment).settings.monitoring
+    assert told.yasm.tags == {"itype": "x", "ctype": "prod"}
+
+
+def test_every_setting_can_be_shown_as_json() -> None:
+    shown = {item.name: item.read(Settings()) for item in SETTINGS}
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown["monitoring.yasm.tags"] == {"itype": "hostman"}
+
+
 def test_relative_paths_are_taken_from_the_current_folder(monkeypatch, tmp_path) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_settings({"specs_dir": "specs"}, {}).settings.specs_dir == f"{tmp_path}/specs"
@@ -71,6 +110,14 @@ def test_relative_paths_are_taken_from_the_current_folder(monkeypatch, tmp_path)
         ("packages_policy: {allow_removals: [-x]}\n", "'-x' is no Debian package name"),
         ("packages_policy: {allow_removal: [x]}\n", "did you mean packages_policy.allow_removals?"),
         ("root: /a\n  b: 1\n", ":2:"),
+        ("monitoring: {yasm: {uri: x}}\n", "did you mean monitoring.yasm.url?"),
+        ("monitoring: {graphite: {}}\n", ":1:14: monitoring.graphite: there is no such setting"),
+        ("monitoring: {yasm: {url: 'localhost:11005'}}\n", "is no URL such as"),
+        ("monitoring: {yasm: {url: 'http://u:p@h/'}}\n", "is no URL such as"),
+        ("monitoring: {yasm: {enabled: 2}}\n", "monitoring.yasm.enabled: '2' is neither true nor"),
+        ("monitoring: {yasm: {tags: [x]}}\n", "monitoring.yasm.tags: a mapping is wanted"),
+        ("monitoring: {yasm: {tags: {itype: 'a b'}}}\n", "'a b' is no tag"),
+        ("hostname: 'a b'\n", "'a b' is no host name"),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_place(write, text: str, told: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +98,28 @@ def test_a_daemons_life_as_monitoring_sees_it(watched: Watched) -> None:
     watched.run()
     assert "porto-daemon-d-ready_thhh" not in read_last(watched.yasm.accepted)
     assert watched.event("porto-daemons")["status"] == "OK"
+
+
+class DyingLate(PortoClient):
+    """The daemon dies once more while the pass is about to stop it."""
+
+    accident: Callable[[], None] | None = None
+
+    def create_weak(self, name: str) -> None:
+        accident, DyingLate.accident = DyingLate.accident, None
+        if accident is not None:
+            accident()
+        super().create_weak(name)
+
+
+def test_a_respawn_right_before_a_restart_is_counted(watched: Watched) -> None:
+    watched.write("d", RESPAWNING)
+    watched.run()
+    watched.kill("d")
+    watched.write("d", f"{RESPAWNING}\ncwd: /tmp")
+    DyingLate.accident = lambda: watched.kill("d")
+    watched.run(DyingLate)
+    assert (watched.counted("d", "respawn"), watched.counted("d", "restart")) == (2, 1)
 
 
 def test_what_was_not_accepted_is_told_later(watched: Watched) -> None:
@@ -260,6 +284,11 @@ def test_the_command_reports(host_with_sleeper) -> None:
     done = host.run("status")
     assert "monitoring: yasm refused for " in done.stderr
     assert "monitoring: not on this host: juggler, prometheus" in done.stderr
+    with (host.folder / "state/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another pass tells it anyway.
+        assert host.run("report", extra=environment).returncode == 3
+    assert host.run("report", "--state-dir", str(host.folder / "none")).returncode == 1
     status = json.loads(host.run("status", "-o", "json").stdout)
     assert {item["name"]: item["state"] for item in status["sinks"]}["yasm"] == "refused"
 
@@ -282,16 +311,16 @@ class Commands:
     def __init__(self, folder: Path, portod: DevPortod) -> None:
         self.specs_dir = folder / "specs"
         self.specs_dir.mkdir(mode=0o755)
-        self._folder, self._portod = folder, portod
+        self.folder, self._portod = folder, portod
 
     def run(self, *words: str, extra: dict[str, str] | None = None):
         environment = {
             **os.environ,
             "YA_SALT_SPECS_DIR": str(self.specs_dir),
-            "YA_SALT_STATE_DIR": str(self._folder / "state"),
+            "YA_SALT_STATE_DIR": str(self.folder / "state"),
             "YA_SALT_PORTO_SOCKET": self._portod.socket_path,
-            "YA_SALT_LOG_FILE": str(self._folder / "log"),
-            **name_variables(self._folder),
+            "YA_SALT_LOG_FILE": str(self.folder / "log"),
+            **name_variables(self.folder),
             **(extra or {}),
         }
         return subprocess.run(

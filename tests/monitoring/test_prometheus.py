@@ -75,7 +75,7 @@ class Host:
         self.write_raw(
             "dead",
             "meta: {name: dead, version: '1'}\n"
-            "spec: {min_ready_s: 0, ready_timeout_s: 1, properties: {cmd: [sh, -c, "
+            "spec: {min_ready_s: 2, properties: {cmd: [sh, -c, "
             "'echo no licence >&2; exit 3'], max_respawns: 1, respawn_delay: 10ms}}\n",
         )
         broken = self.write_raw("broken", "meta: {name: broken}\n")
@@ -216,17 +216,16 @@ def test_every_rule_has_a_test() -> None:
     assert {rule["alert"] for rule in rules} == fired
 
 
-def test_alertmanager_hears_of_daemons_and_of_their_recovery(
-    folder: Path, portod: DevPortod
-) -> None:
-    with Alertmanager(folder / "alertmanager") as alertmanager:
+def test_alertmanager_hears_of_daemons_and_of_their_recovery(folder: Path) -> None:
+    with Alertmanager(folder / "alertmanager") as alertmanager, DevPortod() as portod:
         host = Host(folder / "host", portod, url=alertmanager.url)
         broken = host.make_trouble()
-        alerts = alertmanager.alerts()
-        assert sorted(alerts) == [
+        wanted = [
             "porto-daemon-dead is not ready on h.example.org",
             "porto-daemons: rejected_files on h.example.org",
         ]
+        wait_for(lambda: sorted(alertmanager.alerts()) == wanted, f"alerts {wanted}")
+        alerts = alertmanager.alerts()
         dead = alerts["porto-daemon-dead is not ready on h.example.org"]
         assert dead["labels"] == {
             "alertname": "PortoDaemonNotReady",

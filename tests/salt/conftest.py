@@ -18,6 +18,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 from salt_minion import Minion
 
 
+def pytest_sessionfinish() -> None:
+    # Salt's handlers would tell at exit about a stream that pytest has closed.
+    logging.raiseExceptions = False
+
+
 @pytest.fixture
 def host(folder: Path) -> Iterator[ExampleHost]:
     with ExampleHost(folder) as started:
@@ -26,8 +31,6 @@ def host(folder: Path) -> Iterator[ExampleHost]:
 
 @pytest.fixture(scope="session")
 def shared_minion() -> Iterator[Minion]:
-    # Salt's handlers would tell at exit about a stream that pytest has closed.
-    logging.raiseExceptions = False
     folder = Path(tempfile.mkdtemp(prefix="ys."))
     yield Minion(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -47,3 +50,12 @@ def make_minion(folder: Path) -> Callable[..., Minion]:
         return Minion(folder / "salt", **more)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def salt_factories_config() -> Iterator[dict[str, str]]:
+    """A root of its own: scripts in a shared one would run whichever Python wrote them first."""
+    folder = Path(tempfile.mkdtemp(prefix="ys."))
+    folder.chmod(0o755)
+    yield {"root_dir": str(folder)}
+    shutil.rmtree(folder, ignore_errors=True)

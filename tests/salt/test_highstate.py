@@ -130,14 +130,19 @@ def test_a_converged_directory_costs_one_get(
     assert asked == ["get"]
 
 
-def test_packages_of_all_daemons_are_one_transaction(minion: Minion, host: ExampleHost) -> None:
-    for name in ("pkg-one", "pkg-two"):
-        host.repository.add(name, "1.0")
-        write_spec(host, name.replace("pkg-", ""), packages=[{"name": name, "version": "1.0"}])
+@pytest.mark.parametrize("asked_by", ["together", "aggregate"])
+def test_packages_of_all_daemons_are_one_transaction(
+    minion: Minion, host: ExampleHost, asked_by: str
+) -> None:
+    given = {}
+    for name in ("one", "two"):
+        host.repository.add(f"pkg-{name}", "1.0")
+        given[name] = managed(name, packages=[{f"pkg-{name}": "1.0"}], **{asked_by: True})
     host.repository.write_index()
-    run = both(minion, "porto_daemons")
-    assert run["one.yaml"]["changes"]["packages"] == {"pkg-one": {"old": "", "new": "1.0"}}
-    assert run["two.yaml"]["changes"]["packages"] == {"pkg-two": {"old": "", "new": "1.0"}}
+    run = both(minion, given)
+    for name in ("one", "two"):
+        changes = run[name]["changes"]["packages"]
+        assert changes == {f"pkg-{name}": {"old": "", "new": "1.0"}}
     history = (host.root / "var/log/apt/history.log").read_text()
     assert history.count("Start-Date") == 1
 
@@ -154,11 +159,11 @@ def test_without_aggregate_each_has_a_turn_of_its_own(
 
 def test_a_state_that_waits_for_another_is_not_taken_along(minion: Minion, folder: Path) -> None:
     mark = folder / "mark"
-    late = managed("late", {"require": [{"file": str(mark)}]}, aggregate=True)
+    late = managed("late", {"require": [{"file": str(mark)}]}, together=True)
     late["porto_daemon.managed"].append({"check_cmd": [f"test -e {mark}"]})
     run = minion.run(
         {
-            "early": managed("early", aggregate=True),
+            "early": managed("early", together=True),
             str(mark): {"file.managed": [{"contents": "x"}]},
             "late": late,
         }
@@ -186,7 +191,7 @@ def test_others_require_a_daemon_of_the_directory_by_name(
             "after bad": {"test.succeed_without_changes": [{"require": [{"porto_daemon": "bad"}]}]},
         }
     )
-    assert run["after good"]["result"] is True, run["after good"]
+    assert run["after good"]["result"] is True, str(run.results)
     assert run["after bad"]["result"] is False
 
 
@@ -251,8 +256,8 @@ def test_prereq_comes_before_a_daemon_that_would_change(
                 {"prereq": [{"porto_daemon": "sleeper"}]},
             ]
         },
-        "other": managed("other", aggregate=True),
-        "sleeper": managed("sleeper", aggregate=True),
+        "other": managed("other", together=True),
+        "sleeper": managed("sleeper", together=True),
     }
     given["other"]["porto_daemon.managed"].append({"order": "last"})
     run = minion.run(given)

@@ -7,7 +7,6 @@ the thread calls `abort` when time is over, which wakes it wherever it hangs.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import socket
 import time
@@ -115,14 +114,13 @@ class Channel:
         """urllib3 on our own socket, which we can shut down from another thread."""
         # Only hosts on which somebody listens pay for it.
         from urllib3.connection import HTTPConnection, HTTPSConnection  # noqa: PLC0415
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
 
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=self.seconds_left() or 0.001)
         connection._new_conn = lambda: connected  # type: ignore[method-assign]
         try:
             connection.connect()
-        except (OSError, HTTPError) as error:
+        except _list_failures() as error:
             raise RefusedError(f"no connection: {_explain(error)}") from error
         # With TLS it is another object than ours, which no longer holds the descriptor.
         self._socket = connection.sock or connected
@@ -137,13 +135,11 @@ class Channel:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
             connection.request("POST", path, body=body, headers=_HEADERS, **later)
-        except (OSError, http.client.HTTPException) as error:
+        except _list_failures() as error:
             raise RefusedError(f"it did not read the request: {_explain(error)}") from error
 
     def _receive(self, connection: HTTPConnection) -> Answer:
-        from urllib3.exceptions import HTTPError  # noqa: PLC0415
-
-        failures = (OSError, http.client.HTTPException, HTTPError, ValueError)
+        failures = _list_failures()
         try:
             response = connection.getresponse()
         except failures as error:
@@ -159,6 +155,15 @@ class Channel:
         if isinstance(error, TimeoutError) or not self.seconds_left():
             return "no answer in time"
         return f"no answer: {_explain(error)}"
+
+
+def _list_failures() -> tuple[type[Exception], ...]:
+    """Everything that a connection can end in."""
+    from http.client import HTTPException  # noqa: PLC0415
+
+    from urllib3.exceptions import HTTPError  # noqa: PLC0415
+
+    return OSError, HTTPException, HTTPError, ValueError
 
 
 def _explain(error: Exception) -> str:

@@ -143,7 +143,7 @@ def decode_memory(data: Any) -> Memory:
     """The inverse; anything that is not a memory is an empty one."""
     try:
         return Memory(
-            counters={name: Counter(**item) for name, item in data["counters"].items()},
+            counters={name: _decode_counter(item) for name, item in data["counters"].items()},
             accepted=_decode_totals(data["accepted"]),
             handed_over=_decode_totals(data["handed_over"]),
             restarting=dict(data["restarting"]),
@@ -153,6 +153,18 @@ def decode_memory(data: Any) -> Memory:
         )
     except (TypeError, KeyError, ValueError, AttributeError):
         return Memory()
+
+
+def _decode_counter(data: Mapping[str, Any]) -> Counter:
+    duration = data["start_duration_s"]
+    return Counter(
+        respawns=int(data["respawns"]),
+        restarts=int(data["restarts"]),
+        container=str(data["container"]),
+        respawns_seen=int(data["respawns_seen"]),
+        restarts_seen=int(data["restarts_seen"]),
+        start_duration_s=None if duration is None else float(duration),
+    )
 
 
 def _decode_totals(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Totals]]:

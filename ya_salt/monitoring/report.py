@@ -38,7 +38,10 @@ _log = logging.getLogger("ya_salt.monitoring")
 
 def load_memory(store: Store) -> Memory:
     """What was remembered; a fact that cannot be read is begun anew."""
-    return decode_memory(store.load_fact(FACT))
+    try:
+        return decode_memory(store.load_fact(FACT))
+    except ValueError:
+        return Memory()
 
 
 def save_memory(store: Store, memory: Memory) -> None:

@@ -15,9 +15,17 @@ from ya_salt.errors import PortoError, UsageError
 from ya_salt.messages import format_time, make_daemon_status
 from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import is_fine, look_now, make_host
+from ya_salt.reconcile import is_fine, look_now, make_host, report_now
 from ya_salt.salt_api import API
-from ya_salt.salt_api.converge import REAL, Mode, Verdict, apply_all, converge, plan_all
+from ya_salt.salt_api.converge import (
+    LOCK_WAIT_S,
+    REAL,
+    Mode,
+    Verdict,
+    apply_all,
+    converge,
+    plan_all,
+)
 from ya_salt.salt_api.folders import find_file_root
 from ya_salt.salt_api.wishes import Wish
 from ya_salt.settings import SETTINGS, InForce
@@ -289,3 +297,11 @@ def show_settings(in_force: InForce) -> dict[str, dict[str, Any]]:
         }
         for item in SETTINGS
     }
+
+
+def tell_monitoring(settings: Settings) -> list[dict[str, str]]:
+    """Tell every sink how the daemons stand now: what became of each."""
+    return [
+        {"name": item.sink, "state": item.state, "message": item.message}
+        for item in report_now(make_host(settings), LOCK_WAIT_S)
+    ]

@@ -172,7 +172,9 @@ class _Round:
             if wish.restart and wish.key in self._specs
         }
         known = {spec.name for spec in targets}
-        whole = all(spec.name in known for spec in loaded.specs)
+        # A pass over the whole directory also judges what is left over; one over states alone has
+        # no business to.
+        whole = bool(loaded.specs) and all(spec.name in known for spec in loaded.specs)
         scope = Scope(targets, loaded, whole=whole, restarts=restarts)
         told = self._preview(scope) if self._mode.test else self._run(scope)
         for key, spec in self._specs.items():

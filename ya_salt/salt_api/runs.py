@@ -14,9 +14,12 @@ from ya_salt.salt_api.wishes import FIELDS, Wish
 
 STATE = "porto_daemon"
 FUNCTIONS = ("managed", "absent")
-ARGUMENTS = frozenset({"source", "file", "lock_wait_s", *FIELDS})
+ARGUMENTS = frozenset({"source", "file", "lock_wait_s", "together", *FIELDS})
 
 Chunk = Mapping[str, Any]
+
+AGGREGATED = "__porto_daemons__"
+"""Where `mod_aggregate` notes that Salt has called it."""
 
 _HARMLESS = frozenset({"state", "fun", "name", "order", "aggregate", "fire_event", "check_cmd"})
 """What a state may say without wanting a turn of its own. Requisites, conditions, `parallel`,
@@ -72,7 +75,9 @@ def list_companions(
     """The states whose work may be done with `low`'s: they wait for nobody, and nobody for them.
 
     With failhard each has its own turn: what comes after a failure must not have been done.
+    Where Salt aggregates it has asked everybody, otherwise only those that say `together` go along.
     """
+    aggregated = bool(low.get(AGGREGATED))
     if failhard or any(chunk.get("failhard") for chunk in lowstate):
         return []
     awaited = list(_list_prerequired(lowstate))
@@ -80,6 +85,7 @@ def list_companions(
         chunk
         for chunk in _list_ours(lowstate)
         if name_chunk(chunk) != name_chunk(low)
+        and (aggregated or chunk.get("together") is True)
         and tag_chunk(chunk) not in running
         and _is_free(chunk)
         and not any(_refers(ref, chunk) for ref in awaited)

@@ -12,6 +12,7 @@ from ya_salt.model import Settings
 from ya_salt.salt_api.configuration import read_settings
 from ya_salt.salt_api.converge import LOCK_WAIT_S, Mode, Verdict, converge
 from ya_salt.salt_api.runs import (
+    AGGREGATED,
     ARGUMENTS,
     Chunk,
     find_watched,
@@ -20,11 +21,10 @@ from ya_salt.salt_api.runs import (
     make_wish,
     name_chunk,
 )
-from ya_salt.salt_api.wishes import Wish, WishError, check_fields
+from ya_salt.salt_api.wishes import FIELDS, Wish, WishError, check_fields
 from ya_salt.specs import load_specs
 
 _STASH = "porto_daemon.verdicts"
-_MARK = "__porto_daemons__"
 _SALTS_OWN = frozenset({"aggregate", "no_log"})
 """What some versions of Salt hand through to a state that takes any argument."""
 
@@ -97,7 +97,7 @@ def run_directory(name: str, run: Run, *, makedirs: bool = False) -> Return:
 
 def mark_aggregate(low: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """`mod_aggregate`: whoever comes first may do the work of all that are free to go with it."""
-    low[_MARK] = True
+    low[AGGREGATED] = True
     return low
 
 
@@ -106,16 +106,16 @@ def _keep_identity(low: Chunk) -> dict[str, Any]:
 
 
 def _check(name: str, own: Mapping[str, Any]) -> None:
-    fields = {key: value for key, value in own.items() if key not in ("name", "source", "file")}
-    fields.pop("lock_wait_s", None)
-    given = {key: value for key, value in fields.items() if value is not None}
+    known = {"name", *ARGUMENTS} - set(FIELDS)
+    given = {key: own[key] for key in own if key not in known and own[key] is not None}
     check_fields(name, str(own.get("source") or ""), given)
 
 
 def _take_turn(chunk: Chunk, run: Run) -> Verdict:
     restart = "" if chunk["fun"] == "absent" else find_watched(run.low, run.running)
     turns = [(chunk, restart)]
-    if run.low.get(_MARK) and not run.low.get("parallel"):
+    wanted = run.low.get(AGGREGATED) or chunk.get("together") is True
+    if wanted and not run.low.get("parallel"):
         failhard = bool(run.opts.get("failhard"))
         others = list_companions(run.low, run.lowstate, run.running, failhard=failhard)
         turns += [(other, "") for other in others]

@@ -1,0 +1,4 @@
+# /srv/salt/top.sls
+base:
+  '*':
+    - porto_daemons

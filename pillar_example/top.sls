@@ -1,0 +1,4 @@
+# Every minion gets the daemons; give them to fewer with another target.
+base:
+  '*':
+    - porto_daemons
