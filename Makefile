@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+SERVERS_READY = $(VENV)/.servers-ready
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
 LINTED = ya_salt bench demo tests _modules _states _beacons setup.py
@@ -14,7 +15,7 @@ demo: $(READY)
 
 test: test-core test-salt
 
-test-core: $(READY)
+test-core: $(READY) $(SERVERS_READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # Salt lives in an environment of its own, which takes some minutes to make.
@@ -49,6 +50,10 @@ bench: $(READY)
 
 $(SALT_READY): tests/salt/requirements.txt .ci/prepare-salt
 	PYTHON=$(PYTHON) SALT_VENV=$(SALT_VENV) sh .ci/prepare-salt
+	touch $@
+
+$(SERVERS_READY): $(READY) .ci/prepare-servers
+	VENV=$(VENV) sh .ci/prepare-servers
 	touch $@
 
 $(READY): setup.cfg setup.py pyproject.toml
