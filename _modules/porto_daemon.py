@@ -26,6 +26,7 @@ try:
     from ya_salt.salt_api import answers as _answers
     from ya_salt.salt_api import configuration as _configuration
     from ya_salt.salt_api import converge as _converge
+    from ya_salt.salt_api import why as _why
 
     _MISSING = ""
 except ImportError as _error:
@@ -217,7 +218,7 @@ def why(name):
         salt '*' porto_daemon.why juggler-agent-rtc
     """
     with _spoken():
-        return _answers.explain(_settings(), _name(name, needed=True))
+        return _why.explain(_settings(), _name(name, needed=True))
 
 
 def report():

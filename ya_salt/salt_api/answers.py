@@ -11,9 +11,9 @@ from typing import Any
 import google.protobuf
 
 import ya_salt
-from ya_salt.errors import PortoError, UsageError
+from ya_salt.errors import UsageError
 from ya_salt.messages import format_time, make_daemon_status
-from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings
+from ya_salt.model import DaemonStatus, Rejected, Settings
 from ya_salt.porto.client import PortoClient
 from ya_salt.reconcile import is_fine, look_now, make_host, report_now
 from ya_salt.salt_api import API
@@ -21,15 +21,15 @@ from ya_salt.salt_api.converge import (
     LOCK_WAIT_S,
     REAL,
     Mode,
-    Verdict,
     apply_all,
     converge,
     plan_all,
 )
 from ya_salt.salt_api.folders import find_file_root
+from ya_salt.salt_api.verdicts import Verdict
 from ya_salt.salt_api.wishes import Wish
 from ya_salt.settings import SETTINGS, InForce
-from ya_salt.specs import DaemonsDirectoryMissingError, load_files, load_specs
+from ya_salt.specs import load_files, load_specs
 from ya_salt.store import LAST_PASS, read_store
 
 _SHOWN = 20
@@ -78,7 +78,7 @@ def show_status(settings: Settings, name: str = "", *, summary: bool = False) ->
         return make_daemon_status(_pick(statuses, name))
     if summary:
         return _summarise(statuses, last_pass)
-    return {item.name: _shorten(item) for item in statuses}
+    return {item.name: shorten_status(item) for item in statuses}
 
 
 def is_ready_now(settings: Settings, name: str) -> bool:
@@ -109,7 +109,7 @@ def _pick(statuses: Iterable[DaemonStatus], name: str) -> DaemonStatus:
     raise UsageError(f"no daemon {name} is known; porto_daemon.status lists them")
 
 
-def _shorten(status: DaemonStatus) -> dict[str, Any]:
+def shorten_status(status: DaemonStatus) -> dict[str, Any]:
     ready = status.ready
     short: dict[str, Any] = {
         "ready": ready is not None and ready.status,
@@ -166,67 +166,6 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
     found = client.read_output(name, stream, 0)
     text = found[2].decode(errors="replace") if found else ""
     return "".join(text.splitlines(keepends=True)[-lines:] if lines else [])
-
-
-# -- why -----------------------------------------------------------------------------------------
-
-
-def explain(settings: Settings, name: str) -> dict[str, Any]:
-    """Everything that bears on how one daemon stands, and what to type next."""
-    loaded = _load_quietly(settings)
-    spec = next((item for item in loaded.specs if item.name == name), None)
-    rejected = [item for item in loaded.rejected if item.name == name]
-    told: dict[str, Any] = {"name": name}
-    told["file"] = spec.path if spec else ", ".join(item.path for item in rejected) or "none"
-    told["problems"] = [problem for item in rejected for problem in item.problems]
-    statuses, trouble = _look_quietly(settings)
-    status = next((item for item in statuses if item.name == name), None)
-    if status is None and spec is None and not rejected:
-        raise UsageError(f"no daemon {name} is known and no file of {settings.specs_dir} names it")
-    told |= _shorten(status) if status else {"ready": False, "message": trouble or _NEVER}
-    told["error"] = status.error if status else trouble
-    told["warnings"] = list(status.warnings) if status else []
-    told["pending"] = _foresee(settings, name) if spec and not trouble else []
-    told["history"] = [f"{item['time']} {item['what']}" for item in show_history(settings, name, 5)]
-    told["next"] = _advise(told, settings)
-    return told
-
-
-_NEVER = "no pass has seen it yet"
-
-
-def _load_quietly(settings: Settings) -> Loaded:
-    try:
-        return load_specs(settings.specs_dir)
-    except DaemonsDirectoryMissingError:
-        return Loaded()
-
-
-def _look_quietly(settings: Settings) -> tuple[list[DaemonStatus], str]:
-    try:
-        return _look(settings)[0], ""
-    except PortoError as error:
-        return [], str(error)
-
-
-def _foresee(settings: Settings, name: str) -> list[str]:
-    verdict = apply_all(settings, name, Mode(test=True)).get(name)
-    if verdict is None or (verdict.result and not verdict.changes):
-        return []
-    return verdict.comment.splitlines()
-
-
-def _advise(told: Mapping[str, Any], settings: Settings) -> str:
-    name = told["name"]
-    if told["problems"]:
-        return f"correct the file, then: ya-salt validate {told['file']}"
-    if told.get("phase") == "Orphaned":
-        return "put its file back; with meta.delete_requested: true if it is to be removed"
-    if told["pending"]:
-        return f"salt-call porto_daemon.apply {name}"
-    if not told["ready"]:
-        return f"salt-call porto_daemon.logs {name}; grep porto-daemon-{name} {settings.log_file}"
-    return "nothing"
 
 
 # -- acting --------------------------------------------------------------------------------------

@@ -32,14 +32,6 @@ def read_in_force(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> InForce
     return load_settings({}, os.environ, str(named[-1]) if named else None, overrides)
 
 
-def list_pillar_daemons(pillar: Mapping[str, Any]) -> dict[str, Any]:
-    """`porto_daemons:daemons`: the fields of a spec by the daemon's name. Raises SettingsError."""
-    daemons = _section(pillar, "pillar").get("daemons") or {}
-    if not isinstance(daemons, Mapping):
-        raise SettingsError("pillar porto_daemons: daemons is a mapping of names to specs")
-    return {str(name): fields for name, fields in daemons.items()}
-
-
 def _section(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     section = data.get(SECTION) or {}
     if not isinstance(section, Mapping):

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ya_salt.changes import Changes, describe_changes
-from ya_salt.cli.logs import make_formatter
+from ya_salt.changes import Changes
 from ya_salt.errors import LockHeldError, YaSaltError
-from ya_salt.model import (
-    DaemonPlan,
-    DaemonSpec,
-    DaemonStatus,
-    Loaded,
-    Observed,
-    Settings,
-    describe_step,
-)
-from ya_salt.reconcile import Scope, is_fine, make_host, preview_pass, run_pass
+from ya_salt.model import DaemonSpec, Loaded, Settings
+from ya_salt.reconcile import Scope, make_host, preview_pass, run_pass
+from ya_salt.salt_api.telling import Narrator, log_to
+from ya_salt.salt_api.verdicts import Verdict, done, foresee, report
 from ya_salt.salt_api.wishes import Wish, WishError, find_file_change, read_wish, write_file
 from ya_salt.specs import DaemonsDirectoryMissingError, load_specs
-from ya_salt.status import Outcome, make_status
 
 LOCK_WAIT_S = 600.0
 """How long another pass is waited for; a first installation may take minutes."""
 
-_PROGRESS_EVERY_S = 5.0
-
 _log = logging.getLogger("ya_salt.salt")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a state returns: `result` None means that something would change."""
-
-    result: bool | None
-    comment: str
-    changes: Changes = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -179,7 +155,7 @@ class _Round:
         told = self._preview(scope) if self._mode.test else self._run(scope)
         for key, spec in self._specs.items():
             # The second state of one file finds the work done.
-            self._verdicts[key] = self._add_file(key, told.pop(spec.name, _done(spec)))
+            self._verdicts[key] = self._add_file(key, told.pop(spec.name, done(spec)))
 
     def _add_file(self, key: str, verdict: Verdict) -> Verdict:
         change = self._file_changes.get(key)
@@ -192,7 +168,7 @@ class _Round:
         host = make_host(self._settings)
         observed, plans = preview_pass(host, scope)
         specs = {spec.name: spec for spec in scope.targets}
-        return {plan.name: _foresee(specs[plan.name], plan, observed, host.now()) for plan in plans}
+        return {plan.name: foresee(specs[plan.name], plan, observed, host.now()) for plan in plans}
 
     def _run(self, scope: Scope) -> dict[str, Verdict]:
         with log_to(self._settings.log_file):
@@ -204,7 +180,7 @@ class _Round:
                 result = run_pass(host, scope, self._mode.lock_wait_s)
         statuses = {status.name: status for status in result.statuses}
         return {
-            spec.name: _report(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
+            spec.name: report(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
             for spec in scope.targets
         }
 
@@ -212,91 +188,6 @@ class _Round:
 def _agrees(wish: Wish, path: str, loaded: Loaded) -> bool:
     """Whether the file asks for the same removal as the state."""
     return wish.absent and any(s.path == path and s.delete_requested for s in loaded.specs)
-
-
-# -- verdicts ------------------------------------------------------------------------------------
-
-
-def _done(spec: DaemonSpec) -> Verdict:
-    return Verdict(True, f"{spec.name}: another state of this run has seen to it")
-
-
-def _foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) -> Verdict:
-    if plan.refusal:
-        return Verdict(False, f"{spec.name}: {plan.refusal}")
-    if plan.steps:
-        steps = "\n".join(f"  {describe_step(step)}" for step in plan.steps)
-        changes = describe_changes(spec, plan.steps, observed)
-        return Verdict(None, f"{spec.name} would be changed:\n{steps}", changes, tuple(plan.notes))
-    record = observed.records.get(spec.name)
-    previous = record.status if record else None
-    status = make_status(spec, observed, Outcome(plan), previous, now)
-    return Verdict(is_fine(status), _say(spec, status), {}, status.warnings)
-
-
-def _report(spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed) -> Verdict:
-    done = [item.step for item in outcome.results if not item.error]
-    changes = describe_changes(spec, done, before)
-    return Verdict(is_fine(status), _say(spec, status), changes, status.warnings)
-
-
-def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
-    actions = "\n".join(f"  {action}" for action in status.actions)
-    did = f"; done:\n{actions}" if actions else ""
-    ready = status.ready
-    if status.error:
-        return (
-            f"{spec.name}: {status.error}{did}\n"
-            f"more: ya-salt logs {spec.name}; salt-call --local porto_daemon.why {spec.name}"
-        )
-    if status.phase == "Removed":
-        return f"{spec.name} is removed{did}" if did else f"{spec.name} is not there, as asked"
-    if ready is None or not ready.status:
-        why = f"{ready.reason}: {ready.message}" if ready else "unknown"
-        return f"{spec.name} is not ready: {why}{did}\nmore: ya-salt logs {spec.name}"
-    return f"{spec.name} is ready{did or ', nothing had to be done'}"
-
-
-# -- telling -------------------------------------------------------------------------------------
-
-
-class Narrator:
-    """Progress of a pass as lines of the minion's log, every few seconds while one thing lasts."""
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._last = ("", float("-inf"))
-
-    def __call__(self, text: str) -> None:
-        what, said = self._last
-        topic = text.partition(":")[0]
-        if topic == what and self._now() - said < _PROGRESS_EVERY_S:
-            return
-        self._last = (topic, self._now())
-        _log.info("%s", text)
-
-
-@contextmanager
-def log_to(path: str) -> Iterator[None]:
-    """Write ya-salt's own log as well, as the command does; Salt's handlers go on as they are."""
-    root = logging.getLogger("ya_salt")
-    level = root.level
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
-    except OSError as error:
-        _log.warning("cannot write the log %s: %s", path, error.strerror)
-        yield
-        return
-    handler.setFormatter(make_formatter())
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        handler.close()
 
 
 def plan_all(settings: Settings) -> Mapping[str, Verdict]:

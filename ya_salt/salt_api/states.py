@@ -10,7 +10,7 @@ from typing import Any
 from ya_salt.errors import YaSaltError
 from ya_salt.model import Settings
 from ya_salt.salt_api.configuration import read_settings
-from ya_salt.salt_api.converge import LOCK_WAIT_S, Mode, Verdict, converge
+from ya_salt.salt_api.converge import LOCK_WAIT_S, Mode, converge
 from ya_salt.salt_api.runs import (
     AGGREGATED,
     ARGUMENTS,
@@ -21,6 +21,7 @@ from ya_salt.salt_api.runs import (
     make_wish,
     name_chunk,
 )
+from ya_salt.salt_api.verdicts import Verdict
 from ya_salt.salt_api.wishes import FIELDS, Wish, WishError, check_fields
 from ya_salt.specs import load_specs
 

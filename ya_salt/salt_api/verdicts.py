@@ -1,0 +1,61 @@
+"""What a state returns: from a plan, as a forecast; from what was done, as a report. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ya_salt.changes import Changes, describe_changes
+from ya_salt.model import DaemonPlan, DaemonSpec, DaemonStatus, Observed, describe_step
+from ya_salt.reconcile import is_fine
+from ya_salt.status import Outcome, make_status
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a state returns: `result` None means that something would change."""
+
+    result: bool | None
+    comment: str
+    changes: Changes = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def done(spec: DaemonSpec) -> Verdict:
+    """Of a second state about a daemon."""
+    return Verdict(True, f"{spec.name}: another state of this run has seen to it")
+
+
+def foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) -> Verdict:
+    if plan.refusal:
+        return Verdict(False, f"{spec.name}: {plan.refusal}")
+    if plan.steps:
+        steps = "\n".join(f"  {describe_step(step)}" for step in plan.steps)
+        changes = describe_changes(spec, plan.steps, observed)
+        return Verdict(None, f"{spec.name} would be changed:\n{steps}", changes, tuple(plan.notes))
+    record = observed.records.get(spec.name)
+    previous = record.status if record else None
+    status = make_status(spec, observed, Outcome(plan), previous, now)
+    return Verdict(is_fine(status), _say(spec, status), {}, status.warnings)
+
+
+def report(spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed) -> Verdict:
+    done = [item.step for item in outcome.results if not item.error]
+    changes = describe_changes(spec, done, before)
+    return Verdict(is_fine(status), _say(spec, status), changes, status.warnings)
+
+
+def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
+    actions = "\n".join(f"  {action}" for action in status.actions)
+    did = f"; done:\n{actions}" if actions else ""
+    ready = status.ready
+    if status.error:
+        return (
+            f"{spec.name}: {status.error}{did}\n"
+            f"more: ya-salt logs {spec.name}; salt-call --local porto_daemon.why {spec.name}"
+        )
+    if status.phase == "Removed":
+        return f"{spec.name} is removed{did}" if did else f"{spec.name} is not there, as asked"
+    if ready is None or not ready.status:
+        why = f"{ready.reason}: {ready.message}" if ready else "unknown"
+        return f"{spec.name} is not ready: {why}{did}\nmore: ya-salt logs {spec.name}"
+    return f"{spec.name} is ready{did or ', nothing had to be done'}"
