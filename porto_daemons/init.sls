@@ -8,8 +8,10 @@ becomes a state that says so and fails.
 
 def run():
     if "porto_daemon.specs" not in __salt__:
-        # The state says why: its module knows, or Salt knows why there is no module.
-        return {"porto-daemons": _state("directory", name="porto-daemons")}
+        # Where there is no state module either, Salt itself says why in its place.
+        problem = "there is no execution module porto_daemon: salt-call saltutil.sync_all, or "
+        problem += "install ya-salt for Salt's Python; sys.doc and the minion's log say more"
+        return {"porto-daemons": _refused("porto-daemons", problem)}
     try:
         directory = __salt__["porto_daemon.settings"]()["specs_dir"]["value"]
         return _list_states(directory, _look(), _pillar_daemons())

@@ -166,7 +166,20 @@ def test_without_the_adapters_one_state_says_so(
     shutil.copytree(checkout / "porto_daemons", tmp_path / "root/porto_daemons")
     call = Caller(host, environment.python, file_roots={"base": [str(tmp_path / "root")]})
     said = find_failure(call("state.apply", "porto_daemons", "test=True", code=None))
-    assert "porto_daemon.directory" in said
+    assert "porto_daemon.refused" in said
+
+
+def test_without_the_execution_module_one_state_says_so(
+    host: ExampleHost, environment: Environment, checkout: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    for name in ("ya_salt", "_states", "porto_daemons"):
+        folder = environment.packages if name == "ya_salt" else root
+        shutil.copytree(checkout / name, folder / name)
+    call = Caller(host, environment.python, file_roots={"base": [str(root)]})
+    call("saltutil.sync_all")
+    said = find_failure(call("state.apply", "porto_daemons", "test=True", code=None))
+    assert "there is no execution module porto_daemon" in said
 
 
 def test_a_stale_copy_says_that_it_is_one(
