@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from ya_salt.containers import describe_trouble
 from ya_salt.errors import PortoError, StoreError, YaSaltError
-from ya_salt.execute import Progress, Tools, execute
+from ya_salt.execute import Tools, execute
+from ya_salt.host import Host, PassResult, Scope
 from ya_salt.ledger import list_packages_ever
 from ya_salt.lock import hold_lock
+from ya_salt.look import find_trouble, log_transition, look_and_plan
 from ya_salt.model import (
     ChangeLive,
     Container,
@@ -21,244 +20,22 @@ from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
     InstallPackages,
-    Loaded,
     Observed,
     PurgePackages,
     Record,
     Rejected,
     ReplaceContainer,
-    Settings,
     StepResult,
 )
 from ya_salt.monitoring.report import News, load_memory, report, save_memory
-from ya_salt.monitoring.sinks import Delivery
-from ya_salt.observe import find_lost, look_at_containers, look_at_packages, observe
-from ya_salt.packages import Apt, PackagePass
-from ya_salt.plan import add_restarts, make_plan
+from ya_salt.observe import find_lost, look_at_packages
+from ya_salt.packages import PackagePass
 from ya_salt.porto.client import PortoClient
-from ya_salt.status import Outcome, is_ready, make_status, make_unmanaged_status
-from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store, read_store
-
-_POLL_S = 0.25
-_HOPELESS = frozenset({"dead", "stopped"})
-"""States that portod does not leave by itself: waiting for such a daemon is in vain."""
+from ya_salt.status import Outcome, make_status, make_unmanaged_status
+from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
+from ya_salt.waiting import wait_ready
 
 _log = logging.getLogger("ya_salt.pass")
-
-
-@dataclass(frozen=True)
-class Host:
-    """What a pass needs of the world."""
-
-    settings: Settings
-    apt: Apt
-    connect: Callable[[], PortoClient]
-    progress: Progress = lambda _text: None
-    now: Callable[[], float] = time.time
-
-
-def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Host:
-    """Make the host that the settings describe."""
-    return Host(
-        settings=settings,
-        apt=Apt(
-            root=settings.root,
-            lock_timeout_s=settings.lock_timeout_s,
-            script_timeout_s=settings.script_timeout_s,
-            allow_removals=frozenset(settings.allow_removals),
-            cache_dir=f"{settings.state_dir}/debs",
-            cache_max_bytes=settings.package_cache_bytes,
-        ),
-        connect=partial(PortoClient, settings.porto_socket),
-        progress=progress,
-    )
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a pass is about: the specs to make true, and everything known of the rest.
-
-    `whole` is false for `apply -f`: daemons that are not named are then neither touched nor judged.
-    """
-
-    targets: tuple[DaemonSpec, ...]
-    loaded: Loaded
-    whole: bool = True
-    restarts: Mapping[str, str] = field(default_factory=dict)
-    """Daemon -> why it gets a new process though nothing about it changed."""
-
-    @property
-    def context(self) -> tuple[DaemonSpec, ...]:
-        """All valid specs of the host; a target goes before the file of the same daemon."""
-        named = {spec.name for spec in self.targets}
-        return (*self.targets, *(spec for spec in self.loaded.specs if spec.name not in named))
-
-
-@dataclass(frozen=True)
-class PassResult:
-    """How a pass ended: the statuses of its daemons, in name order."""
-
-    statuses: tuple[DaemonStatus, ...]
-    rejected: tuple[Rejected, ...]
-    touched: frozenset[str] = frozenset()
-    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
-    """What was planned and done, by daemon."""
-    before: Observed = field(default_factory=Observed)
-    """The host as it was planned upon."""
-
-    @property
-    def ok(self) -> bool:
-        return not self.rejected and all(is_fine(status) for status in self.statuses)
-
-
-def is_fine(status: DaemonStatus) -> bool:
-    """Whether nobody has to look at this daemon."""
-    if status.error:
-        return False
-    return status.phase in {"Removed", "Orphaned"} or (
-        status.ready is not None and status.ready.status
-    )
-
-
-def look_now(host: Host, records: Mapping[str, Record]) -> list[DaemonStatus]:
-    """How the daemons that the last pass knew stand at this moment. Reads only, keeps nothing.
-
-    Raises PortoError where portod cannot be asked.
-    """
-    return _look_at_all(host, records)[0]
-
-
-def _look_at_all(
-    host: Host, records: Mapping[str, Record]
-) -> tuple[list[DaemonStatus], Mapping[str, Container]]:
-    specs = [record.spec for record in records.values() if record.spec is not None]
-    with host.connect() as client:
-        observed = Observed(containers=look_at_containers(client, (), records), records=records)
-        observed = look_at_packages(observed, specs, host.apt)
-        statuses = [
-            _look_at_one(client, record, record.status, observed, host.now())
-            for record in records.values()
-            if record.status is not None
-        ]
-    return statuses, observed.containers
-
-
-def report_now(host: Host, lock_wait_s: float = 0.0) -> tuple[Delivery, ...]:
-    """Look at the host as it is now and tell every sink, as a pass does at its end.
-
-    Raises LockHeldError, StoreError.
-    """
-    with hold_lock(host.settings.state_dir, lock_wait_s):
-        known = read_store(host.settings.state_dir)
-        if known is None:
-            raise StoreError("no pass was made yet, so there is nothing to report: ya-salt apply")
-        known.close()
-        store = open_store(host.settings.state_dir)
-        try:
-            return _report_locked(host, store)
-        finally:
-            store.close()
-
-
-def _report_locked(host: Host, store: Store) -> tuple[Delivery, ...]:
-    records, memory = store.load_records(), load_memory(store)
-    last_pass = store.load_fact(LAST_PASS)
-    try:
-        statuses, containers = _look_at_all(host, records)
-    except PortoError as error:
-        last_pass = {**(last_pass or {}), "error": str(error)}
-        saved = [record.status for record in records.values() if record.status is not None]
-        return report(store, host.settings, memory, News(tuple(saved), last_pass, host.now()))
-    specs = {record.name: record.spec for record in records.values() if record.spec is not None}
-    memory.see_containers(containers.values())
-    memory.see_statuses(statuses, specs, containers, host.now())
-    with store.transaction():
-        _save_transitions(host, store, records, statuses)
-        save_memory(store, memory)
-    return report(store, host.settings, memory, News(tuple(statuses), last_pass, host.now()))
-
-
-def _save_transitions(
-    host: Host, store: Store, records: Mapping[str, Record], statuses: Iterable[DaemonStatus]
-) -> None:
-    """What became ready, or ceased to be, since the last pass: kept, so that it is told once."""
-    for status in statuses:
-        record = records[status.name]
-        said = _log_transition(status.name, record.status, status)
-        if said:
-            now = host.now()
-            store.add_history([(now, status.name, said)])
-            store.save_records([replace(record, status=replace(status, updated_at=now))])
-
-
-def _look_at_one(
-    client: PortoClient, record: Record, last: DaemonStatus, observed: Observed, now: float
-) -> DaemonStatus:
-    container = observed.containers.get(record.name)
-    if last.phase in {"Orphaned", "Rejected"} or record.spec is None:
-        return make_unmanaged_status(last, last.phase, container, last.error, now)
-    if last.phase == "Removed":
-        return last
-    reason = last.ready.reason if last.error and last.ready else ""
-    outcome = Outcome(DaemonPlan(record.name, refusal=last.error, refusal_reason=reason))
-    trouble = _find_trouble(client, record.spec, container)
-    status = make_status(record.spec, observed, outcome, last, now, trouble=trouble)
-    return replace(status, actions=last.actions, warnings=last.warnings, updated_at=last.updated_at)
-
-
-def _find_trouble(client: PortoClient, spec: DaemonSpec, container: Container | None) -> str:
-    """What a container that does not run, or keeps respawning, said last."""
-    if container is None or not container.is_ours or is_ready(spec, container):
-        return ""
-    if container.state == "running" and not container.respawn_count:
-        return ""
-    return describe_trouble(client, container.name, container.state)
-
-
-def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
-    """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
-    return preview_pass(host, scope)[1]
-
-
-def preview_pass(host: Host, scope: Scope) -> tuple[Observed, tuple[DaemonPlan, ...]]:
-    """`plan_pass`, with the host as it was planned upon."""
-    store = read_store(host.settings.state_dir)
-    records = store.load_records() if store else {}
-    if store:
-        store.close()
-    with host.connect() as client:
-        return _look_and_plan(host, scope, records, client)
-
-
-def _look_and_plan(
-    host: Host, scope: Scope, records: Mapping[str, Record], client: PortoClient
-) -> tuple[Observed, tuple[DaemonPlan, ...]]:
-    """Look once; ask portod what may change live only where something is to be changed."""
-    observed = observe(scope.targets, records, host.apt, client)
-    context = (*scope.context, *_list_rejected(scope, records))
-    plans = _plan(scope, context, observed)
-    if any(plan.steps for plan in plans):
-        observed = replace(observed, dynamic=client.list_dynamic(), portod=client.version())
-        plans = _plan(scope, context, observed)
-    return observed, plans
-
-
-def _plan(
-    scope: Scope, context: Sequence[DaemonSpec], observed: Observed
-) -> tuple[DaemonPlan, ...]:
-    plans = make_plan(scope.targets, context, observed)
-    return add_restarts(plans, scope.targets, observed, scope.restarts)
-
-
-def _list_rejected(scope: Scope, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
-    """The last good specs of daemons whose file is broken now: they still claim their packages."""
-    broken = {item.path for item in scope.loaded.rejected}
-    valid = {spec.name for spec in scope.context}
-    return tuple(
-        record.spec
-        for record in records.values()
-        if record.spec is not None and record.spec.path in broken and record.name not in valid
-    )
 
 
 def run_pass(host: Host, scope: Scope, lock_wait_s: float = 0.0) -> PassResult:
@@ -340,7 +117,7 @@ class _Run:
 
     def converge(self) -> PassResult:
         self._host.apt.tidy()
-        before, plans = _look_and_plan(self._host, self._scope, self._records, self._client)
+        before, plans = look_and_plan(self._host, self._scope, self._records, self._client)
         self._log_refusals(plans)
         self._count_before(plans, before)
         outcomes = self._execute(plans, before)
@@ -460,7 +237,8 @@ class _Run:
         if any(_changed_packages(outcome) for outcome in acted.values()):
             after = look_at_packages(before, self._scope.targets, self._host.apt)
         try:
-            containers = self._wait_ready(acted)
+            specs = [spec for spec in self._scope.targets if spec.name in acted]
+            containers = wait_ready(self._client, specs, acted, self._host.progress)
         except PortoError as error:
             _log.error("pass: portod stopped answering: %s", error)
             return after, {
@@ -470,31 +248,11 @@ class _Run:
         rest = {name: item for name, item in before.containers.items() if name not in acted}
         return replace(after, containers={**rest, **containers}), dict(outcomes)
 
-    def _wait_ready(self, acted: Mapping[str, Outcome]) -> dict[str, Container]:
-        """Look at the daemons that were worked on until each is ready, hopeless or out of time."""
-        specs = [spec for spec in self._scope.targets if spec.name in acted]
-        started = time.monotonic()
-        while True:
-            containers = look_at_containers(self._client, specs, [spec.name for spec in specs])
-            elapsed = time.monotonic() - started
-            waiting = [
-                spec
-                for spec in specs
-                if acted[spec.name].touched
-                and not acted[spec.name].error
-                and elapsed < spec.ready_timeout_s
-                and _is_worth_waiting(spec, containers.get(spec.name))
-            ]
-            if not waiting:
-                return containers
-            self._host.progress(_describe_waiting(waiting, containers))
-            time.sleep(_POLL_S)
-
     def _finish(
         self, spec: DaemonSpec, before: Observed, after: Observed, outcome: Outcome
     ) -> DaemonStatus:
         record = self._records.get(spec.name, Record(spec.name))
-        trouble = _find_trouble(self._client, spec, after.containers.get(spec.name))
+        trouble = find_trouble(self._client, spec, after.containers.get(spec.name))
         now = self._host.now()
         status = make_status(spec, after, outcome, record.status, now, trouble=trouble)
         removed = status.phase == "Removed"
@@ -563,21 +321,9 @@ class _Run:
         self._note_transition(name, old, new)
 
     def _note_transition(self, name: str, old: DaemonStatus | None, new: DaemonStatus) -> None:
-        said = _log_transition(name, old, new)
+        said = log_transition(name, old, new)
         if said:
             self._events.append((self._host.now(), name, said))
-
-
-def _log_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> str:
-    """Log how readiness changed, if it did; the same as a sentence for the history, or ""."""
-    was = old.ready if old else None
-    ready = new.ready
-    if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
-        return ""
-    level = logging.INFO if ready.status or new.phase == "Removed" else logging.WARNING
-    what = "ready" if ready.status else "not ready"
-    _log.log(level, "porto-daemon-%s: %s reason=%s: %s", name, what, ready.reason, ready.message)
-    return f"{what} ({ready.reason}): {ready.message}"
 
 
 def _changed_packages(outcome: Outcome) -> bool:
@@ -588,21 +334,6 @@ def _blind(outcome: Outcome, error: PortoError) -> Outcome:
     last = outcome.results[-1]
     told = StepResult(last.step, error=f"cannot see how it stands: {error}", reason=error.code)
     return replace(outcome, results=(*outcome.results, told))
-
-
-def _is_worth_waiting(spec: DaemonSpec, container: Container | None) -> bool:
-    if container is None or container.state in _HOPELESS:
-        return False
-    return not is_ready(spec, container)
-
-
-def _describe_waiting(specs: Sequence[DaemonSpec], containers: Mapping[str, Container]) -> str:
-    shown = ", ".join(
-        f"{spec.name} ({containers[spec.name].state} {containers[spec.name].running_s} s)"
-        for spec in specs[:3]
-    )
-    rest = f" and {len(specs) - 3} more" if len(specs) > 3 else ""
-    return f"waiting until ready: {shown}{rest}"
 
 
 def _is_restart_pending(
@@ -620,5 +351,5 @@ def _is_restart_pending(
 def _without_time(record: Record) -> Record:
     if record.status is None:
         return record
-    plain = replace(record.status, updated_at=0.0, actions=(), memory_bytes=None, cpu_ns=None)
+    plain = replace(record.status, updated_at=0.0, memory_bytes=None, cpu_ns=None)
     return replace(record, status=plain)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.portod import DevPortod, Wire
+from tests.helpers.processes import copy_for_everybody
 from ya_salt.porto.wire import encode_frame
 from ya_salt.proto import porto_pb2 as pb
 
@@ -194,10 +195,10 @@ def test_socket_in_use_is_refused_and_a_dead_one_replaced(
     assert not Path(server.socket_path).exists()
 
 
-def can_nobody_run(python: str) -> bool:
-    """Interpreters below /root are out of reach for others, and so may be the source."""
+def can_nobody_run(python: str, checkout: Path) -> bool:
+    """Interpreters below /root are out of reach for others."""
     probe = [python, "-S", "-c", "import json, ctypes, ya_salt.devporto.keeper"]
-    env = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    env = {"PYTHONPATH": str(checkout)}
     try:
         subprocess.run(probe, user=65534, group=65534, extra_groups=[], env=env, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -206,13 +207,11 @@ def can_nobody_run(python: str) -> bool:
 
 
 @ROOT_ONLY
-def test_server_of_a_plain_user(tmp_path: Path) -> None:
+def test_server_of_a_plain_user(folder: Path) -> None:
     """It obeys the user who runs it, and runs everything as that user."""
-    python = next(
-        (path for path in (sys.executable, "/usr/bin/python3") if can_nobody_run(path)), None
-    )
-    if python is None:
-        pytest.skip("no interpreter that nobody may run")
+    checkout = copy_for_everybody(folder)
+    pythons = (sys.executable, "/usr/bin/python3")
+    python = next(path for path in pythons if can_nobody_run(path, checkout))
     # The keeper is a second interpreter, started after the change of user.
     code = (
         "import os, sys; from ya_salt.devporto import run, server; os.setgroups([]);"
@@ -224,7 +223,10 @@ def test_server_of_a_plain_user(tmp_path: Path) -> None:
         directory.chmod(0o777)
         path = str(directory / "u")
         server = subprocess.Popen(
-            [sys.executable, "-c", code, path, python], stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, path, python],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
         )
         try:
             assert server.stderr is not None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.portod import DevPortod, Wire
+from tests.helpers.processes import find_processes
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="switching users takes root")
 # Leaves the session, forks twice, and forgets its environment: no name leads back to it.
@@ -18,8 +18,7 @@ DAEMON = "sh -c 'env -i setsid sh -c \"(sleep 7{n} & sleep 7{n} & wait) & sleep 
 
 
 def count_processes(pattern: str) -> int:
-    found = subprocess.run(["pgrep", "-fc", pattern], capture_output=True, text=True, check=False)
-    return int(found.stdout)
+    return len(find_processes(pattern))
 
 
 def wait_until_gone(pattern: str, within_s: float = 20.0) -> None:
@@ -108,9 +107,8 @@ def test_words_are_expanded_as_wordexp_does(wire: Wire, command: str, words: str
 
 
 def test_umask_ulimit_directory_and_session(wire: Wire) -> None:
-    script = (
-        "sh -c 'umask; ulimit -n; ulimit -Hn; pwd; ps -o sid= -p $$ | grep -qw $$ && echo leader'"
-    )
+    is_leader = '[ $(cut -d" " -f6 /proc/$$/stat) = $$ ] && echo leader'
+    script = f"sh -c 'umask; ulimit -n; ulimit -Hn; pwd; {is_leader}'"
     out = run(wire, script, umask="027", ulimit="nofile: 100 200", cwd="/tmp")
     assert out.splitlines() == ["0027", "100", "200", "/tmp", "leader"]
 
@@ -275,9 +273,7 @@ def test_no_process_outlives_the_server(sig: signal.Signals) -> None:
                 wire.create(f"p{index}", command=DAEMON.format(n=number, m="100"), respawn="true")
                 wire.must(start={"name": f"p{index}"})
             scratch = Path(wire.get("p0", "cwd")).parent
-            keeper = subprocess.run(
-                ["pgrep", "-f", str(scratch)], capture_output=True, text=True, check=True
-            ).stdout.split()
+            keeper = find_processes(str(scratch))
         wait_until_there(f"sleep 7{number}")
         assert server.process is not None
         server.process.send_signal(sig)
@@ -299,7 +295,7 @@ def test_server_ends_with_its_keeper() -> None:
             wire.must(start={"name": "p"})
             scratch = Path(wire.get("p", "cwd")).parent
         wait_until_there("sleep 770099")
-        subprocess.run(["pkill", "-KILL", "-o", "-f", str(scratch)], check=True)
+        os.kill(find_processes(str(scratch))[0], signal.SIGKILL)
         assert server.process is not None
         server.process.wait(20)
         wait_until_gone("sleep 770099")

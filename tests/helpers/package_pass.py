@@ -15,10 +15,12 @@ from pathlib import Path
 from helpers.apart import set_apart
 from helpers.package_host import Host, wanted
 from helpers.portod import DevPortod
-from ya_salt import reconcile
+from ya_salt.host import Host as WholeHost
+from ya_salt.host import PassResult, Scope
+from ya_salt.look import plan_pass
 from ya_salt.model import DaemonPlan, DaemonStatus, Package, Settings
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import PassResult, Scope
+from ya_salt.reconcile import run_pass
 from ya_salt.specs import load_specs
 
 OTHER = "other=1.0"
@@ -92,18 +94,18 @@ class PassHost(Host):
         """One pass over the daemons directory."""
         self.progress.clear()
         self.programs.clear()
-        return reconcile.run_pass(self._make_host(), self._load())
+        return run_pass(self._make_host(), self._load())
 
     def plan(self) -> tuple[DaemonPlan, ...]:
-        return reconcile.plan_pass(self._make_host(), self._load())
+        return plan_pass(self._make_host(), self._load())
 
     def _load(self) -> Scope:
         loaded = load_specs(str(self.specs_dir))
         assert not loaded.rejected, loaded.rejected
         return Scope(loaded.specs, loaded)
 
-    def _make_host(self) -> reconcile.Host:
-        return reconcile.Host(self.settings, self.apt, self.client, self.progress.append)
+    def _make_host(self) -> WholeHost:
+        return WholeHost(self.settings, self.apt, self.client, self.progress.append)
 
     def client(self) -> PortoClient:
         return PortoClient(self.portod.socket_path)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers.apart import set_apart
+from ya_salt.host import Host, PassResult, Scope
 from ya_salt.model import DaemonStatus, Settings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import Host, PassResult, Scope, run_pass
+from ya_salt.reconcile import run_pass
 from ya_salt.specs import load_specs
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -58,6 +60,17 @@ def find_free_port() -> int:
         return port
 
 
+def find_shares(program: str) -> list[str]:
+    """What to run a merely unpacked program through, so that it finds its files in /usr/share."""
+    shares = Path(str(find_program(program))).parents[1] / "share"
+    if Path("/usr/share/prometheus").exists() or not (shares / "prometheus").exists():
+        return []
+    # In a mount namespace of its own: for nobody else /usr/share changes.
+    alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    script = f'mount --bind {shlex.quote(str(shares))} /usr/share && exec "$@"'
+    return [*alone, "sh", "-c", script, "sh"]
+
+
 class HttpServer:
     """A server process; a context manager that returns once `ready_path` answers 200."""
 
@@ -78,6 +91,7 @@ class HttpServer:
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [
+                    *find_shares(self._program),
                     str(find_program(self._program)),
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     *self.arguments(),

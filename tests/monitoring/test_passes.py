@@ -19,10 +19,11 @@ from helpers.portod import DevPortod
 from helpers.receiver import Receiver, make_yasm, measure, read_last, sum_values
 
 from ya_salt.errors import PortoError
+from ya_salt.host import Host
+from ya_salt.look import report_now
 from ya_salt.model import JugglerSettings, MonitoringSettings, YasmSettings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import Host, report_now
 
 RESPAWNING = "respawn_delay: 100ms"
 

@@ -20,20 +20,14 @@ from ya_salt.cli.render import (
 )
 from ya_salt.cli.standing import render_for_terminal, say_sinks, watch
 from ya_salt.errors import PortoError, UsageError
+from ya_salt.host import Scope, is_fine, make_host
+from ya_salt.look import look_now, plan_pass, report_now
 from ya_salt.messages import format_time, make_host_status, make_spec_list
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
 from ya_salt.monitoring.report import FACT as MONITORING
 from ya_salt.monitoring.report import list_sinks
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import (
-    Scope,
-    is_fine,
-    look_now,
-    make_host,
-    plan_pass,
-    report_now,
-    run_pass,
-)
+from ya_salt.reconcile import run_pass
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs import DaemonsDirectoryMissingError, load_files, load_specs
 from ya_salt.store import LAST_PASS, Store, read_store

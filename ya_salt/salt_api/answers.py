@@ -12,10 +12,11 @@ import google.protobuf
 
 import ya_salt
 from ya_salt.errors import UsageError
+from ya_salt.host import is_fine, make_host
+from ya_salt.look import look_now, report_now
 from ya_salt.messages import format_time, make_daemon_status
 from ya_salt.model import DaemonStatus, Rejected, Settings
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import is_fine, look_now, make_host, report_now
 from ya_salt.salt_api import API
 from ya_salt.salt_api.converge import (
     LOCK_WAIT_S,

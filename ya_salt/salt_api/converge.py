@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 
 from ya_salt.changes import Changes
 from ya_salt.errors import LockHeldError, YaSaltError
+from ya_salt.host import Scope, make_host
+from ya_salt.look import preview_pass
 from ya_salt.model import DaemonSpec, Loaded, Settings
-from ya_salt.reconcile import Scope, make_host, preview_pass, run_pass
+from ya_salt.reconcile import run_pass
 from ya_salt.salt_api.telling import Narrator, log_to
 from ya_salt.salt_api.verdicts import Verdict, done, foresee, report
 from ya_salt.salt_api.wishes import Wish, WishError, find_file_change, read_wish, write_file

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ya_salt.changes import Changes, describe_changes
+from ya_salt.host import is_fine
 from ya_salt.model import DaemonPlan, DaemonSpec, DaemonStatus, Observed, describe_step
-from ya_salt.reconcile import is_fine
 from ya_salt.status import Outcome, make_status
 
 
