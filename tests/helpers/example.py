@@ -107,20 +107,20 @@ class ExampleHost:
     def client(self) -> PortoClient:
         return PortoClient(self.portod.socket_path)
 
-    def values(self, *variables: str) -> dict[str, str]:
-        """Properties of the example's container; empty where it does not exist."""
+    def values(self, *variables: str, name: str = NAME) -> dict[str, str]:
+        """Properties of a container; empty where it does not exist."""
         with self.client() as client:
-            return client.get([NAME], variables).get(NAME, {})
+            return client.get([name], variables).get(name, {})
 
     def pid(self) -> int:
         """Its main process, as this machine counts."""
         return int(self.values("root_pid")["root_pid"])
 
-    def wait_respawned(self, timeout_s: float = 20) -> None:
+    def wait_respawned(self, timeout_s: float = 20, name: str = NAME) -> None:
         """Wait until portod has started the daemon again after a crash."""
         give_up = time.monotonic() + timeout_s
         while time.monotonic() < give_up:
-            found = self.values("state", "respawn_count")
+            found = self.values("state", "respawn_count", name=name)
             if found.get("state") == "running" and int(found["respawn_count"]) > 0:
                 return
             time.sleep(0.1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from helpers.apart import NOBODY
 from helpers.example import ExampleHost
 from salt.config import minion_config
 from saltfactories.utils.functional import Loaders
@@ -46,6 +47,12 @@ def make_settings(host: ExampleHost) -> dict[str, Any]:
         "porto_socket": host.portod.socket_path,
         "root": str(host.root),
         "log_file": str(host.log_file),
+        # Away from whoever listens on this machine, and from its node_exporter.
+        "monitoring": {
+            "yasm": {"url": NOBODY},
+            "juggler": {"url": NOBODY},
+            "prometheus": {"textfile_dir": str(host.folder / "textfile")},
+        },
     }
 
 

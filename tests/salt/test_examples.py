@@ -97,6 +97,10 @@ def test_the_beacon_tells_each_thing_once(minion: Minion, host: ExampleHost, bea
     minion.apply()
     assert tell() == []
     with host.client() as client:
+        client.kill("sleeper", 9)
+    host.wait_respawned(name="sleeper")
+    assert tell() == ["respawned/sleeper"]
+    with host.client() as client:
         client.stop("sleeper", 5)
     assert tell() == ["not_ready/sleeper"]
     assert tell() == []

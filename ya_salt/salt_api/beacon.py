@@ -57,8 +57,8 @@ def _compare(before: Seen | None, now: Seen) -> list[str]:
     kinds = []
     if before.ready != now.ready:
         kinds.append("ready" if now.ready else "not_ready")
-    # A new container counts its respawns from 0 again.
-    if now.respawns > (before.respawns if before.digest == now.digest else 0):
+    # A counter that went back is a new container's, which counts from 0 again.
+    if now.respawns > (before.respawns if now.respawns >= before.respawns else 0):
         kinds.append("respawned")
     if before.digest != now.digest:
         kinds.append("changed")
