@@ -226,6 +226,8 @@ def test_server_of_a_plain_user(folder: Path) -> None:
             [sys.executable, "-c", code, path, python],
             stderr=subprocess.PIPE,
             text=True,
+            # Python looks into the current folder first.
+            cwd=checkout,
             env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
         )
         try:

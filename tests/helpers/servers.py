@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
+
 PACKAGES = {
     "prometheus-node-exporter": "prometheus-node-exporter",
     "prometheus": "prometheus",
@@ -63,10 +65,13 @@ def find_free_port() -> int:
 def find_shares(program: str) -> list[str]:
     """What to run a merely unpacked program through, so that it finds its files in /usr/share."""
     shares = Path(str(find_program(program))).parents[1] / "share"
-    if Path("/usr/share/prometheus").exists() or not (shares / "prometheus").exists():
+    needed = f"prometheus/{program.removeprefix('prometheus-')}"
+    if Path("/usr/share", needed).exists() or not (shares / needed).exists():
         return []
     # In a mount namespace of its own: for nobody else /usr/share changes.
     alone = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        pytest.skip(f"{program} is only unpacked, and this machine has no mount namespaces")
     script = f'mount --bind {shlex.quote(str(shares))} /usr/share && exec "$@"'
     return [*alone, "sh", "-c", script, "sh"]
 
