@@ -25,6 +25,7 @@ from ya_salt.devporto.users import READ_ONLY, Caller, Credentials, UserBook, fin
 from ya_salt.devporto.waiters import Waiters
 
 _REOPEN_S = 0.2
+_SETTLE_S = 0.05
 _SOCKET_MODE = 0o666
 _BACKLOG = 512
 
@@ -84,6 +85,10 @@ class Server:
             return
         self._is_reopening = True
         try:
+            self._remove_socket()
+            # Whoever was accepted a moment ago is no client yet; asyncio would neither serve nor
+            # drop a connection whose server is closed in between.
+            await asyncio.sleep(_SETTLE_S)
             self._close_socket()
             await asyncio.sleep(_REOPEN_S)
             if not self._stopping.is_set():
@@ -91,13 +96,17 @@ class Server:
         finally:
             self._is_reopening = False
 
+    def _remove_socket(self) -> None:
+        """Nobody else can come from here on."""
+        if self._is_bound:
+            self._is_bound = False
+            Path(self._path).unlink(missing_ok=True)
+
     def _close_socket(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-        if self._is_bound:
-            self._is_bound = False
-            Path(self._path).unlink(missing_ok=True)
+        self._remove_socket()
         for client in self.clients.copy():
             client.close()
 
