@@ -55,15 +55,13 @@ def compare(
     changes = {
         name: text for name, text in wanted.items() if name in changed or base_name(name) in changed
     }
-    resets = {
-        key: text
-        for name in sorted(gone)
-        if _is_dynamic(name, dynamic)
-        for key, text in _reset(name, wanted, applied).items()
-    }
-    static = {
-        name for name in gone if not _is_dynamic(name, dynamic) or not _reset(name, wanted, applied)
-    }
+    resets: dict[str, str] = {}
+    static: set[str] = set()
+    for name in sorted(gone):
+        reset = _reset(name, wanted, applied) if _is_dynamic(name, dynamic) else {}
+        resets |= reset
+        if not reset:
+            static.add(name)
     return {**resets, **changes}, static
 
 
@@ -73,18 +71,18 @@ def _reset(name: str, wanted: Mapping[str, str], applied: Applied) -> dict[str, 
     if base in _EMPTIED:
         return {name: ""}
     if base != name:
-        return {base: "; ".join(_list_entries(base, wanted))}
+        return {base: _write_whole(base, wanted)}
     return {name: applied.defaults[name]} if name in applied.defaults else {}
 
 
-def _list_entries(base: str, wanted: Mapping[str, str]) -> list[str]:
-    """What is left in a map, as Porto takes it whole."""
+def _write_whole(base: str, wanted: Mapping[str, str]) -> str:
+    """A map with all its wanted entries, as Porto takes it whole; "" where there are none."""
     prefix = f"{base}["
-    return [
+    return "; ".join(
         f"{name[len(prefix) : -1]}: {text}"
         for name, text in wanted.items()
         if name.startswith(prefix)
-    ]
+    )
 
 
 def restore(drifted: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
@@ -95,7 +93,7 @@ def restore(drifted: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]
         if base == name or base in _EMPTIED or base in _SET_BY_KEY:
             changes[name] = wanted[name]
         else:
-            changes[base] = "; ".join(_list_entries(base, wanted))
+            changes[base] = _write_whole(base, wanted)
     return changes
 
 

@@ -65,7 +65,6 @@ def test_a_pass_without_changes_asks_dpkg_once_and_porto_once(
     assert counter.result.ok
     assert counter.requests == ["get"]
     assert counter.programs in (["dpkg-query"], [])
-    # Not a byte of the store's daemons is written either.
     assert counter.result.touched == frozenset()
 
 

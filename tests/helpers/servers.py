@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -76,7 +77,7 @@ def find_shares(program: str) -> list[str]:
     return [*alone, "sh", "-c", script, "sh"]
 
 
-class HttpServer:
+class HttpServer(ABC):
     """A server process; a context manager that returns once `ready_path` answers 200."""
 
     def __init__(self, program: str, ready_path: str, folder: Path) -> None:
@@ -87,8 +88,9 @@ class HttpServer:
         self._ready_path = ready_path
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def arguments(self) -> list[str]:
-        raise NotImplementedError
+        """What it is started with beside its address."""
 
     def __enter__(self) -> Any:
         self.folder.mkdir(parents=True, exist_ok=True)

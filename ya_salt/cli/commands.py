@@ -6,7 +6,8 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ya_salt.cli.logs import open_log, show_output
 from ya_salt.cli.progress import ProgressLine
@@ -178,13 +179,13 @@ def _look(store: Store, settings: Settings, saved: bool) -> list[DaemonStatus]:
     return [item.status for item in records.values() if item.status is not None]
 
 
-def _say_last_pass(last_pass: dict[str, object] | None) -> None:
+def _say_last_pass(last_pass: Mapping[str, Any] | None) -> None:
     if last_pass is None:
         sys.stderr.write("no pass over the daemons directory was made yet: ya-salt apply\n")
         return
-    for path, problems in last_pass["rejected"]:  # type: ignore[attr-defined] # JSON of our store
+    for path, problems in last_pass["rejected"]:
         _say_rejected([Rejected(path, tuple(problems))])
-    age = format_age(time.time() - float(last_pass["started_at"]))  # type: ignore[arg-type] # as above
+    age = format_age(time.time() - last_pass["started_at"])
     said = f": {last_pass['error']}" if last_pass["error"] else ""
     sys.stderr.write(f"last pass: {age} ago, {last_pass['result']}{said}\n")
 

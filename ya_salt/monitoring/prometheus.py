@@ -67,34 +67,24 @@ def render_text(facts: Facts) -> bytes:
 
 def make_metrics(facts: Facts) -> list[Metric]:
     """What is not known (the memory of a container that does not run) has no sample."""
-    return [*_make_gauges(facts), *_make_counters(facts), *_make_infos(facts), *_make_host(facts)]
+    return [*_make_daemons(facts), *_make_infos(facts), *_make_host(facts)]
 
 
-def _make_gauges(facts: Facts) -> list[Metric]:
-    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
-
-    metrics: list[Metric] = []
-    for name, text, find in _GAUGES:
-        metric = GaugeMetricFamily(f"porto_daemon_{name}", text, labels=("daemon",))
-        for daemon in facts.daemons:
-            value = find(daemon)
-            if value is not None:
-                metric.add_metric((daemon.name,), float(value))
-        metrics.append(metric)
-    return metrics
-
-
-def _make_counters(facts: Facts) -> list[Metric]:
-    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415
+def _make_daemons(facts: Facts) -> list[Metric]:
+    from prometheus_client.core import (  # noqa: PLC0415 - only where somebody collects
+        CounterMetricFamily,
+        GaugeMetricFamily,
+    )
 
     metrics: list[Metric] = []
-    for name, text, find in _COUNTERS:
-        metric = CounterMetricFamily(f"porto_daemon_{name}", text, labels=("daemon",))
-        for daemon in facts.daemons:
-            value = find(daemon)
-            if value is not None:
-                metric.add_metric((daemon.name,), float(value))
-        metrics.append(metric)
+    for family, rows in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
+        for name, text, find in rows:
+            metric = family(f"porto_daemon_{name}", text, labels=("daemon",))
+            for daemon in facts.daemons:
+                value = find(daemon)
+                if value is not None:
+                    metric.add_metric((daemon.name,), float(value))
+            metrics.append(metric)
     return metrics
 
 
