@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 SERVERS_READY = $(VENV)/.servers-ready
+WITH_SERVERS = PATH="$(abspath $(VENV))/servers/usr/bin:$$PATH"
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
 LINTED = ya_salt bench demo tests _modules _states _beacons setup.py
@@ -19,12 +20,12 @@ test-core: $(READY) $(SERVERS_READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # Salt lives in an environment of its own, which takes some minutes to make.
-test-salt: $(SALT_READY)
-	$(SALT_VENV)/bin/python -m pytest tests/salt -n 2 --dist loadfile $(SALT_PYTEST_ARGS)
+test-salt: $(SALT_READY) $(SERVERS_READY)
+	$(WITH_SERVERS) $(SALT_VENV)/bin/python -m pytest tests/salt -n 2 --dist loadfile $(SALT_PYTEST_ARGS)
 
 # Every supported Salt on every Python that can be found here; long.
-salt-matrix:
-	sh .ci/salt-matrix
+salt-matrix: $(SERVERS_READY)
+	$(WITH_SERVERS) sh .ci/salt-matrix
 
 # The stories of tests/chaos, many more of them; STORIES=N says how many.
 STORIES ?= 2000

@@ -193,6 +193,26 @@ def logs(name, lines=20):
         return _answers.show_logs(_settings(), _name(name, needed=True), _number(lines, "lines"))
 
 
+def gate_status(name=None):
+    """
+    How the rollout gate stood in the last pass, and every daemon that waits for it or has a slot
+
+    name
+        Only this daemon.
+
+    ``porto_daemon.plan`` asks the gate now: what it would not let through is among its answers.
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' porto_daemon.gate_status
+        salt web1 porto_daemon.gate_status juggler-agent-rtc
+    """
+    with _spoken():
+        return _answers.show_gate(_settings(), _name(name))
+
+
 def history(name=None, limit=50):
     """
     What was done to daemons and how their readiness changed, the newest last

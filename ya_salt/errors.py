@@ -93,3 +93,15 @@ class PortoUnavailableError(PortoError):
 
 class PortoUnknownFateError(PortoError):
     """The connection broke or timed out after a write was sent: it may have happened, or not."""
+
+
+class GateError(RetryError):
+    """The rollout gate did not answer, or not in words that can be used.
+
+    `reason` is a CamelCase code for the status: GateUnreachable, or GateRefused where it answered
+    that we may not ask (user, certificate, role).
+    """
+
+    def __init__(self, message: str, reason: str = "GateUnreachable") -> None:
+        super().__init__(message)
+        self.reason = reason

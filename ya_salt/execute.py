@@ -21,6 +21,7 @@ from ya_salt.model import (
     Container,
     CreateContainer,
     DaemonPlan,
+    Deferral,
     InstallPackages,
     Observed,
     PurgePackages,
@@ -52,6 +53,8 @@ class Tools:
     mark_restarts: Callable[[Iterable[str]], None]
     """Remember, before apt runs, whose process it will leave outdated."""
     parallel: int = 4
+    permit: Callable[[Step], Deferral | None] = lambda _step: None
+    """Asked by any thread right before a step that stops a daemon; a reason not to, or None."""
     see_last: Callable[[Container], None] = lambda _last: None
     """Shown a container right before it is destroyed, and its counters with it; by any thread."""
 
@@ -102,7 +105,7 @@ def _purge(
         step
         for plan in plans
         for step in plan.steps
-        if isinstance(step, PurgePackages) and not _has_failed(results[plan.name])
+        if isinstance(step, PurgePackages) and not _is_stuck(results[plan.name])
     ]
     if not steps:
         return
@@ -129,8 +132,8 @@ def _list_in_use(
     return {
         name: plan.name
         for plan in plans
-        if _has_failed(results[plan.name])
-        for step in plan.steps
+        if plan.waiting or _is_stuck(results[plan.name])
+        for step in (*plan.steps, *plan.waiting)
         if isinstance(step, PurgePackages)
         for name in step.packages
     }
@@ -148,8 +151,8 @@ def _package_result(
     return StepResult(step, error=f"{error}{words}", reason=error.reason)
 
 
-def _has_failed(results: Iterable[StepResult]) -> bool:
-    return any(result.error for result in results)
+def _is_stuck(results: Iterable[StepResult]) -> bool:
+    return any(not result.is_done for result in results)
 
 
 # -- containers --------------------------------------------------------------------------------
@@ -158,17 +161,20 @@ def _has_failed(results: Iterable[StepResult]) -> bool:
 def _run_containers(
     plan: DaemonPlan, results: list[StepResult], observed: Observed, tools: Tools
 ) -> None:
-    if _has_failed(results):
+    if _is_stuck(results):
         return
     with tools.connect() as client:
         for step in filter(_is_container_step, plan.steps):
             result = _run_step(client, step, observed, tools)
             results.append(result)
-            if result.error:
+            if not result.is_done:
                 return
 
 
 def _run_step(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> StepResult:
+    deferral = tools.permit(step)
+    if deferral is not None:
+        return StepResult(step, deferral=deferral)
     tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
     _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +11,13 @@ from ya_salt.execute import Progress
 from ya_salt.model import DaemonSpec, DaemonStatus, Loaded, Observed, Rejected, Settings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
+from ya_salt.rollout.gate import Gate, Held
+from ya_salt.rollout.making import make_gate
 from ya_salt.status import Outcome
+
+
+def _make_no_gate(_name: str, _held: Callable[[], Collection[Held]]) -> Gate | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class Host:
     connect: Callable[[], PortoClient]
     progress: Progress = lambda _text: None
     now: Callable[[], float] = time.time
+    connect_gate: Callable[[str, Callable[[], Collection[Held]]], Gate | None] = _make_no_gate
+    """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
 
 
 def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Host:
@@ -39,6 +47,7 @@ def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Ho
         ),
         connect=partial(PortoClient, settings.porto_socket),
         progress=progress,
+        connect_gate=partial(make_gate, settings.gate),
     )
 
 
@@ -54,6 +63,8 @@ class Scope:
     whole: bool = True
     restarts: Mapping[str, str] = field(default_factory=dict)
     """Daemon -> why it gets a new process though nothing about it changed."""
+    override_gate: str = ""
+    """Why the rollout gate is not asked this time; "" asks it."""
 
     @property
     def context(self) -> tuple[DaemonSpec, ...]:
@@ -83,6 +94,8 @@ def is_fine(status: DaemonStatus) -> bool:
     """Whether nobody has to look at this daemon."""
     if status.error:
         return False
+    if status.waits and status.ready is not None and status.ready.reason == "Deferred":
+        return True
     return status.phase in {"Removed", "Orphaned"} or (
         status.ready is not None and status.ready.status
     )

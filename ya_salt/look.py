@@ -8,6 +8,9 @@ from dataclasses import replace
 
 from ya_salt.containers import describe_trouble
 from ya_salt.errors import PortoError, StoreError
+from ya_salt.gatekeeping import foresee
+from ya_salt.gatestate import find_gate_facts
+from ya_salt.gatestate import load_memory as load_gate
 from ya_salt.host import Host, Scope
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
@@ -15,6 +18,7 @@ from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
+    Deferral,
     Observed,
     Record,
 )
@@ -72,19 +76,20 @@ def report_now(host: Host, lock_wait_s: float = 0.0) -> tuple[Delivery, ...]:
 def _report_locked(host: Host, store: Store) -> tuple[Delivery, ...]:
     records, memory = store.load_records(), load_memory(store)
     last_pass = store.load_fact(LAST_PASS)
+    gate = find_gate_facts(host.settings.gate.type, load_gate(store))
     try:
         statuses, containers = _look_at_all(host, records)
     except PortoError as error:
         last_pass = {**(last_pass or {}), "error": str(error)}
         saved = [record.status for record in records.values() if record.status is not None]
-        return report(store, host.settings, memory, News(tuple(saved), last_pass, host.now()))
+        return report(store, host.settings, memory, News(tuple(saved), last_pass, host.now(), gate))
     specs = {record.name: record.spec for record in records.values() if record.spec is not None}
     memory.see_containers(containers.values())
     memory.see_statuses(statuses, specs, containers, host.now())
     with store.transaction():
         _save_transitions(host, store, records, statuses)
         save_memory(store, memory)
-    return report(store, host.settings, memory, News(tuple(statuses), last_pass, host.now()))
+    return report(store, host.settings, memory, News(tuple(statuses), last_pass, host.now(), gate))
 
 
 def _save_transitions(
@@ -109,10 +114,19 @@ def _look_at_one(
     if last.phase == "Removed":
         return last
     reason = last.ready.reason if last.error and last.ready else ""
-    outcome = Outcome(DaemonPlan(record.name, refusal=last.error, refusal_reason=reason))
+    waits = Deferral(last.gate.reason, last.gate.message) if last.gate and last.waits else None
+    outcome = Outcome(
+        DaemonPlan(record.name, refusal=last.error, refusal_reason=reason, deferral=waits)
+    )
     trouble = find_trouble(client, record.spec, container)
     status = make_status(record.spec, observed, outcome, last, now, trouble=trouble)
-    return replace(status, actions=last.actions, warnings=last.warnings, updated_at=last.updated_at)
+    return replace(
+        status,
+        actions=last.actions,
+        warnings=last.warnings,
+        updated_at=last.updated_at,
+        gate=last.gate,
+    )
 
 
 def find_trouble(client: PortoClient, spec: DaemonSpec, container: Container | None) -> str:
@@ -124,19 +138,33 @@ def find_trouble(client: PortoClient, spec: DaemonSpec, container: Container | N
     return describe_trouble(client, container.name, container.state)
 
 
+def log_gate(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str]:
+    """Log that a daemon's change waits, where that or its reason is new; the same as sentences."""
+    was, gate = old.gate if old else None, new.gate
+    if gate is None or (was and (was.state, was.reason) == (gate.state, gate.reason)):
+        return []
+    said = f"{gate.change}: gate: {gate.state}"
+    said += f" ({gate.reason}): {gate.message}" if gate.reason else f": {gate.message}"
+    level = logging.WARNING if gate.state == "failed" else logging.INFO
+    _log.log(level, "porto-daemon-%s: %s", name, said)
+    return [said]
+
+
 def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
     """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
     return preview_pass(host, scope)[1]
 
 
 def preview_pass(host: Host, scope: Scope) -> tuple[Observed, tuple[DaemonPlan, ...]]:
-    """`plan_pass`, with the host as it was planned upon."""
+    """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
+    memory = load_gate(store)
     if store:
         store.close()
     with host.connect() as client:
-        return look_and_plan(host, scope, records, client)
+        observed, plans = look_and_plan(host, scope, records, client)
+    return observed, foresee(host, memory, scope.targets, plans, observed)
 
 
 def look_and_plan(
@@ -175,6 +203,9 @@ def log_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> st
     was = old.ready if old else None
     ready = new.ready
     if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
+        return ""
+    if new.waits and was and was.status == ready.status:
+        # That its change waits is told by itself, once.
         return ""
     level = logging.INFO if ready.status or new.phase == "Removed" else logging.WARNING
     what = "ready" if ready.status else "not ready"

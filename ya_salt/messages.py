@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
@@ -37,12 +38,17 @@ def make_host_status(
     statuses: Iterable[DaemonStatus],
     last_pass: Mapping[str, Any] | None,
     sinks: Iterable[Mapping[str, Any]] = (),
+    gate: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """HostStatus. `last_pass` is the store's fact of that name, None where no pass was made.
 
-    `sinks` are name, state, message and since (seconds since 1970) of each.
+    `sinks` are name, state, message and since (seconds since 1970) of each; `gate` is type, state,
+    message and since (None where it was not asked yet).
     """
+    statuses = tuple(statuses)
     told: dict[str, Any] = {"portoDaemons": [make_daemon_status(item) for item in statuses]}
+    if gate is not None:
+        told["gate"] = _make_gate_status(gate, sum(item.waits for item in statuses))
     if last_pass is not None:
         told["rejectedFiles"] = [
             {"path": path, "problems": problems} for path, problems in last_pass["rejected"]
@@ -58,6 +64,13 @@ def make_host_status(
         }
         told["sinks"] = [{**sink, "since": format_time(sink["since"])} for sink in sinks]
     return told
+
+
+def _make_gate_status(gate: Mapping[str, Any], waiting: int) -> dict[str, Any]:
+    told = {name: gate[name] for name in ("type", "state", "message")}
+    if gate["since"] is not None:
+        told["since"] = format_time(gate["since"])
+    return {**told, "queueLength": waiting}
 
 
 def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
@@ -93,6 +106,8 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
         told["memoryUsageBytes"] = status.memory_bytes
     if status.cpu_ns is not None:
         told["cpuUsageS"] = status.cpu_ns / 1e9
+    if status.gate is not None:
+        told["gate"] = {**asdict(status.gate), "since": format_time(status.gate.since)}
     return told
 
 

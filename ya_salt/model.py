@@ -57,6 +57,26 @@ class MonitoringSettings:
 
 
 @dataclass(frozen=True)
+class GateSettings:
+    """Whom to ask before a running daemon is disturbed."""
+
+    type: str = "none"
+    """none, orly (rules on etcd) or fleetlock."""
+    endpoints: tuple[str, ...] = ()
+    prefix: str = "/orly/"
+    """Begins all keys in etcd."""
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What selectors of rules look at."""
+    group: str = ""
+    """FleetLock's group for all daemons; "": one of its own, named like the rule, for each."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """What is in force on this host; `settings.py` reads it, docs/settings.md explains it."""
 
@@ -77,8 +97,9 @@ class Settings:
     allow_removals: tuple[str, ...] = ()
     """Packages that apt may remove, downgrade or upgrade though no spec names them."""
     hostname: str = ""
-    """Under which name monitoring knows this host; "" is its FQDN."""
+    """Under which name monitoring and the gate know this host; "" is its FQDN."""
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 @dataclass(frozen=True)
@@ -218,6 +239,26 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class GateStanding:
+    """How a change of a daemon stands with the rollout gate, since `since` (seconds since 1970)."""
+
+    state: str
+    """waiting; with a slot working, settling or failed."""
+    reason: str
+    message: str
+    since: float
+    operation: str = ""
+    target: str = ""
+
+    @property
+    def change(self) -> str:
+        """What it is about, in words: `update to 2.4`, `removal`."""
+        if self.operation == "remove" or not self.target:
+            return "removal" if self.operation else "change"
+        return f"{self.operation} to {self.target}"
+
+
+@dataclass(frozen=True)
 class DaemonStatus:
     """How one daemon stands; field for field PortoDaemonStatus of proto/ya_salt.proto."""
 
@@ -240,6 +281,12 @@ class DaemonStatus:
     updated_at: float = 0.0
     memory_bytes: int | None = None
     cpu_ns: int | None = None
+    gate: GateStanding | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether what is to be done about it waits for the rollout gate."""
+        return self.gate is not None and self.gate.state == "waiting"
 
 
 @dataclass(frozen=True)
@@ -252,7 +299,10 @@ class Record:
     package_names: tuple[str, ...] = ()
     """Every package that it ever had under our management."""
     restart_pending: bool = False
-    """Its packages were changed under a running process, which has to be replaced."""
+    """Its process has to be replaced: its packages were changed under it, or `restart_reason`."""
+    restart_reason: str = ""
+    was_created: bool = False
+    """It has run here before: where its container is gone, making it anew is a repair."""
     status: DaemonStatus | None = None
 
 
@@ -379,6 +429,14 @@ def describe_step(step: Step) -> str:  # noqa: PLR0911 - one line for each kind 
 
 
 @dataclass(frozen=True)
+class Deferral:
+    """What is to be done waits for the rollout gate: a CamelCase reason and a sentence."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
 class DaemonPlan:
     """What to do about one daemon, in order; or `refusal`: why nothing is done to it."""
 
@@ -388,13 +446,22 @@ class DaemonPlan:
     refusal_reason: str = ""
     notes: tuple[str, ...] = ()
     """What is worth saying though nothing is done (a package kept because another needs it)."""
+    deferral: Deferral | None = None
+    """Why `waiting` is not done now."""
+    waiting: tuple[Step, ...] = ()
+    """Steps that wait for the rollout gate."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of one step. `error` is empty where it was done."""
+    """What became of one step: done, unless there is an error or it waits for the gate."""
 
     step: Step
     error: str = ""
     reason: str = ""
     warnings: tuple[str, ...] = ()
+    deferral: Deferral | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return not self.error and self.deferral is None

@@ -32,6 +32,7 @@ from ya_salt.model import (
     CreateContainer,
     DaemonPlan,
     DaemonSpec,
+    Deferral,
     InstallPackages,
     Observed,
     Package,
@@ -97,6 +98,17 @@ def _add_restart(plan: DaemonPlan, spec: DaemonSpec, reason: str) -> DaemonPlan:
     return replace(plan, steps=(*kept, ReplaceContainer(spec, reason)))
 
 
+def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPlan:
+    """The plan with everything waiting but what is repair: a daemon that is dead is started again.
+
+    So it comes back as it was, and a change cannot pass the gate by a crash.
+    """
+    container = observed.containers.get(plan.name)
+    is_removal = any(isinstance(step, RemoveContainer) for step in plan.steps)
+    steps = _plan_repair(container) if container is not None and not is_removal else ()
+    return replace(plan, steps=steps, deferral=deferral, waiting=plan.steps)
+
+
 # -- one daemon --------------------------------------------------------------------------------
 
 
@@ -152,7 +164,8 @@ def _plan_container(
     if missing:
         return (ReplaceContainer(spec, f"packages: {describe_packages(missing, observed)}"),)
     if record is not None and record.restart_pending:
-        return (ReplaceContainer(spec, "its packages were changed while it ran"),)
+        reason = record.restart_reason or "its packages were changed while it ran"
+        return (ReplaceContainer(spec, reason),)
     changed = _plan_change(spec, container, observed)
     if any(isinstance(step, ReplaceContainer) for step in changed):
         return changed

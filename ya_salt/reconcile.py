@@ -9,10 +9,13 @@ from dataclasses import replace
 
 from ya_salt.errors import PortoError, StoreError, YaSaltError
 from ya_salt.execute import Tools, execute
+from ya_salt.gatekeeping import Gatekeeper
+from ya_salt.gatestate import find_gate_facts
+from ya_salt.gatestate import load_memory as load_gate
 from ya_salt.host import Host, PassResult, Scope
 from ya_salt.ledger import list_packages_ever
 from ya_salt.lock import hold_lock
-from ya_salt.look import find_trouble, log_transition, look_and_plan
+from ya_salt.look import find_trouble, log_gate, log_transition, look_and_plan
 from ya_salt.model import (
     ChangeLive,
     Container,
@@ -31,6 +34,7 @@ from ya_salt.monitoring.report import News, load_memory, report, save_memory
 from ya_salt.observe import find_lost, look_at_packages
 from ya_salt.packages import PackagePass
 from ya_salt.porto.client import PortoClient
+from ya_salt.rollout.judging import keep_since
 from ya_salt.status import Outcome, make_status, make_unmanaged_status
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
 from ya_salt.waiting import wait_ready
@@ -79,7 +83,8 @@ def _save_failure(host: Host, scope: Scope, store: Store, started: float, error:
     with contextlib.suppress(StoreError), store.transaction():
         store.save_fact(LAST_PASS, last_pass)
     saved = tuple(item.status for item in store.load_records().values() if item.status is not None)
-    report(store, host.settings, load_memory(store), News(saved, last_pass, host.now()))
+    gate = find_gate_facts(host.settings.gate.type, load_gate(store))
+    report(store, host.settings, load_memory(store), News(saved, last_pass, host.now(), gate))
 
 
 def _describe_pass(
@@ -114,20 +119,31 @@ class _Run:
         self._containers: Mapping[str, Container] = {}
         self._replaced: list[str] = []
         self._lasts: list[Container] = []
+        self._gate = Gatekeeper(host, store, scope.override_gate)
 
     def converge(self) -> PassResult:
+        try:
+            return self._converge()
+        finally:
+            self._gate.close()
+
+    def _converge(self) -> PassResult:
         self._host.apt.tidy()
+        self._gate.begin({*self._records, *(spec.name for spec in self._scope.targets)})
         before, plans = look_and_plan(self._host, self._scope, self._records, self._client)
         self._log_refusals(plans)
+        plans = self._gate.admit(self._scope.targets, plans, before)
         self._count_before(plans, before)
-        outcomes = self._execute(plans, before)
-        after, outcomes = self._look_again(before, outcomes)
+        with self._gate.keep_alive():
+            outcomes = self._execute(plans, before)
+            after, outcomes = self._look_again(before, outcomes)
         self._containers = after.containers
         statuses = [
             self._finish(spec, before, after, outcomes[spec.name]) for spec in self._scope.targets
         ]
         if self._scope.whole:
             statuses += self._judge_unmanaged(after)
+            self._gate.release_rest(status.name for status in statuses)
         return PassResult(
             tuple(sorted(statuses, key=lambda status: status.name)),
             self._scope.loaded.rejected if self._scope.whole else (),
@@ -144,6 +160,7 @@ class _Run:
             known = {status.name for status in result.statuses}
             self._store.forget(name for name in self._records if name not in known)
         self._count_after(result)
+        self._gate.save()
         save_memory(self._store, self._memory)
 
     def report(self, result: PassResult) -> None:
@@ -155,6 +172,7 @@ class _Run:
             tuple(statuses[name] for name in sorted(statuses)),
             self._store.load_fact(LAST_PASS),
             self._host.now(),
+            find_gate_facts(self._host.settings.gate.type, load_gate(self._store)),
         )
         report(self._store, self._host.settings, self._memory, news)
 
@@ -198,6 +216,7 @@ class _Run:
             progress=self._host.progress,
             mark_restarts=self._mark_restarts,
             parallel=self._host.settings.parallel,
+            permit=self._gate.permit,
             see_last=self._lasts.append,
         )
         return execute(plans, before, tools)
@@ -255,20 +274,45 @@ class _Run:
         trouble = find_trouble(self._client, spec, after.containers.get(spec.name))
         now = self._host.now()
         status = make_status(spec, after, outcome, record.status, now, trouble=trouble)
+        status = self._with_gate(status, record.status, after, outcome)
         removed = status.phase == "Removed"
+        container = after.containers.get(spec.name)
+        is_there = container is not None and container.is_ours
+        restart_reason = self._find_restart_reason(record, outcome)
         self._keep(
             replace(
                 record,
                 spec=replace(spec, properties=mask_secrets(spec.properties)),
                 package_names=() if removed else list_packages_ever(spec, after),
-                restart_pending=_is_restart_pending(
+                restart_pending=bool(restart_reason)
+                or _is_restart_pending(
                     spec, before, after, outcome, was=spec.name in self._were_pending
                 ),
+                restart_reason=restart_reason,
+                was_created=not removed and (record.was_created or is_there),
                 status=status,
             )
         )
         self._note(spec.name, outcome, record.status, status)
         return status
+
+    def _with_gate(
+        self,
+        status: DaemonStatus,
+        previous: DaemonStatus | None,
+        after: Observed,
+        outcome: Outcome | None = None,
+    ) -> DaemonStatus:
+        standing = self._gate.settle(status, after.containers.get(status.name), outcome)
+        return replace(status, gate=keep_since(standing, previous.gate if previous else None))
+
+    def _find_restart_reason(self, record: Record, outcome: Outcome) -> str:
+        """Why it has to be restarted though nothing else will tell the next pass, or ""."""
+        if outcome.touched:
+            return ""
+        if outcome.deferral is None:
+            return record.restart_reason
+        return self._scope.restarts.get(record.name, record.restart_reason)
 
     def _judge_unmanaged(self, after: Observed) -> list[DaemonStatus]:
         """Daemons whose file is gone or broken stay as they are, and are shown as such."""
@@ -280,14 +324,15 @@ class _Run:
             if name in valid:
                 continue
             rejected = broken.get(name) or paths.get(record.spec.path if record.spec else "")
-            status = self._judge_one(record, rejected, after.containers.get(name))
+            status = self._judge_one(record, rejected, after)
             if status is not None:
                 statuses.append(status)
         return statuses
 
     def _judge_one(
-        self, record: Record, rejected: Rejected | None, container: Container | None
+        self, record: Record, rejected: Rejected | None, after: Observed
     ) -> DaemonStatus | None:
+        container = after.containers.get(record.name)
         previous = record.status or DaemonStatus(record.name)
         if rejected is None and (previous.phase == "Removed" or container is None):
             # The file went as the removal protocol ends, or there is nothing left to be an orphan.
@@ -295,6 +340,7 @@ class _Run:
         phase = "Rejected" if rejected else "Orphaned"
         error = rejected.problems[0] if rejected and rejected.problems else ""
         status = make_unmanaged_status(previous, phase, container, error, self._host.now())
+        status = self._with_gate(status, previous, after)
         self._keep(replace(record, status=status))
         self._note_transition(record.name, record.status, status)
         return status
@@ -315,9 +361,12 @@ class _Run:
         self, name: str, outcome: Outcome, old: DaemonStatus | None, new: DaemonStatus
     ) -> None:
         now = self._host.now()
+        if name in self._gate.went_past:
+            self._events.append((now, name, f"went past the gate: {self._scope.override_gate}"))
         self._events += [(now, name, action) for action in new.actions]
         if outcome.error and (old is None or old.error != outcome.error):
             self._events.append((now, name, f"failed: {outcome.error}"))
+        self._events += [(now, name, said) for said in log_gate(name, old, new)]
         self._note_transition(name, old, new)
 
     def _note_transition(self, name: str, old: DaemonStatus | None, new: DaemonStatus) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -128,6 +129,30 @@ def _parse_tag(text: str) -> str:
     return text
 
 
+def _parse_gate_type(text: str) -> str:
+    if text not in {"none", "orly", "fleetlock"}:
+        raise ValueError(f"{text[:40]!r} is none of none, orly, fleetlock")
+    return text
+
+
+def _parse_prefix(text: str) -> str:
+    if not re.fullmatch(r"(/?[A-Za-z0-9._-]+)+/?", text) or len(text) > 250:
+        raise ValueError(f"{text[:40]!r} is no prefix of keys such as /orly/")
+    return text.rstrip("/") + "/"
+
+
+def _parse_fact(text: str) -> str:
+    if not text or not text.isprintable() or len(text) > 250 or "," in text:
+        raise ValueError(f"{text[:40]!r} is no fact: one line without commas, at most 250 long")
+    return text
+
+
+def _parse_group(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9.-]+", text):
+        raise ValueError(f"{text[:40]!r} is no group of FleetLock: letters, digits, dots, dashes")
+    return text
+
+
 SETTINGS = (
     Setting("specs_dir", _parse_path, "the daemons directory", has_flag=True),
     Setting("state_dir", _parse_path, "where what must outlive a pass is kept", has_flag=True),
@@ -166,6 +191,16 @@ SETTINGS = (
     ),
     Setting("monitoring.alertmanager.enabled", _parse_switch, "send alerts where there is a URL"),
     Setting("monitoring.alertmanager.url", _parse_url_or_nothing, "an Alertmanager (API v2)"),
+    Setting("gate.type", _parse_gate_type, "whom to ask before a running daemon is disturbed"),
+    Setting("gate.endpoints", _parse_url, "URLs of etcd, or of one FleetLock server", is_list=True),
+    Setting("gate.prefix", _parse_prefix, "begins all keys in etcd"),
+    Setting("gate.username", _parse_word, "etcd's user"),
+    Setting("gate.password_file", _parse_path, "file with the user's password, root's alone"),
+    Setting("gate.ca_file", _parse_path, "CA certificates (PEM) for https, if not the system's"),
+    Setting("gate.cert_file", _parse_path, "our certificate (PEM)"),
+    Setting("gate.key_file", _parse_path, "our certificate's key (PEM)"),
+    Setting("gate.facts", _parse_fact, "what selectors of rules look at", is_map=True),
+    Setting("gate.group", _parse_group, "FleetLock's group; one a daemon unless set"),
 )
 
 
@@ -194,7 +229,23 @@ def load_settings(
         for name, (value, origin) in source.items():
             settings = _put(settings, known[name].fields, value)
             origins[name] = origin
+    _check_gate(settings, origins)
     return InForce(settings, origins)
+
+
+def _check_gate(settings: Settings, origins: Mapping[str, str]) -> None:
+    """What is wrong only together. Raises SettingsError."""
+    gate = settings.gate
+    if gate.type != "none" and not gate.endpoints:
+        raise SettingsError(
+            f"{origins['gate.type']}: gate.type: {gate.type} wants gate.endpoints, the URLs to ask"
+        )
+    for one, other in (("cert_file", "key_file"), ("username", "password_file")):
+        for name, needed in ((one, other), (other, one)):
+            if getattr(gate, name) and not getattr(gate, needed):
+                raise SettingsError(
+                    f"{origins['gate.' + name]}: gate.{name}: it is of no use without gate.{needed}"
+                )
 
 
 def _put(group: Any, way: tuple[str, ...], value: object) -> Any:

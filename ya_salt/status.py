@@ -15,6 +15,7 @@ from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
+    Deferral,
     Observed,
     ReplaceContainer,
     StartContainer,
@@ -50,10 +51,16 @@ class Outcome:
         return self.plan.refusal_reason or (failed.reason if failed else "")
 
     @property
+    def deferral(self) -> Deferral | None:
+        """Why something of the plan waits for the rollout gate."""
+        found = (item.deferral for item in self.results if item.deferral is not None)
+        return self.plan.deferral or next(found, None)
+
+    @property
     def restarts(self) -> int:
         """Times that the daemon was stopped and started, or started from the dead."""
         return sum(
-            isinstance(item.step, ReplaceContainer | StartContainer) and not item.error
+            isinstance(item.step, ReplaceContainer | StartContainer) and item.is_done
             for item in self.results
         )
 
@@ -61,7 +68,7 @@ class Outcome:
     def touched(self) -> bool:
         """Whether the process is a new one, so that it is worth waiting for."""
         return self.restarts > 0 or any(
-            isinstance(item.step, CreateContainer) and not item.error for item in self.results
+            isinstance(item.step, CreateContainer) and item.is_done for item in self.results
         )
 
 
@@ -79,10 +86,11 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
     `trouble` is what its container said last (exit code, stderr), for the message of `running`.
     """
     container = observed.containers.get(spec.name)
-    removed = spec.delete_requested and not outcome.error
+    removed = spec.delete_requested and not outcome.error and not outcome.deferral
+    before = previous.version if previous else ""
     status = DaemonStatus(
         name=spec.name,
-        version=spec.version,
+        version=before if outcome.deferral else spec.version,
         path=spec.path,
         phase=_find_phase(removed, outcome),
         state=container.state if container else "",
@@ -91,7 +99,7 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         digest=container.labels.get(LABEL, "") if container else "",
         packages=_list_packages(spec, observed),
         warnings=_collect_warnings(spec, container, outcome),
-        actions=tuple(describe_step(item.step) for item in outcome.results if not item.error),
+        actions=tuple(describe_step(item.step) for item in outcome.results if item.is_done),
         error=outcome.error,
         updated_at=now,
         memory_bytes=container.memory_bytes if container else None,
@@ -183,13 +191,17 @@ _Verdicts = tuple[_Verdict, _Verdict, _Verdict]
 
 
 def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str) -> _Verdicts:
-    if spec.delete_requested and not outcome.error:
+    if spec.delete_requested and not outcome.error and not outcome.deferral:
         gone = _Verdict(False, "Removed", "removed as meta.delete_requested asks")
         return gone, gone, gone
     container = observed.containers.get(spec.name)
     installed = _assess_installed(spec, observed, outcome)
     running = _assess_running(container, trouble)
-    ready = _assess_ready(spec, container, installed, running, outcome)
+    ready = (
+        _assess_waiting(spec, container, running, outcome.deferral)
+        if outcome.deferral and not outcome.error
+        else _assess_ready(spec, container, installed, running, outcome)
+    )
     if ready.reason == "Starting" and trouble:
         ready = replace(ready, message=f"{ready.message}; {trouble}")
     return installed, running, ready
@@ -202,6 +214,8 @@ def _assess_installed(spec: DaemonSpec, observed: Observed, outcome: Outcome) ->
     if not wrong:
         return _Verdict(True, "Installed", "every package has its declared version")
     names = ", ".join(f"{item.name} {item.version}" for item in wrong)
+    if outcome.deferral and not outcome.error:
+        return _Verdict(False, "Deferred", f"not yet as declared: {names}")
     why = f": {outcome.error}" if outcome.error else ""
     return _Verdict(False, outcome.reason or "NotInstalled", f"not as declared: {names}{why}")
 
@@ -216,6 +230,20 @@ def _assess_running(container: Container | None, trouble: str) -> _Verdict:
     said = f"; {trouble}" if trouble else ""
     meaning = _NOT_RUNNING.get(container.state, "a state unknown to this version of ya-salt")
     return _Verdict(False, container.state.capitalize() or "Unknown", meaning + said)
+
+
+def _assess_waiting(
+    spec: DaemonSpec, container: Container | None, running: _Verdict, deferral: Deferral
+) -> _Verdict:
+    """Of a daemon whose change waits for the gate: what it runs from now is what counts."""
+    why = f"waits for the gate: {deferral.reason}: {deferral.message}"
+    if container is None:
+        return _Verdict(False, "Deferred", f"its first installation {why}")
+    if not running.status:
+        return replace(running, message=f"{running.message}; its change {why}")
+    if not is_ready(spec, container):
+        return _say_starting(spec, container)
+    return _Verdict(True, "Deferred", f"it runs as before, its change {why}")
 
 
 def _assess_ready(
@@ -234,15 +262,15 @@ def _assess_ready(
     if container.labels.get(LABEL) != spec.digest:
         return _Verdict(False, "Outdated", "it does not run from the current spec yet")
     if not is_ready(spec, container):
-        respawned = (
-            f", respawned {container.respawn_count} times" if container.respawn_count else ""
-        )
-        return _Verdict(
-            False,
-            "Starting",
-            f"running for {container.running_s} s of {spec.min_ready_s:g} s{respawned}",
-        )
+        return _say_starting(spec, container)
     return _Verdict(True, "Ready", f"running without a respawn for {spec.min_ready_s:g} s or more")
+
+
+def _say_starting(spec: DaemonSpec, container: Container) -> _Verdict:
+    count = container.respawn_count
+    respawned = f", respawned {count} times" if count else ""
+    words = f"running for {container.running_s} s of {spec.min_ready_s:g} s{respawned}"
+    return _Verdict(False, "Starting", words)
 
 
 def is_ready(spec: DaemonSpec, container: Container) -> bool:

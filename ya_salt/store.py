@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ya_salt.errors import StoreError
-from ya_salt.model import Condition, DaemonSpec, DaemonStatus, Package, Record
+from ya_salt.model import Condition, DaemonSpec, DaemonStatus, GateStanding, Package, Record
 
 FILE_NAME = "store.sqlite3"
 HISTORY_LIMIT = 1000
@@ -263,6 +263,7 @@ def _decode_spec(data: dict[str, Any]) -> DaemonSpec:
 def _decode_status(data: dict[str, Any]) -> DaemonStatus:
     for name in ("installed", "running", "ready"):
         data[name] = Condition(**data[name]) if data.get(name) else None
+    data["gate"] = GateStanding(**data["gate"]) if data.get("gate") else None
     data["packages"] = tuple(tuple(item) for item in data.get("packages", ()))
     for name in ("warnings", "actions"):
         data[name] = tuple(data.get(name, ()))

@@ -79,6 +79,22 @@ def test_settings_of_monitoring_lie_in_groups(write) -> None:
     assert told.alertmanager.url == "https://alerts.example.org:9093/am"
 
 
+def test_the_gate_is_a_group_of_its_own(write) -> None:
+    path = write(
+        "gate:\n"
+        "  type: orly\n"
+        "  endpoints: ['https://etcd1.example.org:2379', 'http://[::1]:2379']\n"
+        "  prefix: /fleet/orly\n"
+        "  facts: {dc: sas, stage: canary}\n"
+    )
+    gate = load_settings({}, {"YA_SALT_GATE_CA_FILE": "/etc/ca.pem"}, path).settings.gate
+    assert gate.type == "orly"
+    assert gate.endpoints == ("https://etcd1.example.org:2379", "http://[::1]:2379")
+    assert gate.prefix == "/fleet/orly/"
+    assert (gate.ca_file, gate.group) == ("/etc/ca.pem", "")
+    assert gate.facts == {"dc": "sas", "stage": "canary"}
+
+
 def test_tags_come_from_the_environment_too() -> None:
     environment = {"YA_SALT_MONITORING_YASM_TAGS": "itype=x, ctype=prod"}
     told = load_settings({}, environment).settings.monitoring
@@ -118,6 +134,15 @@ def test_relative_paths_are_taken_from_the_current_folder(monkeypatch, tmp_path)
         ("monitoring: {yasm: {tags: [x]}}\n", "monitoring.yasm.tags: a mapping is wanted"),
         ("monitoring: {yasm: {tags: {itype: 'a b'}}}\n", "'a b' is no tag"),
         ("hostname: 'a b'\n", "'a b' is no host name"),
+        ("gate: {type: etcd}\n", ":1:8: gate.type: 'etcd' is none of none, orly, fleetlock"),
+        ("gate: {type: orly}\n", ":1:8: gate.type: orly wants gate.endpoints"),
+        ("gate: {endpoints: ['h:2379']}\n", "gate.endpoints: 'h:2379' is no URL such as"),
+        ("gate: {prefix: 'a b'}\n", "gate.prefix: 'a b' is no prefix of keys such as /orly/"),
+        ("gate: {facts: {dc: 'a,b'}}\n", "gate.facts: 'a,b' is no fact: one line without commas"),
+        ("gate: {group: a_b}\n", "gate.group: 'a_b' is no group of FleetLock"),
+        ("gate: {cert_file: /c}\n", ":1:8: gate.cert_file: it is of no use without gate.key_file"),
+        ("gate: {username: u}\n", "gate.username: it is of no use without gate.password_file"),
+        ("gate: {password: x}\n", "did you mean gate.password_file?"),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_place(write, text: str, told: str) -> None:

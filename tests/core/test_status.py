@@ -16,6 +16,8 @@ from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
+    Deferral,
+    GateStanding,
     InstalledPackage,
     InstallPackages,
     Observed,
@@ -32,6 +34,9 @@ SPEC = DaemonSpec("d", "1", "/specs/d.yaml", "digest", {}, (Package("p", "1.0"),
 CONTAINER = Container("d", "running", labels={LABEL: "digest"}, running_s=5)
 GOOD = Observed(packages={"p": InstalledPackage("p", "1.0")}, containers={"d": CONTAINER})
 QUIET = Outcome(DaemonPlan("d"))
+RESTART, START = ReplaceContainer(SPEC, "r"), StartContainer("d", "dead", "r")
+FULL = Deferral("Full", "3 of 3 slots are taken")
+WAITS = Outcome(DaemonPlan("d", deferral=FULL))
 
 
 def assess(
@@ -126,10 +131,71 @@ def reasons(status: DaemonStatus) -> tuple[str, ...]:
             },
             ("!VersionNotFound", "Running", "!VersionNotFound"),
         ),
+        (
+            "its update waits while it runs from an earlier spec",
+            {
+                "container": replace(CONTAINER, labels={LABEL: "old"}),
+                "version": "0.9",
+                "outcome": WAITS,
+            },
+            ("!Deferred", "Running", "Deferred"),
+        ),
+        (
+            "its restart was to be, and the slot was lost right before",
+            {"outcome": Outcome(DaemonPlan("d"), (StepResult(RESTART, deferral=FULL),))},
+            ("Installed", "Running", "Deferred"),
+        ),
+        (
+            "its first installation waits",
+            {"container": None, "version": "", "outcome": WAITS},
+            ("!Deferred", "!NoContainer", "!Deferred"),
+        ),
+        (
+            "its update waits while it is dead",
+            {"container": replace(CONTAINER, state="dead"), "outcome": WAITS},
+            ("Installed", "!Dead", "!Dead"),
+        ),
+        (
+            "its update waits while it starts",
+            {"container": replace(CONTAINER, running_s=4), "outcome": WAITS},
+            ("Installed", "Running", "!Starting"),
+        ),
+        (
+            "its update waits and its repair failed",
+            {
+                "container": replace(CONTAINER, state="dead"),
+                "outcome": Outcome(
+                    WAITS.plan, (StepResult(START, "no such user", "InvalidValue"),)
+                ),
+            },
+            ("Installed", "!Dead", "!InvalidValue"),
+        ),
+        (
+            "its removal waits",
+            {"spec": replace(SPEC, delete_requested=True), "outcome": WAITS},
+            ("Installed", "Running", "Deferred"),
+        ),
     ],
 )
 def test_conditions(sentence: str, given: dict, expected: tuple[str, ...]) -> None:
     assert reasons(assess(**given)) == expected
+
+
+def test_what_waits_keeps_the_version_that_it_has() -> None:
+    previous = replace(assess(), version="0")
+    assert assess(outcome=WAITS, previous=previous).version == "0"
+    assert assess(None, outcome=WAITS).version == ""
+    assert assess(previous=previous).version == "1"
+
+
+def test_a_daemon_that_waits_says_for_what() -> None:
+    why = "waits for the gate: Full: 3 of 3 slots are taken"
+    assert assess(outcome=WAITS).ready.message == f"it runs as before, its change {why}"
+    assert assess(None, outcome=WAITS).ready.message == f"its first installation {why}"
+    dead = assess(replace(CONTAINER, state="dead"), outcome=WAITS, trouble="it exited with code 3")
+    assert dead.ready.message == f"{dead.running.message}; its change {why}"
+    assert "it exited with code 3" in dead.ready.message
+    assert assess(version="0.9", outcome=WAITS).installed.message == "not yet as declared: p 1.0"
 
 
 def test_the_time_of_a_transition_stays_while_the_condition_does() -> None:
@@ -162,11 +228,12 @@ def test_restarts_are_counted_on_top_of_earlier_ones(step, restarts: int) -> Non
     assert assess(outcome=failed).restart_count == 0
 
 
-def test_a_removed_daemon_is_removed_only_when_nothing_failed() -> None:
+def test_a_removed_daemon_is_removed_only_when_nothing_failed_or_waits() -> None:
     spec = replace(SPEC, delete_requested=True)
     assert assess(None, version="", spec=spec).phase == "Removed"
     failed = Outcome(DaemonPlan("d", refusal="locked", refusal_reason="LockHeld"))
     assert assess(None, spec=spec, outcome=failed).phase == "Managed"
+    assert assess(spec=spec, outcome=WAITS).phase == "Managed"
 
 
 def test_an_unmanaged_daemon_shows_what_its_container_does_now() -> None:
@@ -188,6 +255,7 @@ def test_json_is_what_the_proto_says() -> None:
         respawn_count=2**40,
         memory_bytes=2**40,
         cpu_ns=1,
+        gate=GateStanding("waiting", "Full", "3 of 3 slots are taken", 1.0, "update", "1"),
     )
     fact = {
         "started_at": 1.0,
@@ -198,7 +266,8 @@ def test_json_is_what_the_proto_says() -> None:
         "ignored": [["/y", "r"]],
     }
     sinks = [{"name": "yasm", "state": "refused", "message": "no", "since": 1.0}]
-    told = make_host_status([status], fact, sinks)
+    gate = {"type": "orly", "state": "answered", "message": "m", "since": 1.0}
+    told = make_host_status([status, assess()], fact, sinks, gate)
     message = json_format.ParseDict(told, ya_salt_pb2.HostStatus())
     fields = {field.name for field, _ in message.porto_daemons[0].ListFields()}
     assert fields == {field.name for field in ya_salt_pb2.PortoDaemonStatus.DESCRIPTOR.fields}
@@ -206,12 +275,26 @@ def test_json_is_what_the_proto_says() -> None:
     assert {field.name for field, _ in message.ListFields()} == {
         field.name for field in ya_salt_pb2.HostStatus.DESCRIPTOR.fields
     }
+    assert {field.name for field, _ in message.porto_daemons[0].gate.ListFields()} == {
+        field.name for field in ya_salt_pb2.GateStanding.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in message.gate.ListFields()} == {
+        field.name for field in ya_salt_pb2.GateStatus.DESCRIPTOR.fields
+    }
+    assert told["gate"]["queueLength"] == 1
+    assert not message.porto_daemons[1].HasField("gate")
     assert {field.name for field, _ in message.sinks[0].ListFields()} == {
         field.name for field in ya_salt_pb2.SinkStatus.DESCRIPTOR.fields
     }
     assert {field.name for field, _ in message.last_pass.ListFields()} == {
         field.name for field in ya_salt_pb2.PassStatus.DESCRIPTOR.fields
     }
+
+
+def test_a_gate_that_was_not_asked_has_no_time() -> None:
+    gate = {"type": "none", "state": "unasked", "message": "no gate", "since": None}
+    told = make_host_status([assess()], None, gate=gate)["gate"]
+    assert told == {"type": "none", "state": "unasked", "message": "no gate", "queueLength": 0}
 
 
 def test_the_spec_list_holds_what_was_loaded() -> None:

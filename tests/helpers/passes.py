@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from helpers.apart import set_apart
 from ya_salt.host import Host, PassResult, Scope
-from ya_salt.model import DaemonStatus, Settings
+from ya_salt.look import plan_pass
+from ya_salt.model import DaemonPlan, DaemonStatus, GateSettings, Settings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
 from ya_salt.reconcile import run_pass
+from ya_salt.rollout.making import make_gate
 from ya_salt.specs import load_specs
+
+NO_GATE = GateSettings()
 
 
 class DoomedClient(PortoClient):
@@ -31,7 +37,8 @@ class DoomedClient(PortoClient):
 class Passes:
     """A daemons directory and a state directory below `folder`; `run` makes one pass."""
 
-    def __init__(self, folder: Path, socket_path: str) -> None:
+    def __init__(self, folder: Path, socket_path: str, gate: GateSettings = NO_GATE) -> None:
+        self.folder = folder
         self.socket_path = socket_path
         self.specs_dir = folder / "specs"
         self.specs_dir.mkdir(mode=0o755)
@@ -40,7 +47,9 @@ class Passes:
             state_dir=str(folder / "state"),
             porto_socket=socket_path,
             parallel=1,
+            hostname="" if gate is NO_GATE else folder.name,
             monitoring=set_apart(folder),
+            gate=gate,
         )
         self.requests: list[str] = []
 
@@ -51,16 +60,23 @@ class Passes:
         *,
         delete: bool = False,
         command: str = "cmd: [sleep, '1000']",
+        version: str = "1",
+        min_ready_s: int = 0,
     ) -> None:
-        """Drop the daemon's file: `properties` as YAML lines of a mapping; it is ready at once."""
+        """Drop the daemon's file: `properties` as YAML lines of a mapping; ready at once or soon."""
         lines = "".join(f"    {line}\n" for line in properties.splitlines())
         (self.specs_dir / f"{name}.yaml").write_text(
-            f"meta: {{name: '{name}', delete_requested: {str(delete).lower()}}}\n"
-            f"spec:\n  min_ready_s: 0\n  properties:\n    {command}\n{lines}"
+            f"meta: {{name: '{name}', version: '{version}', "
+            f"delete_requested: {str(delete).lower()}}}\n"
+            f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: 5\n  properties:\n    {command}\n{lines}"
         )
 
     def run(
-        self, make: Callable[[str], PortoClient] = PortoClient, *, is_strict: bool = True
+        self,
+        make: Callable[[str], PortoClient] = PortoClient,
+        *,
+        is_strict: bool = True,
+        **scope: Any,
     ) -> PassResult:
         """One pass; with `is_strict` no file may be broken."""
         loaded = load_specs(str(self.specs_dir))
@@ -71,9 +87,19 @@ class Passes:
             clients.append(make(self.socket_path))
             return clients[-1]
 
-        result = run_pass(Host(self.settings, Apt(), connect), Scope(loaded.specs, loaded))
+        result = run_pass(self.make_host(connect), Scope(loaded.specs, loaded, **scope))
         self.requests = [request for client in clients for request in client.requests]
         return result
+
+    def make_host(self, connect: Callable[[], PortoClient] | None = None) -> Host:
+        gate = partial(make_gate, self.settings.gate)
+        return Host(self.settings, Apt(), connect or self.client, connect_gate=gate)
+
+    def plan(self) -> dict[str, DaemonPlan]:
+        """What a pass would do, by daemon."""
+        loaded = load_specs(str(self.specs_dir))
+        plans = plan_pass(self.make_host(), Scope(loaded.specs, loaded))
+        return {plan.name: plan for plan in plans}
 
     def run_one(self) -> DaemonStatus:
         """A pass over exactly one daemon that has to end well; its status."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ya_salt.model import Condition, DaemonStatus
+from ya_salt.model import Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Counter
 from ya_salt.monitoring.memory import Memory
 from ya_salt.monitoring.report import News
@@ -59,10 +59,27 @@ LAST_PASS: dict[str, Any] = {
 }
 
 
+WAITING = replace(
+    GOOD,
+    name="waiting",
+    ready=Condition(True, "Deferred", "it runs as before, its change waits for the gate", NOW - 55),
+    gate=GateStanding("waiting", "Full", "3 of 3 slots are taken", NOW - 40, "update", "1.3"),
+)
+"""1.2 runs, and 1.3 may not yet."""
+
+NO_GATE = {"type": "none", "state": "unasked", "message": "no gate is configured", "since": None}
+ANSWERED = {"type": "orly", "state": "answered", "message": "", "since": NOW - 90}
+FAILED = {"type": "orly", "state": "failed", "message": "etcd is silent", "since": NOW - 90}
+
+
 def make(
-    *statuses: DaemonStatus, memory: Memory | None = None, now: float = NOW, **last_pass: Any
+    *statuses: DaemonStatus,
+    memory: Memory | None = None,
+    now: float = NOW,
+    gate: Mapping[str, Any] = NO_GATE,
+    **last_pass: Any,
 ) -> Facts:
-    return make_facts(statuses, memory or Memory(), {**LAST_PASS, **last_pass}, now)
+    return make_facts(statuses, memory or Memory(), {**LAST_PASS, **last_pass}, now, gate)
 
 
 def make_news(*statuses: DaemonStatus, now: float = NOW, **last_pass: Any) -> News:

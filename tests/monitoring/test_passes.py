@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers.apart import name_variables, set_apart
+from helpers.apart import NOBODY, name_variables, set_apart
+from helpers.fleetlock import Face, Locks
 from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 from helpers.receiver import Receiver, make_yasm, measure, read_last, sum_values
@@ -21,7 +22,7 @@ from helpers.receiver import Receiver, make_yasm, measure, read_last, sum_values
 from ya_salt.errors import PortoError
 from ya_salt.host import Host
 from ya_salt.look import report_now
-from ya_salt.model import JugglerSettings, MonitoringSettings, YasmSettings
+from ya_salt.model import GateSettings, JugglerSettings, MonitoringSettings, YasmSettings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
 
@@ -332,3 +333,123 @@ class Commands:
             timeout=60,
             check=False,
         )
+
+
+# -- the gate ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def face(watched: Watched) -> Iterator[Face]:
+    """The gate of the host: a FleetLock server with one slot for each daemon."""
+    (watched.folder / "textfile").mkdir()
+    with Face(Locks()) as made:
+        gate = GateSettings(type="fleetlock", endpoints=(f"http://127.0.0.1:{made.port}",))
+        watched.settings = replace(watched.settings, gate=gate)
+        yield made
+        watched.settings = replace(watched.settings, gate=GateSettings())
+    assert made.problems == []
+
+
+def read_gate(watched: Watched) -> tuple[dict[str, int], dict[str, float]]:
+    """What YASM and Prometheus were told of the gate last, without the names' common parts."""
+    signals = {
+        name.rpartition("-gate_")[2].removesuffix("_thhh"): value
+        for name, value in read_last(watched.yasm.accepted).items()
+        if "-gate_" in name
+    }
+    lines = (watched.folder / "textfile/ya-salt.prom").read_text().splitlines()
+    metrics = {
+        words[0].partition("gate_")[2].replace('{daemon="d"}', ""): float(words[1])
+        for words in (line.split() for line in lines if not line.startswith("#"))
+        if "gate_" in words[0]
+    }
+    return signals, metrics
+
+
+def list_on(watched: Watched) -> set[str]:
+    """Names of all that is not zero; a gate that is up is no news."""
+    signals, metrics = read_gate(watched)
+    assert metrics.pop("up") == 1 - signals["unreachable"]
+    assert metrics["queue_length"] == signals["queue"]
+    assert (metrics["waiting"], metrics["failed"]) == (signals["waiting"], signals["failed"])
+    return {name for told in (signals, metrics) for name, value in told.items() if value}
+
+
+WAITS = {"waiting", "queue", "queue_length"}
+
+
+def test_a_rollout_as_monitoring_sees_it(watched: Watched, face: Face) -> None:
+    watched.write("d", "")
+    watched.run()
+    assert list_on(watched) == set()
+    assert watched.event("porto-daemon-d-ready")["description"] == "ready, version 1"
+
+    face.locks.holders["porto-daemon-d"] = {"somebody"}
+    watched.write("d", "cwd: /tmp", version="2")
+    watched.run()
+    assert list_on(watched) == WAITS
+    event = watched.event("porto-daemon-d-ready")
+    assert event["status"] == "OK"
+    assert event["description"].startswith("ready, version 1; its update to 2 waits for the gate")
+    assert "Full" in event["description"]
+    assert watched.event("porto-daemons")["status"] == "OK"
+
+    watched.run(override_gate="the site is down")
+    assert list_on(watched) == {"overridden"}
+    assert watched.event("porto-daemon-d-ready")["description"] == "ready, version 2"
+    event = watched.event("porto-daemons")
+    assert (event["status"], event["description"]) == (
+        "WARN",
+        "the last pass went past the gate: the site is down",
+    )
+    watched.run()
+    assert list_on(watched) == set()
+    assert watched.event("porto-daemons")["status"] == "OK"
+
+
+def test_a_change_that_failed_keeps_its_slot_until_the_next_is_done(
+    watched: Watched, face: Face
+) -> None:
+    watched.write("d", "")
+    watched.run()
+    watched.write("d", "", command="cmd: [/nonexistent/d]", version="2")
+    watched.run()
+    assert list_on(watched) == {"slot", "failed"}
+    assert watched.event("porto-daemon-d-ready")["status"] == "CRIT"
+    watched.write("d", "", version="3")
+    watched.run()
+    assert list_on(watched) == set()
+    assert watched.event("porto-daemon-d-ready")["description"] == "ready, version 3"
+
+
+def test_a_gate_that_cannot_be_asked_is_told_until_it_can(watched: Watched, face: Face) -> None:
+    watched.write("d", "")
+    watched.run()
+    served = watched.settings.gate
+    unserved = GateSettings(type="orly", endpoints=(NOBODY,))
+    watched.settings = replace(watched.settings, gate=unserved)
+    watched.write("d", "", version="2", command="cmd: [sleep, '1001']")
+    watched.run()
+    assert list_on(watched) == {*WAITS, "unreachable"}
+    first = watched.event("porto-daemons")
+    assert first["status"] == "WARN"
+    assert first["description"].startswith("the gate cannot be asked since ")
+    assert watched.event("porto-daemon-d-ready")["status"] == "OK"
+    # Since when is remembered, and a report tells it as the pass does.
+    time.sleep(1.1)
+    watched.run()
+    report_now(watched.host())
+    assert watched.event("porto-daemons") == first
+    with pytest.raises(PortoError):
+        watched.run(lambda _: PortoClient("/nonexistent/s"))
+    blind = watched.event("porto-daemons")
+    assert blind["status"] == "CRIT"
+    assert blind["description"].endswith(f"; {first['description']}")
+    watched.yasm.accepted.clear()
+    report_now(watched.host("/nonexistent/s"))
+    assert watched.event("porto-daemons") == blind
+    assert list_on(watched) == {*WAITS, "unreachable"}
+    watched.settings = replace(watched.settings, gate=served)
+    watched.run()
+    assert list_on(watched) == set()
+    assert watched.event("porto-daemons")["status"] == "OK"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.apart import set_apart
+from helpers.apart import NOBODY, set_apart
 from helpers.passes import Passes
 from helpers.portod import DevPortod
 from helpers.servers import (
@@ -25,7 +25,7 @@ from helpers.servers import (
     wait_for,
 )
 
-from ya_salt.model import AlertmanagerSettings
+from ya_salt.model import AlertmanagerSettings, GateSettings
 
 DASHBOARDS = Path(__file__).parent.parent.parent / "docs/dashboards"
 RULES = DASHBOARDS / "porto-daemons.rules.yml"
@@ -82,6 +82,13 @@ class Host:
         self.run()
         return broken
 
+    def make_wait(self) -> None:
+        """A change of the daemon that is well has to wait: no gate answers."""
+        gate = GateSettings(type="orly", endpoints=(NOBODY,))
+        self.passes.settings = replace(self.passes.settings, gate=gate)
+        self.passes.write("good", "respawn_delay: 100ms", version="2", command="cmd: [cat]")
+        self.run()
+
 
 @pytest.fixture(scope="module")
 def scene(
@@ -91,6 +98,7 @@ def scene(
     folder = tmp_path_factory.mktemp("scene")
     host = Host(folder / "host", portod)
     host.make_trouble()
+    host.make_wait()
     with (
         NodeExporter(folder / "exporter", host.textfiles) as exporter,
         Prometheus(
@@ -99,6 +107,7 @@ def scene(
     ):
         yield host, exporter, prometheus
         (host.passes.specs_dir / "broken.yaml").unlink()
+        host.passes.settings = replace(host.passes.settings, gate=GateSettings())
         host.passes.remove_all()
 
 
@@ -135,6 +144,12 @@ def test_prometheus_knows_what_the_pass_saw(
     assert read("porto_daemons_pass_result") == 0
     assert read("porto_daemons_pass_failed") == 0
     assert (read("porto_daemons_pass_duration_seconds") or 0) > 0
+    assert read('porto_daemon_gate_waiting{daemon="good"}') == 1
+    assert read('porto_daemon_gate_waiting{daemon="dead"}') == 0
+    assert read("porto_daemons_gate_queue_length") == 1
+    assert read("porto_daemons_gate_up") == 0
+    (info,) = prometheus.query('porto_daemon_info{daemon="good"}')
+    assert info["metric"]["version"] == "1"
 
 
 def list_queries() -> list[tuple[str, str]]:
@@ -192,7 +207,12 @@ def test_the_rules_fire_on_what_a_pass_saw(
         alerts = prometheus.get_json("/api/v1/alerts")["data"]["alerts"]
         return {alert["labels"]["alertname"] for alert in alerts}
 
-    wanted = {"PortoDaemonNotReady", "PortoDaemonSpecRejected"}
+    wanted = {
+        "PortoDaemonNotReady",
+        "PortoDaemonSpecRejected",
+        "PortoDaemonGateWaiting",
+        "PortoDaemonsGateDown",
+    }
     wait_for(lambda: wanted <= list_pending(), "pending alerts")
     assert list_pending() == wanted
 

@@ -8,11 +8,14 @@ import pytest
 from helpers.receiver import check_juggler, check_yasm
 from hypothesis import given
 from hypothesis import strategies as st
-from made import DEAD, GOOD, NOW, make, remember
+from made import ANSWERED, DEAD, FAILED, GOOD, NO_GATE, NOW, WAITING, make, remember
 
-from ya_salt.model import Condition, JugglerSettings, YasmSettings
+from ya_salt.gatestate import find_gate_facts
+from ya_salt.model import Condition, GateStanding, JugglerSettings, YasmSettings
 from ya_salt.monitoring import alertmanager, juggler, prometheus, yasm
 from ya_salt.monitoring.signals import MAX_PASS_AGE_S, cut_text
+from ya_salt.rollout.gate import Held
+from ya_salt.rollout.memory import GateMemory
 
 NAMES = st.text(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-@:./", min_size=1, max_size=100
@@ -32,6 +35,10 @@ def events(*statuses, **more) -> dict[str, dict]:
     return {event["service"]: event for event in found}
 
 
+def tell_prometheus(*statuses, **more) -> list[str]:
+    return prometheus.render_text(make(*statuses, **more)).decode().splitlines()
+
+
 # -- YASM --------------------------------------------------------------------------------------
 
 
@@ -42,6 +49,8 @@ def test_signals_are_named_as_documented() -> None:
         "porto-daemon-d-running_thhh": 1,
         "porto-daemon-d-respawn_count_thhh": 3,
         "porto-daemon-d-restart_count_thhh": 2,
+        "porto-daemon-d-gate_waiting_thhh": 0,
+        "porto-daemon-d-gate_failed_thhh": 0,
     }
 
 
@@ -58,6 +67,7 @@ def test_the_body_carries_ttl_and_tags() -> None:
         ("it is dead", DEAD, 0, 0),
         ("it starts", replace(GOOD, ready=Condition(False, "Starting", "", NOW)), 0, 1),
         ("its file is gone", replace(GOOD, phase="Orphaned"), 1, 1),
+        ("its update waits", WAITING, 1, 1),
         ("it was never looked at", replace(GOOD, ready=None, running=None), 0, 0),
     ],
 )
@@ -98,7 +108,69 @@ def test_the_host_has_signals_of_its_own() -> None:
         "porto-daemons-orphans_thhh": 1,
         "porto-daemons-pass_failed_thhh": 1,
         "porto-daemons-pass_old_thhh": 1,
+        "porto-daemons-gate_queue_thhh": 0,
+        "porto-daemons-gate_unreachable_thhh": 0,
     }
+
+
+@pytest.mark.parametrize(
+    ("sentence", "status", "slot", "waiting", "failed"),
+    [
+        ("it waits", WAITING, "", 1, 0),
+        ("its change is under way", GOOD, "working", 0, 0),
+        ("its change has to prove itself", GOOD, "settling", 0, 0),
+        ("its change failed", DEAD, "failed", 0, 1),
+        ("its change failed, and the next waits", WAITING, "failed", 1, 1),
+    ],
+)
+def test_how_a_daemon_stands_with_the_gate(
+    sentence: str, status, slot: str, waiting: int, failed: int
+) -> None:
+    if slot and not status.waits:
+        status = replace(status, gate=GateStanding(slot, "", "it keeps its slot", NOW))
+    slots = {status.name: slot} if slot else {}
+    told = push(status, gate={**ANSWERED, "slots": slots})
+    prefix = f"porto-daemon-{status.name}-gate"
+    assert (told[f"{prefix}_waiting_thhh"], told[f"{prefix}_failed_thhh"]) == (waiting, failed)
+    lines = tell_prometheus(status, gate={**ANSWERED, "slots": slots})
+    for name, value in (("waiting", waiting), ("failed", failed), ("slot", int(bool(slot)))):
+        assert f'porto_daemon_gate_{name}{{daemon="{status.name}"}} {value}.0' in lines
+
+
+@pytest.mark.parametrize(
+    ("sentence", "gate", "up", "unreachable"),
+    [
+        ("there is none", NO_GATE, None, 0),
+        ("nothing was asked yet", {**NO_GATE, "type": "orly"}, None, 0),
+        ("it answered", ANSWERED, "1.0", 0),
+        ("it could not be asked", FAILED, "0.0", 1),
+    ],
+)
+def test_whether_the_gate_can_be_asked(sentence: str, gate, up, unreachable: int) -> None:
+    assert push(GOOD, gate=gate)["porto-daemons-gate_unreachable_thhh"] == unreachable
+    lines = [
+        line for line in tell_prometheus(gate=gate) if line.startswith("porto_daemons_gate_up")
+    ]
+    assert lines == ([f"porto_daemons_gate_up {up}"] if up else [])
+
+
+def test_what_a_host_remembers_of_a_gate_is_told_while_it_has_one() -> None:
+    held = Held("d", "id", "update", "1.3", NOW, state="failed", error="no licence")
+    memory = GateMemory({"d": held}, state="failed", message="m", since=NOW, override="o")
+    signals = ("porto-daemon-d-gate_failed_thhh", "porto-daemons-gate_unreachable_thhh")
+    for kind, value in (("orly", 1), ("none", 0)):
+        gate = find_gate_facts(kind, memory)
+        told = push(GOOD, gate=gate)
+        assert [told[name] for name in signals] == [value, value]
+        assert f"porto_daemons_gate_overridden {value}.0" in tell_prometheus(gate=gate)
+
+
+def test_the_queue_is_the_daemons_that_wait() -> None:
+    gone = replace(WAITING, name="gone", phase="Removed")
+    failed = replace(GOOD, name="f", gate=GateStanding("failed", "", "no licence", NOW))
+    statuses = (GOOD, WAITING, replace(WAITING, name="other"), gone, failed)
+    assert push(*statuses)["porto-daemons-gate_queue_thhh"] == 2
+    assert "porto_daemons_gate_queue_length 2.0" in tell_prometheus(*statuses)
 
 
 def test_a_name_in_yasms_alphabet_stays_as_it_is() -> None:
@@ -110,7 +182,7 @@ def test_a_name_in_yasms_alphabet_stays_as_it_is() -> None:
 def test_no_two_daemons_share_a_signal(one: str, other: str) -> None:
     assert (yasm.map_name(one) == yasm.map_name(other)) == (one == other)
     told = push(replace(GOOD, name=one), *([replace(GOOD, name=other)] if one != other else []))
-    assert len(told) == 4 * len({one, other}) + 4
+    assert len(told) == 6 * len({one, other}) + 6
 
 
 # -- Juggler -----------------------------------------------------------------------------------
@@ -174,6 +246,98 @@ def test_an_orphan_alone_is_a_warning() -> None:
     )
 
 
+def test_an_update_that_waits_says_why_and_is_fine() -> None:
+    told = events(WAITING, gate=ANSWERED)
+    event = told["porto-daemon-waiting-ready"]
+    assert (event["status"], event["description"]) == (
+        "OK",
+        "ready, version 1.2; its update to 1.3 waits for the gate since 2023-11-14T22:12:40Z: "
+        "Full: 3 of 3 slots are taken",
+    )
+    assert told["porto-daemons"]["status"] == "OK"
+
+
+@pytest.mark.parametrize(
+    ("operation", "what"),
+    [
+        ("install", "its first installation waits"),
+        ("update", "its update to 1.3 waits"),
+        ("restart", "its restart waits"),
+        ("remove", "its removal waits"),
+        ("", "its change waits"),
+    ],
+)
+def test_what_waits_is_named(operation: str, what: str) -> None:
+    gate = replace(WAITING.gate, operation=operation)
+    event = events(replace(WAITING, gate=gate))["porto-daemon-waiting-ready"]
+    assert what in event["description"]
+
+
+NOT_YET = "its first installation waits for the gate: Full: 3 of 3 slots are taken"
+DIED = "its command ended; stderr ends with: no licence"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "ready", "running", "description"),
+    [
+        (
+            "a first installation waits",
+            ("Deferred", NOT_YET),
+            (False, "NoContainer", "there is no container"),
+            f"Deferred: {NOT_YET}; NoContainer: there is no container",
+        ),
+        (
+            "what it ran from died",
+            ("Dead", f"{DIED}; its change waits for the gate: Full: 3 of 3 slots are taken"),
+            (False, "Dead", DIED),
+            f"Dead: {DIED}; its change waits for the gate: Full: 3 of 3 slots are taken",
+        ),
+        (
+            "what it ran from starts",
+            ("Starting", "running for 1 s of 5 s"),
+            (True, "Running", "its command runs"),
+            "Starting: running for 1 s of 5 s; its update to 1.3 waits for the gate since "
+            "2023-11-14T22:12:40Z: Full: 3 of 3 slots are taken",
+        ),
+    ],
+)
+def test_a_daemon_that_waits_and_is_not_ready_says_everything_once(
+    sentence: str, ready, running, description: str
+) -> None:
+    status = replace(WAITING, ready=Condition(False, *ready, NOW), running=Condition(*running, NOW))
+    event = events(status)["porto-daemon-waiting-ready"]
+    assert (event["status"], event["description"]) == ("CRIT", description)
+
+
+def test_a_slot_is_no_wait() -> None:
+    settling = replace(GOOD, gate=GateStanding("settling", "", "it keeps its slot", NOW))
+    told = events(settling)["porto-daemon-d-ready"]
+    assert told["description"] == "ready, version 1.2"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "gate", "words"),
+    [
+        (
+            "it cannot be asked",
+            FAILED,
+            "the gate cannot be asked since 2023-11-14T22:11:50Z: etcd is silent",
+        ),
+        (
+            "somebody went past it",
+            {**ANSWERED, "override": "the site is down"},
+            "the last pass went past the gate: the site is down",
+        ),
+    ],
+)
+def test_trouble_with_the_gate_is_a_warning(sentence: str, gate, words: str) -> None:
+    event = events(WAITING, gate=gate)["porto-daemons"]
+    assert (event["status"], event["description"]) == ("WARN", words)
+    worse = events(gate=gate, error="no portod answers")["porto-daemons"]
+    assert worse["status"] == "CRIT"
+    assert worse["description"] == f"the last pass failed: no portod answers; {words}"
+
+
 def test_where_portod_cannot_be_asked_no_daemon_is_ready() -> None:
     told = events(GOOD, error="no portod answers")["porto-daemon-d-ready"]
     assert told["status"] == "CRIT"
@@ -234,6 +398,7 @@ def test_the_file_holds_the_same_facts() -> None:
         "porto_daemons_pass_duration_seconds 1.5",
         "porto_daemons_pass_result 1.0",
         "porto_daemons_gate_queue_length 0.0",
+        "porto_daemons_gate_overridden 0.0",
     ):
         assert line in lines, text
     assert 'porto_daemon_memory_usage_bytes{daemon="dead"}' not in text
@@ -257,6 +422,26 @@ def test_what_is_not_ready_fires_and_later_resolves() -> None:
     (over,) = alertmanager.merge_alerts({}, firing, NOW + 60)
     assert over["labels"] == alert["labels"]
     assert over["endsAt"] == "2023-11-14T22:14:20Z"
+
+
+def test_trouble_with_the_gate_fires_as_a_warning() -> None:
+    gate = {**FAILED, "override": "the site is down"}
+    assert "porto_daemons_gate_overridden 1.0" in tell_prometheus(gate=gate)
+    firing = alertmanager.render_firing(make(WAITING, gate=gate), "h")
+    told = {
+        alert["labels"]["problem"]: (
+            alert["labels"]["severity"],
+            alert["annotations"]["description"],
+        )
+        for alert in firing.values()
+    }
+    assert told == {
+        "gate_unreachable": (
+            "warning",
+            "the gate cannot be asked since 2023-11-14T22:11:50Z: etcd is silent",
+        ),
+        "gate_overridden": ("warning", "the last pass went past the gate: the site is down"),
+    }
 
 
 def test_an_alert_keeps_the_start_that_was_told_first() -> None:

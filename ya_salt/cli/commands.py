@@ -7,9 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ya_salt.cli.logs import open_log, show_output
+from ya_salt.cli.override import check_override
 from ya_salt.cli.progress import ProgressLine
 from ya_salt.cli.render import (
     format_age,
@@ -19,8 +21,10 @@ from ya_salt.cli.render import (
     render_statuses,
     render_table,
 )
-from ya_salt.cli.standing import render_for_terminal, say_sinks, watch
+from ya_salt.cli.standing import render_for_terminal, say_gate, say_sinks, watch
 from ya_salt.errors import PortoError, UsageError
+from ya_salt.gatestate import describe_gate
+from ya_salt.gatestate import load_memory as load_gate
 from ya_salt.host import Scope, is_fine, make_host
 from ya_salt.look import look_now, plan_pass, report_now
 from ya_salt.messages import format_time, make_host_status, make_spec_list
@@ -44,7 +48,9 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     if options.dry_run:
         return plan(options, in_force)
     settings = in_force.settings
+    override = check_override(options.override_gate)
     scope, broken = _load_scope(options.files, settings)
+    scope = replace(scope, override_gate=override)
     open_log(settings.log_file)
     _say_rejected(broken)
     # apt and its shield are put away on the way out, as after Ctrl-C.
@@ -52,7 +58,9 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     with ProgressLine(sys.stderr) as progress:
         result = run_pass(make_host(settings, progress), scope)
     _print_statuses(result.statuses, options.output, settings)
-    return OK if result.ok and not broken else FAILED
+    if broken or not result.ok:
+        return FAILED
+    return PENDING if any(item.waits for item in result.statuses) else OK
 
 
 def _stop_on_signal(number: int, _frame: object) -> None:
@@ -84,7 +92,7 @@ def plan(options: argparse.Namespace, in_force: InForce) -> int:
 
 
 def _judge_plans(plans: Sequence[DaemonPlan], broken: Sequence[Rejected]) -> int:
-    if any(item.steps for item in plans):
+    if any(item.steps or item.waiting for item in plans):
         return PENDING
     return FAILED if broken or any(item.refusal for item in plans) else OK
 
@@ -155,14 +163,16 @@ def _show_status(options: argparse.Namespace, settings: Settings) -> int:
     last_pass = store.load_fact(LAST_PASS) if store else None
     sinks = list_sinks(store.load_fact(MONITORING)) if store else []
     causes = store.load_last_causes() if store else {}
+    gate = describe_gate(settings.gate.type, load_gate(store))
     _print(
         options.output,
         lambda: render_for_terminal(chosen, causes),
-        lambda: make_host_status(chosen, last_pass, sinks),
+        lambda: make_host_status(chosen, last_pass, sinks, gate),
     )
     if options.output == "table":
         _say_last_pass(last_pass)
         say_sinks(sinks)
+        say_gate(gate)
     if store:
         store.close()
     failed = last_pass is not None and (last_pass["rejected"] or last_pass["error"])

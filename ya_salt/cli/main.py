@@ -19,7 +19,7 @@ exit codes:
   1  a daemon failed or is not ready, or a spec file cannot be used
   2  the command line or the configuration cannot be used
   3  another pass is running
-  4  changes are pending (plan, apply --dry-run)
+  4  changes are pending (plan, apply --dry-run), or wait for the rollout gate (apply)
 """
 
 
@@ -128,6 +128,11 @@ def _add_apply(known: _Commands) -> None:
     _add_files(parser)
     text = "only say what would be done and why"
     parser.add_argument("--dry-run", action="store_true", help=text)
+    parser.add_argument(
+        "--override-gate",
+        metavar="REASON",
+        help="do not ask the rollout gate this time; for root at a terminal, logged and reported",
+    )
     _add_output(parser)
 
 

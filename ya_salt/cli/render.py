@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import yaml
@@ -35,6 +36,8 @@ _CELL_COLOURS = {
     ("PHASE", "Orphaned"): "yellow",
     ("PHASE", "Rejected"): "red",
     ("PHASE", "Foreign"): "red",
+    ("GATE", "waiting"): "yellow",
+    ("GATE", "failed"): "red",
 }
 
 
@@ -84,6 +87,10 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
         return "no daemons"
     head: tuple[str, ...] = _HEAD
     rows = [_list_cells(item, now) for item in statuses]
+    if any(item.gate for item in statuses):
+        head = (*head, "GATE")
+        states = [item.gate.state if item.gate else "-" for item in statuses]
+        rows = [(*row, state) for row, state in zip(rows, states, strict=True)]
     if causes is not None:
         used = sum(max(map(len, column)) + 2 for column in zip(head, *rows, strict=True))
         room = max(20, width - used) if width else 0
@@ -128,6 +135,8 @@ def _list_notes(status: DaemonStatus) -> list[str]:
     notes = []
     if status.error:
         notes.append(f"{status.name}: error: {status.error}")
+    elif status.waits:
+        notes.append(f"{status.name}: {_describe_gate(status)}")
     elif status.ready and not status.ready.status and status.phase != "Removed":
         notes.append(f"{status.name}: not ready: {status.ready.reason}: {status.ready.message}")
     if status.phase == "Orphaned":
@@ -139,11 +148,22 @@ def _list_notes(status: DaemonStatus) -> list[str]:
     return notes
 
 
+def _describe_gate(status: DaemonStatus) -> str:
+    gate = status.gate
+    if gate is None:
+        return ""
+    return f"its {gate.change} waits for the gate: {gate.reason}: {gate.message}"
+
+
 def render_plans(plans: Sequence[DaemonPlan]) -> str:
     """A line a step; what is refused stands there with its reason."""
     lines = []
     for plan in plans:
         lines += [f"{plan.name}: {describe_step(step)}" for step in plan.steps]
+        if plan.deferral:
+            waits = f"{plan.deferral.reason}: {plan.deferral.message}"
+            lines.append(f"{plan.name}: would wait for the gate: {waits}")
+            lines += [f"{plan.name}: would wait: {describe_step(step)}" for step in plan.waiting]
         lines += [f"{plan.name}: {note}" for note in plan.notes]
         if plan.refusal:
             lines.append(f"{plan.name}: refused: {plan.refusal}")
@@ -156,6 +176,8 @@ def plans_to_data(plans: Sequence[DaemonPlan]) -> dict[str, Any]:
             {
                 "name": plan.name,
                 "steps": [describe_step(step) for step in plan.steps],
+                "waiting": [describe_step(step) for step in plan.waiting],
+                "gate": asdict(plan.deferral) if plan.deferral else None,
                 "refusal": plan.refusal,
                 "notes": list(plan.notes),
             }

@@ -54,3 +54,12 @@ def say_sinks(sinks: Sequence[Mapping[str, Any]]) -> None:
             age = format_age(time.time() - item["since"])
             told = f"{item['name']} {item['state']} for {age}: {item['message']}"
             sys.stderr.write(f"monitoring: {told}\n")
+
+
+def say_gate(gate: Mapping[str, Any]) -> None:
+    """That there is none, or that it could not be asked; one that answers needs no word."""
+    if gate["type"] == "none":
+        sys.stderr.write(f"gate: {gate['message']}\n")
+    elif gate["state"] == "failed":
+        age = format_age(time.time() - gate["since"])
+        sys.stderr.write(f"gate: {gate['type']} cannot be asked for {age}: {gate['message']}\n")

@@ -28,6 +28,13 @@ _GAUGES: Sequence[tuple[str, str, Callable[[DaemonFacts], _Value]]] = (
         lambda d: d.start_duration_s,
     ),
     ("memory_usage_bytes", "Memory that the daemon's container uses.", lambda d: d.memory_bytes),
+    ("gate_waiting", "Whether a change of the daemon waits for the gate.", lambda d: d.waits),
+    ("gate_slot", "Whether the host has the gate's slot for the daemon.", lambda d: bool(d.slot)),
+    (
+        "gate_failed",
+        "Whether a change of the daemon failed, which keeps its slot.",
+        lambda d: d.slot == "failed",
+    ),
 )
 
 _COUNTERS: Sequence[tuple[str, str, Callable[[DaemonFacts], _Value]]] = (
@@ -48,6 +55,16 @@ _HOST_GAUGES: Sequence[tuple[str, str, Callable[[HostFacts], _Value]]] = (
     ("rejected_files", "Files of the daemons directory in no use.", lambda h: len(h.rejected)),
     ("orphans", "Daemons whose file is gone.", lambda h: len(h.orphans)),
     ("gate_queue_length", "Daemons whose change waits for its turn.", lambda h: h.gate_queue),
+    (
+        "gate_up",
+        "1 where the gate answered, 0 where it could not be asked.",
+        lambda h: h.gate.is_up,
+    ),
+    (
+        "gate_overridden",
+        "1 where the last pass went past the gate, else 0.",
+        lambda h: bool(h.gate.override),
+    ),
 )
 
 

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ya_salt.errors import StoreError
@@ -59,6 +59,9 @@ class News:
     last_pass: Mapping[str, Any] | None
     """As the store's fact of that name has it; None where no pass was made yet."""
     now: float
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    """How the gate stood in the last pass: type, state, message, since, override, slots; what is
+    left out is as without a gate."""
 
 
 def report(store: Store, settings: Settings, memory: Memory, news: News) -> tuple[Delivery, ...]:
@@ -78,7 +81,7 @@ def _report(store: Store, settings: Settings, memory: Memory, news: News) -> tup
     if not settings.monitoring.yasm.enabled:
         memory.accept("yasm", memory.list_totals())
     hostname = HostName(settings.hostname, memory.hostnames)
-    facts = make_facts(news.statuses, memory, news.last_pass, news.now)
+    facts = make_facts(news.statuses, memory, news.last_pass, news.now, news.gate)
     desk = _Desk()
     sinks = _list_sinks(settings, facts, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))

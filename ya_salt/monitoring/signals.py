@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from ya_salt.model import Condition, DaemonStatus
+from ya_salt.messages import format_time
+from ya_salt.model import Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.memory import Memory, Totals
 
 MAX_PASS_AGE_S = 3600
 """A last pass older than this is a problem of the host."""
 
 _GONE = "Removed"
+
+_OPERATIONS = {"install": "first installation", "remove": "removal"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,29 @@ class DaemonFacts:
     memory_bytes: int | None
     cpu_s: float | None
     start_duration_s: float | None
+    waits: bool
+    """Whether a change of it waits for the gate; `description` says why."""
+    slot: str
+    """State of the gate's slot that we have for it: working, settling, failed; "": none."""
+
+
+@dataclass(frozen=True)
+class GateFacts:
+    """The rollout gate, as the last pass found it."""
+
+    state: str = "unasked"
+    """answered or failed, since `since`; unasked also where there is no gate."""
+    message: str = ""
+    since: float | None = None
+    override: str = ""
+    """Why somebody let the last pass go past it."""
+    slots: Mapping[str, str] = field(default_factory=dict)
+    """Daemon -> state of the slot that we have for it."""
+
+    @property
+    def is_up(self) -> bool | None:
+        """None where there is none, or nothing had to be asked yet."""
+        return {"answered": True, "failed": False}.get(self.state)
 
 
 @dataclass(frozen=True)
@@ -59,6 +85,7 @@ class HostFacts:
     pass_duration_s: float
     gate_queue: int
     """Daemons whose change waits for its turn."""
+    gate: GateFacts
     now: float
 
     @property
@@ -79,6 +106,7 @@ class HostFacts:
             found.append(Problem("pass_old", _describe_age(self.pass_age_s)))
         if self.rejected:
             found.append(Problem("rejected_files", _describe_rejected(self.rejected)))
+        found += _list_gate_problems(self.gate)
         if self.orphans:
             names = ", ".join(self.orphans)
             text = f"orphaned, their files are gone: {names}"
@@ -102,23 +130,35 @@ def make_facts(
     memory: Memory,
     last_pass: Mapping[str, Any] | None,
     now: float,
+    gate: Mapping[str, Any],
 ) -> Facts:
-    """`last_pass` is the store's fact of that name.
+    """`last_pass` is the store's fact of that name; `gate` is as `report.News` has it.
 
     Where the last pass could not ask portod nobody knows how a daemon stands, so none is ready.
     """
     standing = [status for status in statuses if status.phase != _GONE]
-    host = _make_host_facts(standing, last_pass or {}, now)
+    host = _make_host_facts(standing, last_pass or {}, _read_gate(gate), now)
     return Facts(
-        daemons=tuple(_make_daemon_facts(item, memory, host.pass_error) for item in standing),
+        daemons=tuple(_make_daemon_facts(item, memory, host) for item in standing),
         host=host,
         news=memory.list_news("yasm"),
         now=now,
     )
 
 
+def _read_gate(gate: Mapping[str, Any]) -> GateFacts:
+    known = GateFacts()
+    return GateFacts(
+        state=str(gate.get("state", known.state)),
+        message=str(gate.get("message", "")),
+        since=gate.get("since"),
+        override=str(gate.get("override", "")),
+        slots=dict(gate.get("slots", {})),
+    )
+
+
 def _make_host_facts(
-    statuses: Iterable[DaemonStatus], last_pass: Mapping[str, Any], now: float
+    statuses: Sequence[DaemonStatus], last_pass: Mapping[str, Any], gate: GateFacts, now: float
 ) -> HostFacts:
     started, duration = last_pass.get("started_at"), float(last_pass.get("duration_s", 0.0))
     return HostFacts(
@@ -131,13 +171,14 @@ def _make_host_facts(
         pass_ok=last_pass.get("result") == "ok",
         pass_ended_at=None if started is None else float(started) + duration,
         pass_duration_s=duration,
-        gate_queue=int(last_pass.get("gate_queue", 0)),
+        gate_queue=sum(status.waits for status in statuses),
+        gate=gate,
         now=now,
     )
 
 
-def _make_daemon_facts(status: DaemonStatus, memory: Memory, blind: str) -> DaemonFacts:
-    ready, running = status.ready, status.running
+def _make_daemon_facts(status: DaemonStatus, memory: Memory, host: HostFacts) -> DaemonFacts:
+    ready, running, blind = status.ready, status.running, host.pass_error
     counter = memory.find_counter(status.name)
     return DaemonFacts(
         name=status.name,
@@ -153,26 +194,53 @@ def _make_daemon_facts(status: DaemonStatus, memory: Memory, blind: str) -> Daem
         memory_bytes=status.memory_bytes,
         cpu_s=None if status.cpu_ns is None else status.cpu_ns / 1e9,
         start_duration_s=counter.start_duration_s,
+        waits=status.waits,
+        slot=host.gate.slots.get(status.name, ""),
     )
 
 
 def _describe(status: DaemonStatus, blind: str) -> str:
-    """Reason, what is wrong, what the container said last; what is ready says its version."""
-    ready, running = status.ready, status.running
+    """Reason, what is wrong, what the container said last; what is ready says its version.
+
+    What waits for the gate says why.
+    """
+    ready, gate = status.ready, status.gate
     if blind:
         was = "ready" if ready and ready.status else "not ready"
         return f"PortodUnavailable: nobody can see it: {blind}; at the last look it was {was}"
     if ready is None:
         return "Unknown: it has not been looked at yet"
-    if ready.status:
-        return f"ready, version {status.version or 'unknown'}"
-    return " ".join(f"{ready.reason}: {_join_messages(ready, running)}".split())
+    words = f"ready, version {status.version or 'unknown'}"
+    if not ready.status:
+        words = f"{ready.reason}: {_join_messages(ready, status.running)}"
+    if gate is not None and status.waits and f"{gate.reason}: {gate.message}" not in words:
+        words = f"{words}; {_describe_wait(gate)}"
+    return " ".join(words.split())
 
 
 def _join_messages(ready: Condition, running: Condition | None) -> str:
-    if running is None or running.status or running.message == ready.message:
+    if running is None or running.status or running.message in ready.message:
         return ready.message
     return f"{ready.message}; {running.reason}: {running.message}"
+
+
+def _describe_wait(gate: GateStanding) -> str:
+    what = _OPERATIONS.get(gate.operation, gate.operation or "change")
+    if gate.operation == "update":
+        what = f"update to {gate.target}"
+    since = format_time(gate.since)
+    return f"its {what} waits for the gate since {since}: {gate.reason}: {gate.message}"
+
+
+def _list_gate_problems(gate: GateFacts) -> Iterator[Problem]:
+    """Nothing that runs is stopped because of the gate, so none of it is critical."""
+    if gate.is_up is False:
+        since = "" if gate.since is None else f" since {format_time(gate.since)}"
+        text = f"the gate cannot be asked{since}: {gate.message}"
+        yield Problem("gate_unreachable", text, is_critical=False)
+    if gate.override:
+        text = f"the last pass went past the gate: {gate.override}"
+        yield Problem("gate_overridden", text, is_critical=False)
 
 
 def _describe_age(age_s: float | None) -> str:

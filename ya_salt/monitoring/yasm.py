@@ -42,6 +42,8 @@ def _list_daemon(daemon: DaemonFacts, facts: Facts) -> Iterator[tuple[str, int]]
     prefix = f"porto-daemon-{map_name(daemon.name)}"
     yield f"{prefix}-ready_thhh", int(daemon.ready)
     yield f"{prefix}-running_thhh", int(daemon.running)
+    yield f"{prefix}-gate_waiting_thhh", int(daemon.waits)
+    yield f"{prefix}-gate_failed_thhh", int(daemon.slot == "failed")
     yield from _list_counts(daemon.name, *facts.news.get(daemon.name, (0, 0)))
 
 
@@ -57,3 +59,5 @@ def _list_host(facts: Facts) -> Iterator[tuple[str, int]]:
     yield "porto-daemons-orphans_thhh", len(host.orphans)
     yield "porto-daemons-pass_failed_thhh", int(bool(host.pass_error))
     yield "porto-daemons-pass_old_thhh", int(host.is_pass_old)
+    yield "porto-daemons-gate_queue_thhh", host.gate_queue
+    yield "porto-daemons-gate_unreachable_thhh", int(host.gate.is_up is False)

@@ -13,6 +13,7 @@ import collections.abc
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.message
+import google.protobuf.struct_pb2
 import typing
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
@@ -962,6 +963,274 @@ class PortoProperties(google.protobuf.message.Message):
 global___PortoProperties = PortoProperties
 
 @typing.final
+class OrlyRuleManifest(google.protobuf.message.Message):
+    """A rule file: how changes of one daemon may go through the fleet. `orlyctl apply-rule -f FILE` puts it
+    into etcd. docs/rollout.md explains it with examples.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    META_FIELD_NUMBER: builtins.int
+    SPEC_FIELD_NUMBER: builtins.int
+    @property
+    def meta(self) -> global___RuleMeta: ...
+    @property
+    def spec(self) -> global___OrlyRule: ...
+    def __init__(
+        self,
+        *,
+        meta: global___RuleMeta | None = ...,
+        spec: global___OrlyRule | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["meta", b"meta", "spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["meta", b"meta", "spec", b"spec"]) -> None: ...
+
+global___OrlyRuleManifest = OrlyRuleManifest
+
+@typing.final
+class RuleMeta(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class AnnotationsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    KIND_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    ANNOTATIONS_FIELD_NUMBER: builtins.int
+    kind: builtins.str
+    """"OrlyRule"; may be left out."""
+    name: builtins.str
+    """Required. `porto-daemon-NAME` is the rule of the daemon NAME."""
+    @property
+    def annotations(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Free texts for people and programs."""
+
+    def __init__(
+        self,
+        *,
+        kind: builtins.str | None = ...,
+        name: builtins.str | None = ...,
+        annotations: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_kind", b"_kind", "_name", b"_name", "kind", b"kind", "name", b"name"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_kind", b"_kind", "_name", b"_name", "annotations", b"annotations", "kind", b"kind", "name", b"name"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_kind", b"_kind"]) -> typing.Literal["kind"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_name", b"_name"]) -> typing.Literal["name"] | None: ...
+
+global___RuleMeta = RuleMeta
+
+@typing.final
+class OrlyRule(google.protobuf.message.Message):
+    """Durations are texts: a number with s, m, h or d, or several ("90s", "1h30m")."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class SelectorEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> google.protobuf.struct_pb2.ListValue: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: google.protobuf.struct_pb2.ListValue | None = ...,
+        ) -> None: ...
+        def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    MAX_CONCURRENT_FIELD_NUMBER: builtins.int
+    RATE_FIELD_NUMBER: builtins.int
+    SELECTOR_FIELD_NUMBER: builtins.int
+    HALT_ON_FAILURE_FIELD_NUMBER: builtins.int
+    MAX_FAILURES_FIELD_NUMBER: builtins.int
+    MIN_HEALTHY_TIME_FIELD_NUMBER: builtins.int
+    FIRST_INSTALL_FIELD_NUMBER: builtins.int
+    ON_LOST_FIELD_NUMBER: builtins.int
+    LOST_AFTER_FIELD_NUMBER: builtins.int
+    TIME_ZONE_FIELD_NUMBER: builtins.int
+    FREEZE_FIELD_NUMBER: builtins.int
+    WINDOWS_FIELD_NUMBER: builtins.int
+    max_concurrent: builtins.int
+    """Required. Hosts that may be at it at once, 1 to 10000. One that failed is at it until it succeeds
+    or is released.
+    """
+    halt_on_failure: builtins.bool
+    """Whether failures halt the rule: true is max_failures: 1. Default: true."""
+    max_failures: builtins.int
+    """Hosts that may fail with one version; then no further host gets that version. Default: 1."""
+    min_healthy_time: builtins.str
+    """A slot is given back when the daemon has stayed ready for this long. Default: 0s, at once."""
+    first_install: builtins.str
+    """gate: the first installation on a host needs a slot, too. allow: it does not. Default: gate."""
+    on_lost: builtins.str
+    """hold: a holder that is not heard of keeps its slot until somebody looks. free: others may have it.
+    Default: hold.
+    """
+    lost_after: builtins.str
+    """A holder not heard of for this long is lost; at least 10s, longer than between two passes.
+    Default: 1h.
+    """
+    time_zone: builtins.str
+    """Time zone of freeze and windows, such as "Europe/Moscow". Default: UTC."""
+    @property
+    def rate(self) -> global___RuleRate:
+        """Starts in a time, whatever becomes of them. Default: any number."""
+
+    @property
+    def selector(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, google.protobuf.struct_pb2.ListValue]:
+        """Facts (setting gate.facts; hostname is one) that a host must have: one value, or a list of which it
+        has one. A host without them may not operate. Default: every host.
+        """
+
+    @property
+    def freeze(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RuleFreeze]:
+        """Periods without starts. Default: none."""
+
+    @property
+    def windows(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___RuleWindow]:
+        """Times of the week in which starts are possible. Default: always."""
+
+    def __init__(
+        self,
+        *,
+        max_concurrent: builtins.int | None = ...,
+        rate: global___RuleRate | None = ...,
+        selector: collections.abc.Mapping[builtins.str, google.protobuf.struct_pb2.ListValue] | None = ...,
+        halt_on_failure: builtins.bool | None = ...,
+        max_failures: builtins.int | None = ...,
+        min_healthy_time: builtins.str | None = ...,
+        first_install: builtins.str | None = ...,
+        on_lost: builtins.str | None = ...,
+        lost_after: builtins.str | None = ...,
+        time_zone: builtins.str | None = ...,
+        freeze: collections.abc.Iterable[global___RuleFreeze] | None = ...,
+        windows: collections.abc.Iterable[global___RuleWindow] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_first_install", b"_first_install", "_halt_on_failure", b"_halt_on_failure", "_lost_after", b"_lost_after", "_max_concurrent", b"_max_concurrent", "_max_failures", b"_max_failures", "_min_healthy_time", b"_min_healthy_time", "_on_lost", b"_on_lost", "_rate", b"_rate", "_time_zone", b"_time_zone", "first_install", b"first_install", "halt_on_failure", b"halt_on_failure", "lost_after", b"lost_after", "max_concurrent", b"max_concurrent", "max_failures", b"max_failures", "min_healthy_time", b"min_healthy_time", "on_lost", b"on_lost", "rate", b"rate", "time_zone", b"time_zone"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_first_install", b"_first_install", "_halt_on_failure", b"_halt_on_failure", "_lost_after", b"_lost_after", "_max_concurrent", b"_max_concurrent", "_max_failures", b"_max_failures", "_min_healthy_time", b"_min_healthy_time", "_on_lost", b"_on_lost", "_rate", b"_rate", "_time_zone", b"_time_zone", "first_install", b"first_install", "freeze", b"freeze", "halt_on_failure", b"halt_on_failure", "lost_after", b"lost_after", "max_concurrent", b"max_concurrent", "max_failures", b"max_failures", "min_healthy_time", b"min_healthy_time", "on_lost", b"on_lost", "rate", b"rate", "selector", b"selector", "time_zone", b"time_zone", "windows", b"windows"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_first_install", b"_first_install"]) -> typing.Literal["first_install"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_halt_on_failure", b"_halt_on_failure"]) -> typing.Literal["halt_on_failure"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lost_after", b"_lost_after"]) -> typing.Literal["lost_after"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_concurrent", b"_max_concurrent"]) -> typing.Literal["max_concurrent"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_failures", b"_max_failures"]) -> typing.Literal["max_failures"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_healthy_time", b"_min_healthy_time"]) -> typing.Literal["min_healthy_time"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_on_lost", b"_on_lost"]) -> typing.Literal["on_lost"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_rate", b"_rate"]) -> typing.Literal["rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_time_zone", b"_time_zone"]) -> typing.Literal["time_zone"] | None: ...
+
+global___OrlyRule = OrlyRule
+
+@typing.final
+class RuleRate(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: builtins.int
+    WINDOW_FIELD_NUMBER: builtins.int
+    count: builtins.int
+    """Required, 1 to 10000."""
+    window: builtins.str
+    """Required, 2s to 30d."""
+    def __init__(
+        self,
+        *,
+        count: builtins.int | None = ...,
+        window: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_count", b"_count", "_window", b"_window", "count", b"count", "window", b"window"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_count", b"_count", "_window", b"_window", "count", b"count", "window", b"window"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_count", b"_count"]) -> typing.Literal["count"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_window", b"_window"]) -> typing.Literal["window"] | None: ...
+
+global___RuleRate = RuleRate
+
+@typing.final
+class RuleFreeze(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FROM_FIELD_NUMBER: builtins.int
+    TO_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    to: builtins.str
+    """Required, the first moment after it."""
+    reason: builtins.str
+    """Why, for people."""
+    def __init__(
+        self,
+        *,
+        to: builtins.str | None = ...,
+        reason: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_from", b"_from", "_reason", b"_reason", "_to", b"_to", "from", b"from", "reason", b"reason", "to", b"to"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_from", b"_from", "_reason", b"_reason", "_to", b"_to", "from", b"from", "reason", b"reason", "to", b"to"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_from", b"_from"]) -> typing.Literal["from"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_to", b"_to"]) -> typing.Literal["to"] | None: ...
+
+global___RuleFreeze = RuleFreeze
+
+@typing.final
+class RuleWindow(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: builtins.int
+    FROM_FIELD_NUMBER: builtins.int
+    TO_FIELD_NUMBER: builtins.int
+    to: builtins.str
+    """Required, "18:00"; up to "24:00". Not after `from`: of the day after."""
+    @property
+    def days(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Days as "mon", or from one to another as "mon-fri". Default: every day."""
+
+    def __init__(
+        self,
+        *,
+        days: collections.abc.Iterable[builtins.str] | None = ...,
+        to: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_from", b"_from", "_to", b"_to", "from", b"from", "to", b"to"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_from", b"_from", "_to", b"_to", "days", b"days", "from", b"from", "to", b"to"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_from", b"_from"]) -> typing.Literal["from"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_to", b"_to"]) -> typing.Literal["to"] | None: ...
+
+global___RuleWindow = RuleWindow
+
+@typing.final
 class SpecList(google.protobuf.message.Message):
     """What `ya-salt spec -o json` prints: the specs that the last pass loaded."""
 
@@ -990,6 +1259,7 @@ class HostStatus(google.protobuf.message.Message):
     IGNORED_FILES_FIELD_NUMBER: builtins.int
     LAST_PASS_FIELD_NUMBER: builtins.int
     SINKS_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
     @property
     def porto_daemons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PortoDaemonStatus]: ...
     @property
@@ -1006,6 +1276,8 @@ class HostStatus(google.protobuf.message.Message):
     def sinks(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SinkStatus]:
         """Who is told how the daemons stand, and whether they took it the last time."""
 
+    @property
+    def gate(self) -> global___GateStatus: ...
     def __init__(
         self,
         *,
@@ -1014,11 +1286,57 @@ class HostStatus(google.protobuf.message.Message):
         ignored_files: collections.abc.Iterable[global___IgnoredFile] | None = ...,
         last_pass: global___PassStatus | None = ...,
         sinks: collections.abc.Iterable[global___SinkStatus] | None = ...,
+        gate: global___GateStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["last_pass", b"last_pass"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ignored_files", b"ignored_files", "last_pass", b"last_pass", "porto_daemons", b"porto_daemons", "rejected_files", b"rejected_files", "sinks", b"sinks"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["gate", b"gate", "last_pass", b"last_pass"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gate", b"gate", "ignored_files", b"ignored_files", "last_pass", b"last_pass", "porto_daemons", b"porto_daemons", "rejected_files", b"rejected_files", "sinks", b"sinks"]) -> None: ...
 
 global___HostStatus = HostStatus
+
+@typing.final
+class GateStatus(google.protobuf.message.Message):
+    """Whom this host asks before it disturbs a running daemon, as the last pass found it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    QUEUE_LENGTH_FIELD_NUMBER: builtins.int
+    type: builtins.str
+    """"none": nobody, everything is allowed; "orly" or "fleetlock"."""
+    state: builtins.str
+    """"unasked": nothing had to be asked yet; "answered"; "failed"."""
+    message: builtins.str
+    """Why it could not be asked; "" where it could."""
+    since: builtins.str
+    """RFC 3339, UTC: since when it has been in this state; left out where it was not asked yet."""
+    queue_length: builtins.int
+    """Daemons whose change waits for the gate."""
+    def __init__(
+        self,
+        *,
+        type: builtins.str | None = ...,
+        state: builtins.str | None = ...,
+        message: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        queue_length: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_message", b"_message", "_queue_length", b"_queue_length", "_since", b"_since", "_state", b"_state", "_type", b"_type", "message", b"message", "queue_length", b"queue_length", "since", b"since", "state", b"state", "type", b"type"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_message", b"_message", "_queue_length", b"_queue_length", "_since", b"_since", "_state", b"_state", "_type", b"_type", "message", b"message", "queue_length", b"queue_length", "since", b"since", "state", b"state", "type", b"type"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_message", b"_message"]) -> typing.Literal["message"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_queue_length", b"_queue_length"]) -> typing.Literal["queue_length"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_type", b"_type"]) -> typing.Literal["type"] | None: ...
+
+global___GateStatus = GateStatus
 
 @typing.final
 class SinkStatus(google.protobuf.message.Message):
@@ -1162,6 +1480,7 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     UPDATED_AT_FIELD_NUMBER: builtins.int
     MEMORY_USAGE_BYTES_FIELD_NUMBER: builtins.int
     CPU_USAGE_S_FIELD_NUMBER: builtins.int
+    GATE_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     """`meta.version` of the spec that was applied last."""
@@ -1200,6 +1519,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     def actions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """What the last pass did to it, a sentence each; empty where nothing was to be done."""
 
+    @property
+    def gate(self) -> global___GateStanding:
+        """Left out where nothing of it concerns the gate."""
+
     def __init__(
         self,
         *,
@@ -1219,9 +1542,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         updated_at: builtins.str | None = ...,
         memory_usage_bytes: builtins.int | None = ...,
         cpu_usage_s: builtins.float | None = ...,
+        gate: global___GateStanding | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
@@ -1250,6 +1574,61 @@ class PortoDaemonStatus(google.protobuf.message.Message):
 global___PortoDaemonStatus = PortoDaemonStatus
 
 @typing.final
+class GateStanding(google.protobuf.message.Message):
+    """How a change of a daemon stands with the rollout gate."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    OPERATION_FIELD_NUMBER: builtins.int
+    TARGET_FIELD_NUMBER: builtins.int
+    state: builtins.str
+    """"waiting": it may not start yet; with a slot: "working", "settling": done, and the daemon has to
+    stay ready for a while; "failed".
+    """
+    reason: builtins.str
+    """While it waits, one word why: Full, RateLimited, Halted, Paused, Frozen, OutsideWindow, NotSelected,
+    RuleMissing, GateUnreachable…; docs/rollout.md has them all.
+    """
+    message: builtins.str
+    """A sentence for people."""
+    since: builtins.str
+    """RFC 3339, UTC: since when it has been in this state."""
+    operation: builtins.str
+    """"install", "update", "restart" or "remove"."""
+    target: builtins.str
+    """The version that it leads to."""
+    def __init__(
+        self,
+        *,
+        state: builtins.str | None = ...,
+        reason: builtins.str | None = ...,
+        message: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        operation: builtins.str | None = ...,
+        target: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_message", b"_message", "_operation", b"_operation", "_reason", b"_reason", "_since", b"_since", "_state", b"_state", "_target", b"_target", "message", b"message", "operation", b"operation", "reason", b"reason", "since", b"since", "state", b"state", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_message", b"_message", "_operation", b"_operation", "_reason", b"_reason", "_since", b"_since", "_state", b"_state", "_target", b"_target", "message", b"message", "operation", b"operation", "reason", b"reason", "since", b"since", "state", b"state", "target", b"target"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_message", b"_message"]) -> typing.Literal["message"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_operation", b"_operation"]) -> typing.Literal["operation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reason", b"_reason"]) -> typing.Literal["reason"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_target", b"_target"]) -> typing.Literal["target"] | None: ...
+
+global___GateStanding = GateStanding
+
+@typing.final
 class Conditions(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1266,7 +1645,9 @@ class Conditions(google.protobuf.message.Message):
 
     @property
     def ready(self) -> global___Condition:
-        """installed, running from the current spec, and without a respawn for `min_ready_s`."""
+        """installed, running from the current spec, and without a respawn for `min_ready_s`. While an update
+        waits for the gate: the same of what it ran from before.
+        """
 
     def __init__(
         self,

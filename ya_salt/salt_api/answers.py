@@ -12,6 +12,8 @@ import google.protobuf
 
 import ya_salt
 from ya_salt.errors import UsageError
+from ya_salt.gatestate import describe_gate
+from ya_salt.gatestate import load_memory as load_gate
 from ya_salt.host import is_fine, make_host
 from ya_salt.look import look_now, report_now
 from ya_salt.messages import format_time, make_daemon_status
@@ -118,7 +120,7 @@ def shorten_status(status: DaemonStatus) -> dict[str, Any]:
         "state": status.state,
         "version": status.version,
     }
-    if not short["ready"] and ready is not None:
+    if ready is not None and (not short["ready"] or status.waits):
         short |= {"reason": ready.reason, "message": ready.message}
     return short
 
@@ -134,12 +136,33 @@ def _summarise(
         "phases": dict(Counter(item.phase for item in statuses)),
         "to_look_at": bad[:_SHOWN],
         "to_look_at_count": len(bad),
+        "waiting_for_the_gate": sum(item.waits for item in statuses),
         "rejected_files": len(last_pass["rejected"]) if last_pass else 0,
         "last_pass": "never",
     }
     if last_pass:
         told["last_pass"] = f"{format_time(last_pass['started_at'])} {last_pass['result']}"
     return told
+
+
+def show_gate(settings: Settings, name: str = "") -> dict[str, Any]:
+    """How the gate and what concerns it stood in the last pass.
+
+    {type, state, message, since, daemons: {name: {state, reason, message, since, …}}}
+    """
+    store = read_store(settings.state_dir)
+    memory, statuses = load_gate(store), []
+    if store is not None:
+        try:
+            records = store.load_records().values()
+            statuses = [item.status for item in records if item.status is not None]
+        finally:
+            store.close()
+    chosen = [_pick(statuses, name)] if name else statuses
+    told = describe_gate(settings.gate.type, memory)
+    since = {"since": "" if told["since"] is None else format_time(told["since"])}
+    daemons = {item.name: make_daemon_status(item).get("gate") for item in chosen}
+    return {**told, **since, "daemons": {key: gate for key, gate in daemons.items() if gate}}
 
 
 def show_history(settings: Settings, name: str = "", limit: int = 50) -> list[dict[str, str]]:

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 
 from ya_salt.changes import Changes, describe_changes
 from ya_salt.host import is_fine
-from ya_salt.model import DaemonPlan, DaemonSpec, DaemonStatus, Observed, describe_step
+from ya_salt.model import (
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Deferral,
+    Observed,
+    describe_step,
+)
 from ya_salt.status import Outcome, make_status
 
 
@@ -28,6 +35,8 @@ def done(spec: DaemonSpec) -> Verdict:
 def foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) -> Verdict:
     if plan.refusal:
         return Verdict(False, f"{spec.name}: {plan.refusal}")
+    if plan.deferral:
+        return _foresee_waiting(spec, plan, plan.deferral, observed)
     if plan.steps:
         steps = "\n".join(f"  {describe_step(step)}" for step in plan.steps)
         changes = describe_changes(spec, plan.steps, observed)
@@ -38,10 +47,29 @@ def foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) 
     return Verdict(is_fine(status), _say(spec, status), {}, status.warnings)
 
 
+def _foresee_waiting(
+    spec: DaemonSpec, plan: DaemonPlan, why: Deferral, observed: Observed
+) -> Verdict:
+    words = f"{spec.name} would wait for the gate: {why.reason}: {why.message}"
+    waiting = "".join(f"\n  would wait: {describe_step(step)}" for step in plan.waiting)
+    steps = "".join(f"\n  {describe_step(step)}" for step in plan.steps)
+    changes = describe_changes(spec, plan.steps, observed)
+    return Verdict(None, f"{words}{waiting}{steps}", changes, tuple(plan.notes))
+
+
 def report(spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed) -> Verdict:
-    done = [item.step for item in outcome.results if not item.error]
+    done = [item.step for item in outcome.results if item.is_done]
     changes = describe_changes(spec, done, before)
-    return Verdict(is_fine(status), _say(spec, status), changes, status.warnings)
+    waits = (describe_waiting(status),) if status.waits else ()
+    return Verdict(is_fine(status), _say(spec, status), changes, (*status.warnings, *waits))
+
+
+def describe_waiting(status: DaemonStatus) -> str:
+    """What of a daemon waits for the gate, and why; "" where nothing does."""
+    gate = status.gate
+    if gate is None or not status.waits:
+        return ""
+    return f"its {gate.change} waits for the gate: {gate.reason}: {gate.message}"
 
 
 def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
@@ -53,6 +81,8 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
             f"{spec.name}: {status.error}{did}\n"
             f"more: ya-salt logs {spec.name}; salt-call --local porto_daemon.why {spec.name}"
         )
+    if status.waits:
+        return f"{spec.name}: {describe_waiting(status)}{did}"
     if status.phase == "Removed":
         return f"{spec.name} is removed{did}" if did else f"{spec.name} is not there, as asked"
     if ready is None or not ready.status:

@@ -1,0 +1,227 @@
+"""Three hosts, each with packages, state and portod of its own, share one etcd."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from helpers.etcd import EtcdServer, list_missing
+from helpers.example import NAME, VERSION, ExampleHost
+
+RULE = f"""\
+meta: {{name: porto-daemon-{NAME}}}
+spec:
+  max_concurrent: 1
+  max_failures: 1
+  min_healthy_time: 2s
+"""
+SPEC = """\
+meta: {{name: {name}, version: "{version}"}}
+spec:
+  min_ready_s: 1
+  ready_timeout_s: 8
+  properties:
+    cmd: ["/usr/bin/juggler-client"{argument}]
+    user: "{user}"
+    cwd: /
+    max_respawns: "0"
+  packages:
+    - {{name: juggler-client-core, version: "{package}"}}
+"""
+USER = "root" if os.geteuid() == 0 else Path.home().owner()
+
+
+class GatedHost(ExampleHost):
+    """An ExampleHost that has to ask."""
+
+    endpoint = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **super().environment,
+            "YA_SALT_GATE_TYPE": "orly",
+            "YA_SALT_GATE_ENDPOINTS": self.endpoint,
+            "YA_SALT_HOSTNAME": self.folder.name,
+        }
+
+    def want(self, version: str, package: str, argument: str = "") -> None:
+        self.spec_file.write_text(
+            SPEC.format(name=NAME, version=version, package=package, argument=argument, user=USER)
+        )
+
+    def orlyctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ya_salt.cli.orlyctl", *words],
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+
+    def status(self) -> dict[str, object]:
+        (daemon,) = json.loads(self.run("status", "-o", "json").stdout)["portoDaemons"]
+        return daemon
+
+
+@pytest.fixture(scope="module")
+def etcd() -> Iterator[EtcdServer]:
+    missing = " ".join(list_missing())
+    if missing:
+        pytest.skip(f"Debian packages are missing: apt-get install {missing}")
+    with EtcdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory, etcd: EtcdServer) -> Iterator[list[GatedHost]]:
+    """All of them run the first version, as the rule let first installations through."""
+    tmp_path = tmp_path_factory.mktemp("hosts")
+    tmp_path.chmod(0o755)
+    with ExitStack() as stack:
+        made = []
+        for name in ("web1", "web2", "web3"):
+            (tmp_path / name).mkdir()
+            host = stack.enter_context(GatedHost(tmp_path / name))
+            host.endpoint = etcd.url
+            host.want("1", VERSION)
+            made.append(host)
+        apply_rule(made[0], f"{RULE}  first_install: allow\n")
+        for host in made:
+            done = host.run("apply")
+            assert done.returncode == 0, done.stderr
+        apply_rule(made[0], RULE)
+        yield made
+
+
+def apply_rule(host: GatedHost, text: str) -> None:
+    path = host.folder / "rule.yaml"
+    path.write_text(text)
+    done = host.orlyctl("apply-rule", "-f", str(path))
+    assert done.returncode == 0, done.stderr
+
+
+def apply_all(hosts: list[GatedHost]) -> dict[int, list[GatedHost]]:
+    """All hosts make a pass at the same time; exit code -> hosts."""
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        codes = list(pool.map(lambda host: host.run("apply").returncode, hosts))
+    return {code: [h for h, c in zip(hosts, codes, strict=True) if c == code] for code in codes}
+
+
+def test_three_hosts_take_an_update_one_by_one(hosts: list[GatedHost]) -> None:
+    for host in hosts:
+        host.release("2.4")
+        host.want("2", "2.4")
+    before = {host: host.pid() for host in hosts}
+    assert "would wait for the gate" not in hosts[0].run("plan").stdout
+    left = list(hosts)
+    while left:
+        found = apply_all(left)
+        (updated,) = found[0]
+        waiting = found.get(4, [])
+        assert len(waiting) == len(left) - 1
+        assert updated.installed()["juggler-client-core"] == "2.4"
+        assert updated.pid() != before[updated]
+        for host in waiting:
+            assert host.pid() == before[host]
+            assert host.installed()["juggler-client-core"] == VERSION
+            status = host.status()
+            assert status["version"] == "1"
+            assert status["conditions"]["ready"]["status"] is True
+            assert status["gate"]["reason"] == "Full"
+            assert "would wait for the gate: Full" in host.run("plan").stdout
+        time.sleep(2.5)
+        assert updated.run("apply").returncode == 0
+        left = waiting
+    shown = hosts[0].orlyctl("status", f"porto-daemon-{NAME}", "-o", "json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)
+
+
+def test_a_bad_version_stops_at_the_first_host_and_the_next_one_goes_on(
+    hosts: list[GatedHost],
+) -> None:
+    bad, *others = hosts
+    for host in hosts:
+        host.release("2.5")
+        host.repository.add(
+            "juggler-client-core",
+            "3.0-bad",
+            files={"usr/bin/juggler-client": ("#!/bin/sh\nexit 3\n", 0o755)},
+        )
+        host.repository.write_index()
+        host.want("3", "3.0-bad")
+    before = {host: host.pid() for host in others}
+    assert bad.run("apply").returncode == 1
+    found = apply_all(others)
+    assert set(found) == {4}
+    for host in others:
+        assert host.pid() == before[host]
+    shown = bad.orlyctl("status", f"porto-daemon-{NAME}").stdout
+    assert "web1" in shown
+    assert "failed" in shown
+    # The repaired version goes first where the bad one failed.
+    for host in hosts:
+        host.want("4", "2.5")
+    assert set(apply_all(others)) == {4}
+    assert bad.run("apply").returncode == 0
+    time.sleep(2.5)
+    assert bad.run("apply").returncode == 0
+    left = list(others)
+    while left:
+        found = apply_all(left)
+        (updated,) = found[0]
+        time.sleep(2.5)
+        assert updated.run("apply").returncode == 0
+        left = found.get(4, [])
+    assert {host.installed()["juggler-client-core"] for host in hosts} == {"2.5"}
+
+
+def test_going_past_the_gate_is_for_root_at_a_terminal(hosts: list[GatedHost]) -> None:
+    host = hosts[0]
+    host.orlyctl("pause", f"porto-daemon-{NAME}", "--reason", "hands off")
+    host.release("2.6")
+    host.want("6", "2.6")
+    assert host.run("apply").returncode == 4
+    refused = host.run("apply", "--override-gate", "INC-1")
+    assert refused.returncode == 2
+    assert "root at a terminal only" in refused.stderr
+    if os.geteuid() != 0:
+        pytest.skip("going past the gate is for root")
+    master, slave = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "ya_salt.cli.main", "apply", "--override-gate", "INC-1: leaks"],
+        env=host.environment,
+        stdin=slave,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(master)
+    os.close(slave)
+    assert done.returncode == 0, done.stderr
+    assert host.installed()["juggler-client-core"] == "2.6"
+    assert "goes past the gate: INC-1: leaks" in host.log_file.read_text()
+    assert "went past the gate: INC-1: leaks" in host.run("history").stdout
+    host.orlyctl("resume", f"porto-daemon-{NAME}")
+
+
+def test_without_a_gate_status_says_that_there_is_none(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "alone").mkdir()
+    with ExampleHost(tmp_path / "alone") as host:
+        done = host.run("status")
+        assert "gate: no gate is configured: every change is made at once" in done.stderr
+        told = json.loads(host.run("status", "-o", "json").stdout)["gate"]
+    assert told["type"] == "none"

@@ -1,0 +1,512 @@
+"""Whole passes of a host that has to ask: real etcd, a real Porto server, real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.passes import DoomedClient, Passes
+from helpers.portod import DevPortod
+
+from ya_salt import gatekeeping
+from ya_salt.gatestate import FACT
+from ya_salt.model import DaemonStatus, GateSettings
+from ya_salt.porto.client import PortoClient
+from ya_salt.rollout.admin import RuleAdmin
+from ya_salt.rollout.decide import Pause
+from ya_salt.rollout.etcd import Etcd
+from ya_salt.rollout.gate import Ask, Held
+from ya_salt.rollout.making import make_gate
+from ya_salt.rollout.rulefile import parse_rule
+from ya_salt.store import open_store
+
+RULE = "porto-daemon-agent"
+NOBODY = "http://127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+def portod() -> Iterator[DevPortod]:
+    with DevPortod() as server:
+        yield server
+
+
+class Fleet:
+    """One host that makes passes, and a gate whose rule and other hosts the test plays."""
+
+    def __init__(self, folder: Path, portod: DevPortod, gate: GateSettings) -> None:
+        self.gate = gate
+        self.etcd = Etcd(gate)
+        self.admin = RuleAdmin(self.etcd, gate.prefix)
+        folder.mkdir(exist_ok=True)
+        self.host = Passes(folder, portod.socket_path, gate)
+
+    def rule(self, spec: str = "max_concurrent: 1", name: str = RULE) -> None:
+        self.admin.apply(parse_rule(f"meta: {{name: {name}}}\nspec: {{{spec}}}", "rule"))
+
+    def other(self, target: str = "1", host: str = "other") -> Held:
+        """Another host takes a slot."""
+        gate = make_gate(self.gate, host)
+        assert gate is not None
+        answer = gate.ask(Ask("agent", "update", target))
+        gate.close()
+        assert getattr(answer, "held", None), answer
+        return answer.held
+
+    def leave(self, held: Held, host: str = "other") -> None:
+        gate = make_gate(self.gate, host)
+        assert gate is not None
+        gate.release(held)
+        gate.close()
+
+    def holders(self) -> dict[str, str]:
+        """Host -> state of what it is at."""
+        return {item.host: item.state for item in self.admin.read(RULE).holders}
+
+    def status(self, **more: Any) -> DaemonStatus:
+        (status,) = self.host.run(**more).statuses
+        return status
+
+    def pid(self) -> str:
+        with self.host.client() as client:
+            return client.get(["agent"], ["root_pid"]).get("agent", {}).get("root_pid", "")
+
+    def value(self, name: str) -> str:
+        with self.host.client() as client:
+            return client.get_property("agent", name)
+
+    def break_gate(self) -> None:
+        self.point(NOBODY)
+
+    def point(self, *endpoints: str) -> None:
+        gate = replace(self.gate, endpoints=endpoints)
+        self.host.settings = replace(self.host.settings, gate=gate)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, portod: DevPortod, settings: GateSettings) -> Iterator[Fleet]:
+    made = Fleet(tmp_path / "host", portod, settings)
+    made.host.write("agent", "")
+    yield made
+    made.host.settings = replace(made.host.settings, gate=GateSettings())
+    made.host.remove_all()
+    made.etcd.close()
+
+
+@pytest.fixture
+def running(fleet: Fleet) -> Fleet:
+    """The daemon runs version 1 under a rule for one host at once."""
+    fleet.rule()
+    assert fleet.host.run_one().gate is None
+    return fleet
+
+
+# -- first installation ----------------------------------------------------------------------------
+
+
+def test_without_a_rule_nothing_is_installed_and_it_says_so(fleet: Fleet) -> None:
+    result = fleet.host.run()
+    (status,) = result.statuses
+    assert result.ok
+    assert status.state == ""
+    assert status.gate is not None
+    assert (status.gate.state, status.gate.reason) == ("waiting", "RuleMissing")
+    assert status.ready is not None
+    assert (status.ready.status, status.ready.reason) == (False, "Deferred")
+    fleet.rule()
+    status = fleet.host.run_one()
+    assert (status.state, status.gate) == ("running", None)
+    assert fleet.holders() == {}
+
+
+def test_a_rule_may_let_first_installations_through(fleet: Fleet) -> None:
+    fleet.rule("max_concurrent: 1, first_install: allow")
+    fleet.other()
+    assert fleet.host.run_one().state == "running"
+    assert fleet.holders() == {"other": "working"}
+
+
+# -- updates -------------------------------------------------------------------------------------
+
+
+def test_an_update_waits_while_another_host_is_at_it(running: Fleet) -> None:
+    pid, held = running.pid(), running.other("2")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    plan = running.host.plan()["agent"]
+    assert plan.deferral is not None
+    assert (plan.deferral.reason, plan.steps) == ("Full", ())
+    assert len(plan.waiting) == 1
+    status = running.status()
+    assert running.pid() == pid
+    assert status.version == "1"
+    assert status.gate is not None
+    assert (status.gate.state, status.gate.reason) == ("waiting", "Full")
+    assert (status.gate.operation, status.gate.target) == ("update", "2")
+    assert status.ready is not None
+    assert (status.ready.status, status.ready.reason) == (True, "Deferred")
+    running.leave(held)
+    status = running.host.run_one()
+    assert running.pid() != pid
+    assert (status.version, status.gate) == ("2", None)
+    assert running.holders() == {}
+
+
+def test_a_wait_is_told_once_in_the_history(running: Fleet) -> None:
+    running.other("2")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    since = running.status().gate
+    assert since is not None
+    again = running.status().gate
+    assert again is not None
+    assert again.since == since.since
+    store = open_store(running.host.settings.state_dir)
+    told = [what for _, _, what in store.load_history("agent") if "gate" in what]
+    store.close()
+    assert told == [
+        "update to 2: gate: waiting (Full): 1 hosts are at it, porto-daemon-agent lets 1"
+    ]
+
+
+def test_a_live_change_is_not_asked(running: Fleet) -> None:
+    pid = running.pid()
+    running.break_gate()
+    running.host.write("agent", "memory_limit: 64Mb")
+    status = running.host.run_one()
+    assert running.pid() == pid
+    assert status.gate is None
+    assert running.value("memory_limit") == str(64 << 20)
+
+
+def test_a_container_that_is_gone_is_made_again_without_asking(running: Fleet) -> None:
+    with running.host.client() as client:
+        client.destroy("agent")
+    running.break_gate()
+    assert running.host.run_one().state == "running"
+
+
+def test_a_dead_daemon_whose_update_waits_runs_again_as_it_was(running: Fleet) -> None:
+    running.other("2")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    with running.host.client() as client:
+        client.stop("agent", timeout_s=1)
+    status = running.status()
+    assert (status.state, status.version, status.restart_count) == ("running", "1", 1)
+    assert status.waits
+    assert "A=2" not in running.value("env")
+
+
+def test_a_gate_that_does_not_answer_stops_nothing(running: Fleet) -> None:
+    pid = running.pid()
+    running.break_gate()
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    result = running.host.run()
+    (status,) = result.statuses
+    assert result.ok
+    assert running.pid() == pid
+    assert status.gate is not None
+    assert status.gate.reason == "GateUnreachable"
+    running.point(*running.gate.endpoints)
+    assert running.host.run_one().version == "2"
+
+
+def test_many_daemons_wait_for_a_dead_gate_once(fleet: Fleet) -> None:
+    """A listener that never answers costs a pass one deadline, not one for each daemon."""
+    import socket  # noqa: PLC0415 - only here
+
+    for number in range(5):
+        fleet.host.write(f"agent{number}", "")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        fleet.point(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        statuses = fleet.host.run().statuses
+        took_s = time.monotonic() - started
+    assert [item.gate.reason for item in statuses if item.gate] == ["GateUnreachable"] * 6
+    assert took_s < 2 * 3
+
+
+def test_a_pass_with_nothing_to_do_asks_nobody(running: Fleet) -> None:
+    running.break_gate()
+    assert running.host.run_one().gate is None
+    store = open_store(running.host.settings.state_dir)
+    fact = store.load_fact(FACT)
+    store.close()
+    assert fact["state"] == "answered"
+
+
+# -- failures ------------------------------------------------------------------------------------
+
+
+def test_a_bad_version_keeps_its_slot_and_a_repaired_one_goes_on(running: Fleet) -> None:
+    running.rule("max_concurrent: 5")
+    bad = "cmd: ['false']"
+    running.host.write("agent", "max_respawns: '0'", command=bad, version="2", min_ready_s=1)
+    result = running.host.run()
+    (status,) = result.statuses
+    assert not result.ok
+    assert status.gate is not None
+    assert status.gate.state == "failed"
+    assert running.holders() == {"host": "failed"}
+    gate = make_gate(running.gate, "other")
+    assert gate is not None
+    refused = gate.ask(Ask("agent", "update", "2"))
+    assert getattr(refused, "reason", "") == "Halted"
+    held = getattr(gate.ask(Ask("agent", "update", "3")), "held", None)
+    assert held is not None
+    gate.release(held)
+    gate.close()
+    # Tried again, it stays failed, and takes nothing more.
+    assert running.status().gate is not None
+    assert running.holders() == {"host": "failed"}
+    running.host.write("agent", "", version="3")
+    status = running.host.run_one()
+    assert (status.version, status.gate) == ("3", None)
+    assert running.holders() == {}
+
+
+def test_what_recovers_by_itself_gives_its_slot_back(running: Fleet, tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    command = f"cmd: [sh, -c, 'test -e {flag} || exit 1; exec sleep 1000']"
+    once = "max_respawns: '0'"
+    running.host.write("agent", once, command=command, version="2", min_ready_s=1)
+    assert not running.host.run().ok
+    assert running.holders() == {"host": "failed"}
+    flag.touch()
+    assert running.host.run_one().gate is None
+    assert running.holders() == {}
+
+
+def test_a_slot_is_kept_until_the_daemon_has_been_ready_for_long_enough(running: Fleet) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 3s")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    status = running.host.run_one()
+    assert status.gate is not None
+    assert status.gate.state == "settling"
+    assert running.holders() == {"host": "settling"}
+    time.sleep(3.5)
+    assert running.host.run_one().gate is None
+    assert running.holders() == {}
+
+
+def test_a_daemon_that_fails_while_it_settles_fails_the_change(running: Fleet) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 1h")
+    command = "cmd: [sh, -c, 'sleep 3; exit 1']"
+    once = "max_respawns: '0'"
+    running.host.write("agent", once, command=command, version="2", min_ready_s=1)
+    status = running.host.run_one()
+    assert status.gate is not None
+    assert status.gate.state == "settling"
+    time.sleep(3)
+    # Dead: it is started again, but not before the look that finds it so.
+    running.host.write("agent", once, command="cmd: ['false']", version="2", min_ready_s=1)
+    running.status()
+    assert running.holders() == {"host": "failed"}
+
+
+# -- the rest of what is asked -------------------------------------------------------------------
+
+
+def test_a_removal_waits(running: Fleet) -> None:
+    pid, held = running.pid(), running.other()
+    running.host.write("agent", "", delete=True)
+    status = running.status()
+    assert (running.pid(), status.phase) == (pid, "Managed")
+    assert status.gate is not None
+    assert (status.gate.operation, status.gate.target) == ("remove", "removal")
+    running.leave(held)
+    assert running.status().phase == "Removed"
+    assert running.holders() == {}
+
+
+def test_a_restart_that_waits_is_not_forgotten(running: Fleet) -> None:
+    pid, held = running.pid(), running.other()
+    assert running.status(restarts={"agent": "its file changed"}).waits
+    assert running.pid() == pid
+    running.leave(held)
+    status = running.host.run_one()
+    assert status.actions == ("restart: its file changed",)
+    assert running.pid() != pid
+    assert running.host.run_one().actions == ()
+
+
+def test_what_portod_does_not_change_live_is_asked_before_it_restarts(running: Fleet) -> None:
+    """portod lists resolv_conf as dynamic, but switches it on only while nothing runs."""
+    pid, held = running.pid(), running.other()
+    running.host.write("agent", "resolv_conf: [nameserver 192.0.2.1]")
+    status = running.status()
+    assert status.gate is not None
+    assert (status.gate.reason, status.gate.operation) == ("Full", "restart")
+    assert running.pid() == pid
+    running.leave(held)
+    assert running.host.run_one().actions[0].startswith("restart: ")
+    assert running.pid() != pid
+    assert running.holders() == {}
+
+
+def test_root_may_go_past_the_gate(running: Fleet) -> None:
+    pid = running.pid()
+    running.other("2")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    status = running.status(override_gate="INC-1: it leaks")
+    assert running.pid() != pid
+    assert (status.version, status.gate) == ("2", None)
+    store = open_store(running.host.settings.state_dir)
+    fact = store.load_fact(FACT)
+    told = [what for _, _, what in store.load_history("agent")]
+    store.close()
+    assert fact["override"] == "INC-1: it leaks"
+    assert any("INC-1: it leaks" in what for what in told)
+
+
+# -- what may happen in the middle ---------------------------------------------------------------
+
+
+def run_doomed(fleet: Fleet, writes: int) -> None:
+    """A pass in a process of its own that is killed instead of portod's n-th write."""
+    pid = os.fork()
+    if pid == 0:
+        DoomedClient.writes_left = writes
+        fleet.host.run(DoomedClient)
+        os._exit(1)
+    _, code = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(code)
+    assert os.WTERMSIG(code) == signal.SIGKILL
+
+
+@pytest.mark.parametrize("writes", [0, 3, 8])
+def test_a_pass_that_is_killed_leaves_a_slot_that_the_next_one_knows(
+    running: Fleet, writes: int
+) -> None:
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    run_doomed(running, writes)
+    assert running.holders() == {"host": "working"}
+    status = running.host.run_one()
+    assert (status.version, status.gate) == ("2", None)
+    assert running.holders() == {}
+
+
+def test_after_a_kill_a_change_that_is_not_wanted_any_more_gives_its_slot_back(
+    running: Fleet,
+) -> None:
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    run_doomed(running, 0)
+    running.host.write("agent", "")
+    assert running.host.run_one().actions == ()
+    assert running.holders() == {}
+
+
+def test_a_store_that_is_lost_is_learnt_again_from_the_gate(running: Fleet) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 2s")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    running.host.run_one()
+    assert running.holders() == {"host": "settling"}
+    Path(running.host.settings.state_dir, "store.sqlite3").unlink()
+    time.sleep(2.5)
+    running.host.run_one()
+    assert running.holders() == {}
+
+
+def test_a_fact_that_cannot_be_read_fails_no_pass(running: Fleet) -> None:
+    store = open_store(running.host.settings.state_dir)
+    with store.transaction():
+        store.save_fact(FACT, {"held": 3})
+        store._db.execute("UPDATE fact SET data = '{broken' WHERE name = ?", (FACT,))
+    store.close()
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    assert running.host.run_one().version == "2"
+
+
+def test_a_daemon_whose_file_is_gone_keeps_no_slot(running: Fleet) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 1s")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    running.host.run_one()
+    (running.host.specs_dir / "agent.yaml").unlink()
+    time.sleep(1.5)
+    running.host.run()
+    assert running.holders() == {}
+    running.host.write("agent", "env: {A: '2'}", version="2")
+
+
+def test_a_slot_taken_away_meanwhile_is_asked_for_again(
+    running: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody releases it, and another host takes it, between the answer and the restart."""
+    monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    pid = running.pid()
+    connections = []
+
+    def connect(path: str) -> PortoClient:
+        connections.append(path)
+        # The second is the one of the daemon's own steps.
+        if len(connections) == 2:
+            running.admin.release(RULE, "host", "too slow", "me", time.time())
+            running.other("2")
+        return PortoClient(path)
+
+    (status,) = running.host.run(connect).statuses
+    assert running.pid() == pid
+    assert status.gate is not None
+    assert (status.gate.state, status.gate.reason) == ("waiting", "Full")
+    assert running.holders() == {"other": "working"}
+
+
+def test_a_rule_that_is_paused_meanwhile_stops_nothing_any_more(
+    running: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    pid = running.pid()
+    connections = []
+
+    def connect(path: str) -> PortoClient:
+        connections.append(path)
+        if len(connections) == 2:
+            running.admin.pause(RULE, Pause("look first", "me", time.time()))
+        return PortoClient(path)
+
+    (status,) = running.host.run(connect).statuses
+    assert running.pid() == pid
+    assert status.gate is not None
+    assert status.gate.reason == "Paused"
+    assert running.holders() == {"host": "working"}
+    running.admin.resume(RULE)
+    assert running.host.run_one().version == "2"
+    assert running.holders() == {}
+
+
+def test_a_host_that_works_for_long_stays_alive(running: Fleet) -> None:
+    """SIGTERM is ignored, so stopping takes its ten seconds, as long as the sign of life lasts."""
+    running.rule("max_concurrent: 1, lost_after: 10s")
+    command = "cmd: [sh, -c, 'trap \"\" TERM; while :; do sleep 0.2; done']"
+    running.host.write("agent", "", command=command, version="2")
+    running.host.run_one()
+    running.host.write("agent", "env: {A: '3'}", command=command, version="3")
+    seen = []
+
+    def connect(path: str) -> PortoClient:
+        return _Watching(path, lambda: seen.append(running.admin.read(RULE).holders[0].is_alive))
+
+    (status,) = running.host.run(connect).statuses
+    assert status.version == "3"
+    assert seen
+    assert all(seen)
+    with running.host.client() as client:
+        client.destroy("agent")
+
+
+class _Watching(PortoClient):
+    """Looks at the gate right before a container is destroyed."""
+
+    def __init__(self, path: str, look: Any) -> None:
+        super().__init__(path)
+        self._look = look
+
+    def destroy(self, name: str) -> None:
+        if name == "agent":
+            self._look()
+        super().destroy(name)

@@ -1,0 +1,189 @@
+"""The commands of orlyctl: read the rules, ask etcd, print. Each returns an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ya_salt.cli import orlyctl_data as data
+from ya_salt.cli import orlyctl_render as show
+from ya_salt.cli.orlyctl_connection import find_gate_settings, name_operator
+from ya_salt.cli.render import render_data
+from ya_salt.errors import OperatorError
+from ya_salt.rollout.decide import Pause
+from ya_salt.rollout.overview import Standing
+from ya_salt.rollout.rule import Rule
+from ya_salt.rollout.rulechange import Applied
+from ya_salt.rollout.rulesource import load_rule_file
+
+if TYPE_CHECKING:
+    from ya_salt.rollout.admin import RuleAdmin
+
+OK, NO, PENDING = 0, 1, 4
+DEADLINE_S = 5.0
+"""For a request: thousands of holders are some megabytes, and a person waits a little longer."""
+
+
+class RuleFilesError(OperatorError):
+    """Rule files that cannot be used: a line a problem, each with its place."""
+
+
+# -- rules -------------------------------------------------------------------------------------
+
+
+def apply_rule(options: argparse.Namespace) -> int:
+    """`orlyctl apply-rule -f FILE… [--dry-run]`."""
+    rules = _load_rules(options.files)
+    applied: list[Applied] = []
+    with _open_admin(options) as admin:
+        try:
+            for rule in rules.values():
+                applied.append(admin.apply(rule, is_dry=options.dry_run))
+        finally:
+            # Those before the one that could not be applied are, and somebody has to know.
+            if applied:
+                _say_applied(applied, options)
+    return PENDING if options.dry_run and any(item.is_change for item in applied) else OK
+
+
+def _say_applied(applied: Sequence[Applied], options: argparse.Namespace) -> None:
+    is_dry = options.dry_run
+    _print(
+        options.output,
+        lambda: "\n".join(show.render_applied(item, is_dry=is_dry) for item in applied),
+        lambda: data.applied_to_data(applied, is_dry=is_dry),
+    )
+
+
+def validate(options: argparse.Namespace) -> int:
+    """`orlyctl validate -f FILE…`."""
+    for path, rule in _load_rules(options.files).items():
+        print(f"{path}: {rule.name}: valid")
+    return OK
+
+
+def _load_rules(paths: Sequence[str]) -> dict[str, Rule]:
+    """Path -> rule, of all; or RuleFilesError with all that is wrong with any."""
+    rules: dict[str, Rule] = {}
+    problems: list[str] = []
+    for path in dict.fromkeys(paths):
+        try:
+            rule = load_rule_file(path)
+        except OperatorError as error:
+            problems.append(str(error))
+            continue
+        twin = next((other for other in rules if rules[other].name == rule.name), None)
+        if twin is not None:
+            problems.append(f"{path}: {rule.name} is also in {twin}; keep it in one file")
+        rules[path] = rule
+    if problems:
+        raise RuleFilesError("\n".join(problems))
+    return rules
+
+
+def get(options: argparse.Namespace) -> int:
+    """`orlyctl get RULE`."""
+    with _open_admin(options) as admin:
+        standing = admin.read(options.rule)
+    if standing.rule is None:
+        sys.stderr.write(f"orlyctl: {standing.problem}\n")
+        return NO
+    print(render_data(data.rule_to_file(standing.rule), options.output))
+    return OK
+
+
+def list_rules(options: argparse.Namespace) -> int:
+    """`orlyctl list`."""
+    with _open_admin(options) as admin:
+        standings = admin.read_all()
+    _print(
+        options.output,
+        lambda: show.render_rules(standings, time.time()),
+        lambda: data.rules_to_data(standings),
+    )
+    return OK
+
+
+def delete_rule(options: argparse.Namespace) -> int:
+    """`orlyctl delete-rule RULE`."""
+    with _open_admin(options) as admin:
+        admin.delete(options.rule)
+    print(f"{options.rule}: deleted; without a rule its daemon is changed nowhere")
+    return OK
+
+
+# -- how they stand ----------------------------------------------------------------------------
+
+
+def status(options: argparse.Namespace) -> int:
+    """`orlyctl status [RULE]`."""
+    with _open_admin(options) as admin:
+        standings = (admin.read(options.rule),) if options.rule else admin.read_all()
+    now = time.time()
+    _print(
+        options.output,
+        lambda: _render_status(standings, now, is_one=bool(options.rule)),
+        lambda: data.standings_to_data(standings, now),
+    )
+    return OK
+
+
+def _render_status(standings: Sequence[Standing], now: float, *, is_one: bool) -> str:
+    return (
+        show.render_standing(standings[0], now) if is_one else show.render_overview(standings, now)
+    )
+
+
+# -- by hand -----------------------------------------------------------------------------------
+
+
+def release(options: argparse.Namespace) -> int:
+    """`orlyctl release RULE HOST --reason TEXT`."""
+    by, now = name_operator(os.environ), time.time()
+    with _open_admin(options) as admin:
+        released = admin.release(options.rule, options.host, options.reason, by, now)
+    print(show.clean(show.render_released(options.rule, options.host, released)))
+    return OK
+
+
+def pause(options: argparse.Namespace) -> int:
+    """`orlyctl pause RULE --reason TEXT`."""
+    wanted = Pause(options.reason, name_operator(os.environ), time.time())
+    with _open_admin(options) as admin:
+        before = admin.pause(options.rule, wanted)
+    print(show.clean(show.render_paused(options.rule, wanted, before)))
+    return OK
+
+
+def resume(options: argparse.Namespace) -> int:
+    """`orlyctl resume RULE`."""
+    with _open_admin(options) as admin:
+        before = admin.resume(options.rule)
+    print(show.clean(show.render_resumed(options.rule, before)))
+    return OK
+
+
+# -- pieces ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _open_admin(options: argparse.Namespace) -> Iterator[RuleAdmin]:
+    settings = find_gate_settings(options, os.environ)
+    # Its libraries take a moment to load, and validate needs none of them.
+    from ya_salt.rollout.admin import RuleAdmin  # noqa: PLC0415
+    from ya_salt.rollout.etcd import Etcd  # noqa: PLC0415
+
+    etcd = Etcd(settings, deadline_s=DEADLINE_S)
+    try:
+        yield RuleAdmin(etcd, settings.prefix)
+    finally:
+        etcd.close()
+
+
+def _print(form: str, table: Callable[[], str], shape: Callable[[], object]) -> None:
+    print(show.clean(table()) if form == "table" else render_data(shape(), form))

@@ -1,0 +1,200 @@
+"""Show rules and how they stand to people: lines and tables. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ya_salt.cli.render import format_age, render_table
+from ya_salt.messages import format_time
+from ya_salt.rollout.decide import Pause
+from ya_salt.rollout.overview import (
+    Block,
+    Holder,
+    Released,
+    Standing,
+    judge_state,
+    list_blocks,
+    list_halted,
+)
+from ya_salt.rollout.rule import Rule
+from ya_salt.rollout.rulechange import Applied
+
+_OVERVIEW = ("RULE", "STATE", "LIMIT", "HELD", "FAILED", "LOST", "STARTS")
+_HOLDERS = ("HOST", "SLOT", "STATE", "DOING", "SINCE", "HEARD OF", "WHY")
+_RULES = ("RULE", "LIMIT", "RATE", "FAILURES", "FIRST INSTALL", "STATE")
+
+
+def clean(text: str) -> str:
+    """Hosts and rules write what we show: nothing of it may speak to the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
+
+
+# -- rules -------------------------------------------------------------------------------------
+
+
+def render_applied(applied: Applied, *, is_dry: bool) -> str:
+    """One line: what became of a rule, or would."""
+    name = applied.rule.name
+    result = f"would be {applied.result}" if is_dry and applied.is_change else applied.result
+    listed = ", ".join(str(change) for change in applied.changes)
+    line = f"{name}: {result}: {listed}" if applied.result == "changed" else f"{name}: {result}"
+    if applied.pause is None:
+        return line
+    return f"{line}; {_describe_pause(applied.pause)}, orlyctl resume {name} ends that"
+
+
+def render_rules(standings: Sequence[Standing], now: float) -> str:
+    rows = [
+        (item.name, *_list_terms(item.rule), judge_state(list_blocks(item, now)))
+        for item in standings
+    ]
+    return render_table(_RULES, rows) if rows else "no rules"
+
+
+def _list_terms(rule: Rule | None) -> tuple[str, ...]:
+    if rule is None:
+        return ("?", "?", "?", "?")
+    return (
+        str(rule.max_concurrent),
+        _describe_rate(rule) or "-",
+        "any" if rule.max_failures is None else str(rule.max_failures),
+        rule.first_install,
+    )
+
+
+# -- how they stand ----------------------------------------------------------------------------
+
+
+def render_overview(standings: Sequence[Standing], now: float) -> str:
+    """A line a rule."""
+    rows = [_list_cells(item, list_blocks(item, now)) for item in standings]
+    return render_table(_OVERVIEW, rows) if rows else "no rules"
+
+
+def _list_cells(item: Standing, blocks: tuple[Block, ...]) -> tuple[str, ...]:
+    return (
+        item.name,
+        _describe_state(blocks),
+        str(item.rule.max_concurrent) if item.rule else "?",
+        str(len(item.slots)),
+        str(len(item.failures)),
+        str(item.count_lost()),
+        _describe_starts(item) or "-",
+    )
+
+
+def _describe_state(blocks: tuple[Block, ...]) -> str:
+    state = judge_state(blocks)
+    return f"halted for {', '.join(list_halted(blocks))}" if state == "halted" else state
+
+
+def _describe_rate(rule: Rule | None) -> str:
+    return f"{rule.rate.count} in {_format_span(rule.rate.window_s)}" if rule and rule.rate else ""
+
+
+def _describe_starts(item: Standing) -> str:
+    rate = _describe_rate(item.rule)
+    return f"{len(item.starts)} of {rate}" if rate else ""
+
+
+def _format_span(seconds: int) -> str:
+    """90s, 10m, 2d: exactly that long, in the largest unit that can say it."""
+    sizes = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    return next(f"{seconds // size}{unit}" for unit, size in sizes if seconds % size == 0)
+
+
+def render_standing(item: Standing, now: float) -> str:
+    """Everything about one rule: who is at it, what blocks whom, who was released."""
+    blocks = list_blocks(item, now)
+    parts = [
+        f"{item.name}: {_describe_state(blocks)}",
+        _describe_counts(item),
+        *_render_holders(item, now),
+        *(f"{holder.host}: failed: {_squash(holder.error)}" for holder in _list_failed(item)),
+        *(f"{block.whom}: {block.reason}: {block.message}" for block in blocks),
+        *(
+            f"released: {release.host} {format_age(now - release.at)} ago by {release.by}: "
+            f"{release.reason}"
+            for release in item.releases
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _describe_counts(item: Standing) -> str:
+    limit = f" of {item.rule.max_concurrent}" if item.rule else ""
+    starts = _describe_starts(item)
+    counts = [
+        f"{len(item.slots)}{limit} slots held",
+        f"{len(item.failures)} failed",
+        f"{item.count_lost()} lost",
+        *([f"{starts} started"] if starts else []),
+    ]
+    return ", ".join(counts)
+
+
+def _render_holders(item: Standing, now: float) -> list[str]:
+    rows = [_list_holder_cells(holder, now) for holder in item.holders]
+    return [
+        *([render_table(_HOLDERS, rows)] if rows else []),
+        *(
+            f"slot {number} is {host}'s without a record: orlyctl release {item.name} {host}"
+            for number, host in item.find_strays().items()
+        ),
+    ]
+
+
+def _list_holder_cells(holder: Holder, now: float) -> tuple[str, ...]:
+    return (
+        holder.host,
+        str(holder.slot),
+        holder.state,
+        f"{holder.operation} to {holder.target}",
+        format_age(now - holder.since),
+        "yes" if holder.is_alive else "lost",
+        _squash(holder.reason) or "-",
+    )
+
+
+def _list_failed(item: Standing) -> list[Holder]:
+    return [holder for holder in item.holders if holder.state == "failed"]
+
+
+def _squash(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _describe_pause(pause: Pause) -> str:
+    return f"paused by {pause.by} since {format_time(pause.since)}: {pause.reason}"
+
+
+# -- by hand -----------------------------------------------------------------------------------
+
+
+def render_released(rule: str, host: str, released: Released) -> str:
+    """What was given back, and what that host and the others do next."""
+    slots = ", ".join(str(slot) for slot in released.slots) or "none"
+    holder = released.holder
+    if holder is None:
+        return f"{rule}: {host} gave back slot {slots}, of which it had no record"
+    lines = [
+        f"{rule}: {host} gave back slot {slots} ({holder.operation} to {holder.target}, "
+        f"{holder.state} since {format_time(holder.since)})",
+        f"{host} is not stopped by this: it asks again before it disturbs the daemon next",
+    ]
+    if holder.state == "failed":
+        lines.append(f"its failure counts no more: other hosts may get {holder.target} now")
+    return "\n".join(lines)
+
+
+def render_paused(rule: str, wanted: Pause, before: Pause | None) -> str:
+    if before is not None and before.reason == wanted.reason:
+        return f"{rule}: is already {_describe_pause(before)}"
+    was = f"; was {_describe_pause(before)}" if before else ""
+    return f"{rule}: paused; what is under way goes on{was}"
+
+
+def render_resumed(rule: str, before: Pause | None) -> str:
+    if before is None:
+        return f"{rule}: was not paused"
+    return f"{rule}: resumed; was {_describe_pause(before)}"

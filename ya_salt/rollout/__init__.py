@@ -1,0 +1,1 @@
+"""The fleet-wide gate: who may disturb a running daemon, where, and how many at once."""

@@ -1,0 +1,119 @@
+"""Find out what of a plan is to be asked of the gate. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ya_salt.model import (
+    LABEL,
+    CreateContainer,
+    DaemonPlan,
+    DaemonSpec,
+    Deferral,
+    InstallPackages,
+    Observed,
+    RemoveContainer,
+    ReplaceContainer,
+    Step,
+)
+from ya_salt.rollout.gate import REMOVAL, Ask, Operation
+
+_DOWN = frozenset({"dead", "stopped"})
+
+
+def find_ask(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> Ask | None:
+    """The question for the gate; None where the plan disturbs no running daemon.
+
+    A dead daemon may be removed and started again as it is; changing it is asked, too, or a bad
+    version would pass the gate wherever a daemon has crashed.
+    """
+    for step in plan.steps:
+        operation = _find_operation(step, plan, spec, observed)
+        if operation is not None:
+            return make_ask(spec, operation, _describe(step, plan))
+    return None
+
+
+def make_ask(spec: DaemonSpec, operation: Operation, reason: str) -> Ask:
+    removal = operation == "remove"
+    return Ask(
+        daemon=spec.name,
+        operation=operation,
+        target=REMOVAL if removal else spec.version or spec.digest[:12],
+        reason=reason,
+    )
+
+
+def _find_operation(
+    step: Step, plan: DaemonPlan, spec: DaemonSpec, observed: Observed
+) -> Operation | None:
+    container = observed.containers.get(plan.name)
+    match step:
+        case ReplaceContainer():
+            updates = any(isinstance(item, InstallPackages) for item in plan.steps)
+            current = container is not None and container.labels.get(LABEL) == spec.digest
+            return "restart" if current and not updates else "update"
+        case RemoveContainer():
+            return None if container is not None and container.state in _DOWN else "remove"
+        case CreateContainer():
+            record = observed.records.get(plan.name)
+            return None if record is not None and record.was_created else "install"
+    return None
+
+
+def _describe(step: Step, plan: DaemonPlan) -> str:
+    return next((item.reason for item in plan.steps if isinstance(item, InstallPackages)), "") or (
+        step.reason
+    )
+
+
+def find_sharing(
+    plans: Sequence[DaemonPlan], asks: Mapping[str, Ask], deferrals: Mapping[str, Deferral]
+) -> dict[str, Deferral]:
+    """Further plans that have to wait: their packages are to be changed under one that waits.
+
+    Only those that were asked for: a daemon that is down is repaired whoever waits.
+    """
+    found: dict[str, Deferral] = {}
+    changed = True
+    while changed:
+        changed = False
+        waiting = _list_waiting_packages(plans, {**deferrals, **found})
+        for plan in plans:
+            if plan.name not in asks or plan.name in deferrals or plan.name in found:
+                continue
+            for package in _list_packages(plan):
+                if package in waiting:
+                    found[plan.name] = _share(package, waiting[package], {**deferrals, **found})
+                    changed = True
+                    break
+    return found
+
+
+def _list_packages(plan: DaemonPlan) -> tuple[str, ...]:
+    steps = (step for step in plan.steps if isinstance(step, InstallPackages))
+    return tuple(package.name for step in steps for package in step.packages)
+
+
+def _list_waiting_packages(
+    plans: Sequence[DaemonPlan], deferrals: Mapping[str, Deferral]
+) -> dict[str, str]:
+    """Package -> a daemon that runs from it and waits."""
+    return {
+        package: plan.name
+        for plan in plans
+        if plan.name in deferrals and _replaces(plan)
+        for package in _list_packages(plan)
+    }
+
+
+def _replaces(plan: DaemonPlan) -> bool:
+    return any(isinstance(step, ReplaceContainer) for step in plan.steps)
+
+
+def _share(package: str, other: str, deferrals: Mapping[str, Deferral]) -> Deferral:
+    why = deferrals[other]
+    return Deferral(
+        "SharedPackage",
+        f"package {package} is also {other}'s, and that waits: {why.reason}: {why.message}",
+    )

@@ -1,0 +1,112 @@
+"""What a gate is: asked before a running daemon is disturbed, and told how that went. Pure data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from ya_salt.model import Deferral
+
+RULE_PREFIX = "porto-daemon-"
+
+Operation = Literal["install", "update", "restart", "remove"]
+State = Literal["working", "settling", "failed"]
+"""Of an operation: under way; done, and the daemon has to stay ready for a while; not done."""
+
+REMOVAL = "removal"
+"""What stands for the version where the daemon is to go."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a host wants to do to a daemon."""
+
+    daemon: str
+    operation: Operation
+    target: str
+    """The version that it leads to (the digest of a spec without one, REMOVAL): what fails once,
+    fails elsewhere, so failures are counted by it."""
+    reason: str = ""
+    """Why, for a person."""
+
+    @property
+    def rule(self) -> str:
+        return RULE_PREFIX + self.daemon
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks: the host's name and the facts that selectors look at."""
+
+    host: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A slot that this host has, as the gate and the host both remember it."""
+
+    daemon: str
+    id: str
+    """Made by the host when it asked: tells its slot from one that it had before."""
+    operation: Operation
+    target: str
+    since: float
+    """Seconds since 1970, of the start."""
+    state: State = "working"
+    error: str = ""
+    """Why it failed."""
+    slot: int = -1
+    """The slot's number; -1 where the gate does not number them."""
+    revision: int = 0
+    """etcd's create_revision of the holder's key."""
+    lease: int = 0
+    """etcd's lease of the sign of life; 0 where there is none."""
+    min_healthy_s: int = 0
+    """The daemon has to stay ready for this long before the slot is given back."""
+    lost_after_s: int = 0
+    """The gate has to hear of the host within this time; 0: never."""
+
+    @property
+    def rule(self) -> str:
+        return RULE_PREFIX + self.daemon
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """Go on. `held` is the slot that was taken or kept; None where none is needed."""
+
+    held: Held | None = None
+
+
+class Gate(Protocol):
+    """Somebody who decides for the whole fleet.
+
+    A "no" is a Deferral; every method raises GateError where the gate cannot be asked, within the
+    deadline. A write whose answer was lost is resolved by reading, never assumed.
+    """
+
+    def ask(self, ask: Ask) -> Allowed | Deferral:
+        """Take a slot for the operation, or go on with the one that this host already has.
+
+        Asking again for the same operation and target takes nothing more.
+        """
+
+    def foresee(self, ask: Ask) -> Allowed | Deferral:
+        """What `ask` would say now. Reads only; its `held` is the present slot."""
+
+    def find(self, daemon: str) -> Held | None:
+        """The slot that this host has by the gate's own memory. Reads only."""
+
+    def tell(self, held: Held, state: State, error: str = "") -> Held | None:
+        """Say how the operation stands; the slot as it is now, None where it is ours no more."""
+
+    def release(self, held: Held) -> None:
+        """Give the slot back; fine where it is ours no more."""
+
+    def renew(self, held: Held) -> Held | None:
+        """Say that this host is alive; the slot as it is now, None where it is ours no more."""
+
+    def close(self) -> None:
+        """Let go of connections."""
