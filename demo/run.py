@@ -73,6 +73,18 @@ def show(host: ExampleHost) -> None:
     run(host, "apply")
     print("packages left in the root:", host.installed() or "none")
 
+    say("7. A rollout rule, tried on a fleet that is not there: one in ten fails, until mended")
+    simulate("--hosts", "1000", "--failure-rate", "0.1", "--op-time", "30s", "--repair-after", "1h")
+
+
+def simulate(*words: str) -> None:
+    rule = "docs/rules/porto-daemon-juggler-agent-rtc.yaml"
+    command = ["simulate", "-f", rule, *words]
+    print(f"$ orlyctl {' '.join(command)}", flush=True)
+    subprocess.run(
+        [sys.executable, "-m", "ya_salt.cli.orlyctl", *command], cwd=ROOT, check=True, timeout=60
+    )
+
 
 def run_status_after_crash(host: ExampleHost) -> None:
     print("$ ya-salt status", flush=True)

@@ -133,7 +133,7 @@ class Gatekeeper:
             found = self._line.find(name)
             if isinstance(found, Held):
                 self._memory.held[name] = found
-            elif found is not None:
+            else:
                 self._unknown.add(name)
 
     def admit(
@@ -141,6 +141,7 @@ class Gatekeeper:
     ) -> tuple[DaemonPlan, ...]:
         """The plans with what the gate does not let through now put off."""
         self._asks = _list_asks(specs, plans, observed)
+        self._clear_up()
         if self._override and self._is_there:
             self._go_past()
         if self._override or not self._is_there or not any(plan.steps for plan in plans):
@@ -158,6 +159,13 @@ class Gatekeeper:
                 self._give_back(plan.name)
         return put_off
 
+    def _clear_up(self) -> None:
+        """Give back what we may have without knowing, where it is not wanted any more."""
+        for name in sorted(self._unknown - set(self._asks)):
+            nothing = Held(daemon=name, id="", operation="update", target="", since=0.0)
+            if self._line.release(nothing) is None:
+                self._unknown.discard(name)
+
     def _ask(self, ask: Ask) -> Deferral | None:
         self._host.progress(f"porto-daemon-{ask.daemon}: asking the gate")
         was_dead = self._line.is_dead
@@ -165,7 +173,10 @@ class Gatekeeper:
         if isinstance(answer, Deferral):
             if self._line.is_dead and not was_dead:
                 self._unknown.add(ask.daemon)
+            elif not was_dead:
+                self._unknown.discard(ask.daemon)
             return answer
+        self._unknown.discard(ask.daemon)
         self._answered_at[ask.daemon] = time.monotonic()
         if answer.held is not None:
             self._memory.held[ask.daemon] = answer.held

@@ -34,6 +34,7 @@ from ya_salt.monitoring.report import News, load_memory, report, save_memory
 from ya_salt.observe import find_lost, look_at_packages
 from ya_salt.packages import PackagePass
 from ya_salt.porto.client import PortoClient
+from ya_salt.rollout.asking import pin_waiting
 from ya_salt.rollout.judging import keep_since
 from ya_salt.status import Outcome, make_status, make_unmanaged_status
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
@@ -211,7 +212,11 @@ class _Run:
         if not any(plan.steps for plan in plans):
             return {plan.name: Outcome(plan) for plan in plans}
         tools = Tools(
-            packages=PackagePass(self._host.apt, self._host.progress, self._pin_versions()),
+            packages=PackagePass(
+                self._host.apt,
+                self._host.progress,
+                {**self._pin_versions(), **pin_waiting(plans, before)},
+            ),
             connect=self._host.connect,
             progress=self._host.progress,
             mark_restarts=self._mark_restarts,

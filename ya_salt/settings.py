@@ -194,7 +194,7 @@ SETTINGS = (
     Setting("gate.type", _parse_gate_type, "whom to ask before a running daemon is disturbed"),
     Setting("gate.endpoints", _parse_url, "URLs of etcd, or of one FleetLock server", is_list=True),
     Setting("gate.prefix", _parse_prefix, "begins all keys in etcd"),
-    Setting("gate.username", _parse_word, "etcd's user"),
+    Setting("gate.username", _parse_word, "our user there"),
     Setting("gate.password_file", _parse_path, "file with the user's password, root's alone"),
     Setting("gate.ca_file", _parse_path, "CA certificates (PEM) for https, if not the system's"),
     Setting("gate.cert_file", _parse_path, "our certificate (PEM)"),

@@ -12,6 +12,7 @@ from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
     Deferral,
+    InstalledPackage,
     InstallPackages,
     Observed,
     Package,
@@ -23,7 +24,7 @@ from ya_salt.model import (
     Step,
 )
 from ya_salt.plan import defer
-from ya_salt.rollout.asking import find_ask, find_sharing
+from ya_salt.rollout.asking import find_ask, find_sharing, pin_waiting
 from ya_salt.rollout.gate import Ask
 
 SPEC = DaemonSpec("a", "2.0", "/a.yaml", "d" * 64, {}, (Package("p", "2.0"),))
@@ -149,3 +150,14 @@ def test_nobody_waits_for_a_first_installation() -> None:
     first = DaemonPlan("a", (make_update("a", "p").steps[0], CreateContainer(SPEC, "none")))
     plans = [first, make_update("b", "p")]
     assert find_sharing(plans, ask_for("a", "b"), {"a": FULL}) == {}
+
+
+def test_what_waits_keeps_its_version_unless_somebody_else_installs_it() -> None:
+    there = {
+        "p": InstalledPackage("p", "1.0"),
+        "q": InstalledPackage("q", "1.0"),
+        "r": InstalledPackage("r", "1.0", "config-files"),
+    }
+    waiting = defer(make_update("a", "p", "q", "r", "s"), FULL, Observed())
+    repair = DaemonPlan("b", (make_update("b", "q").steps[0], CreateContainer(SPEC, "gone")))
+    assert pin_waiting([waiting, repair], Observed(packages=there)) == {"p": "1.0"}

@@ -217,6 +217,38 @@ def test_going_past_the_gate_is_for_root_at_a_terminal(hosts: list[GatedHost]) -
     host.orlyctl("resume", f"porto-daemon-{NAME}")
 
 
+def test_daemons_that_share_a_package_wait_together(hosts: list[GatedHost]) -> None:
+    host, *_ = hosts
+    second = host.specs_dir / "second.yaml"
+
+    def want(version: str) -> None:
+        host.release(version)
+        host.want(version, version)
+        text = host.spec_file.read_text()
+        second.write_text(text.replace(NAME, "second"))
+
+    apply_rule(host, RULE.replace(NAME, "second"))
+    want("7.0")
+    assert host.run("apply").returncode == 0
+    time.sleep(2.5)
+    assert host.run("apply").returncode == 0
+    before = host.values("root_pid", name="second")
+    host.orlyctl("pause", f"porto-daemon-{NAME}", "--reason", "hands off")
+    want("7.1")
+    assert host.run("apply").returncode == 4
+    told = json.loads(host.run("status", "second", "-o", "json").stdout)["portoDaemons"][0]
+    assert told["gate"]["reason"] == "SharedPackage"
+    assert "package juggler-client-core is also" in told["gate"]["message"]
+    assert host.values("root_pid", name="second") == before
+    assert host.installed()["juggler-client-core"] == "7.0"
+    # The slot that it was given meanwhile is not kept.
+    assert "0 of 1 slots held" in host.orlyctl("status", "porto-daemon-second").stdout
+    host.orlyctl("resume", f"porto-daemon-{NAME}")
+    assert host.run("apply").returncode == 0
+    assert host.installed()["juggler-client-core"] == "7.1"
+    assert host.values("root_pid", name="second") != before
+
+
 def test_without_a_gate_status_says_that_there_is_none(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     (tmp_path / "alone").mkdir()

@@ -6,8 +6,10 @@ It shares no code with what it is to judge.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
+import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -46,6 +48,7 @@ class Watcher:
         """The last revision of which all is known."""
         self._changed = threading.Condition()
         self._over = threading.Event()
+        self._socket: socket.socket | None = None
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Watcher:
@@ -55,6 +58,9 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(2 * _SILENCE_S)
 
     def read(self, within_s: float = 30.0) -> list[Event]:
@@ -99,6 +105,7 @@ class Watcher:
         }
         try:
             connection.request("POST", "/v3/watch", json.dumps({"create_request": wanted}))
+            self._socket = connection.sock
             answer = connection.getresponse()
             while not self._over.is_set():
                 line = answer.readline()

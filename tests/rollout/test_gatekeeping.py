@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.fleetlock import Face, Locks
 from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
@@ -510,3 +511,74 @@ class _Watching(PortoClient):
         if name == "agent":
             self._look()
         super().destroy(name)
+
+
+# -- FleetLock -----------------------------------------------------------------------------------
+
+
+def make_fleetlock_host(folder: Path, portod: DevPortod, face: Face) -> Passes:
+    gate = GateSettings(type="fleetlock", endpoints=(face.url,), group="daemons")
+    host = Passes(folder, portod.socket_path, gate)
+    host.write("agent", "")
+    assert host.run_one().state == "running"
+    return host
+
+
+def test_a_whole_rollout_through_fleetlock(tmp_path: Path, portod: DevPortod) -> None:
+    locks = Locks()
+    with Face(locks) as face:
+        host = make_fleetlock_host(tmp_path, portod, face)
+        assert [what for what, _, _ in locks.history] == ["lock", "unlock"]
+        locks.holders["daemons"].add("other")
+        host.write("agent", "env: {A: '2'}", version="2")
+        (status,) = host.run().statuses
+        assert status.gate is not None
+        assert status.gate.reason == "Full"
+        locks.holders["daemons"].clear()
+        assert host.run_one().version == "2"
+        assert not locks.holders["daemons"]
+        bad = "cmd: ['false']"
+        host.write("agent", "max_respawns: '0'", command=bad, version="3", min_ready_s=1)
+        assert not host.run().ok
+        assert locks.holders["daemons"] == {tmp_path.name}
+        host.write("agent", "", version="4")
+        assert host.run_one().version == "4"
+        assert not locks.holders["daemons"]
+        host.remove_all()
+
+
+def test_a_lock_that_nobody_knows_of_is_given_back(tmp_path: Path, portod: DevPortod) -> None:
+    """Its answer was lost, and then the change was taken back."""
+    locks = Locks()
+    with Face(locks) as face:
+        host = make_fleetlock_host(tmp_path, portod, face)
+        host.write("agent", "env: {A: '2'}", version="2")
+        face.mode = "drop-after"
+        (status,) = host.run().statuses
+        assert status.gate is not None
+        assert status.gate.reason == "GateUnreachable"
+        assert locks.holders["daemons"] == {tmp_path.name}
+        face.mode = "serve"
+        host.write("agent", "")
+        host.run_one()
+        assert not locks.holders["daemons"]
+        host.remove_all()
+
+
+def test_how_long_fleetlock_has_been_silent_is_remembered(
+    tmp_path: Path, portod: DevPortod
+) -> None:
+    with Face(Locks()) as face:
+        host = make_fleetlock_host(tmp_path, portod, face)
+        host.write("agent", "env: {A: '2'}", version="2")
+        face.mode = "500"
+        facts = []
+        for _ in range(2):
+            host.run()
+            store = open_store(host.settings.state_dir)
+            facts.append(store.load_fact(FACT))
+            store.close()
+        assert [fact["state"] for fact in facts] == ["failed", "failed"]
+        assert facts[0]["since"] == facts[1]["since"]
+        face.mode = "serve"
+        host.remove_all()

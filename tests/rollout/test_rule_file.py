@@ -304,6 +304,14 @@ def test_users_reference_names_every_field_and_shows_rules() -> None:
         assert parse_rule(example, "rules.md").name.startswith("porto-daemon-")
 
 
+def test_users_reference_names_every_reason_of_a_no() -> None:
+    sources = "\n".join(path.read_text() for path in (ROOT / "ya_salt").rglob("*.py"))
+    reasons = set(re.findall(r'Deferral\(\s*"([A-Z]\w+)"', sources))
+    assert {"Full", "Halted", "Frozen", "RuleMissing"} <= reasons
+    table = (ROOT / "docs/rules.md").read_text().partition("## Which field says no")[2]
+    assert reasons <= set(re.findall(r"`([A-Z]\w+)`", table))
+
+
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=12)
 TEXTS = LINES.filter(lambda text: text == text.strip() and text.isprintable())
 FACTS = TEXTS.filter(lambda text: "," not in text)

@@ -6,10 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import TypeAlias
 
-from ya_salt import __version__
 from ya_salt.cli import commands
+from ya_salt.cli.parsing import Commands, Program, add_output, run_guarded
 from ya_salt.errors import LockHeldError, OperatorError, YaSaltError
 from ya_salt.settings import SETTINGS, load_settings
 
@@ -26,18 +25,15 @@ exit codes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `ya-salt`."""
     options = _make_parser().parse_args(arguments)
-    try:
-        return _run(options)
-    except YaSaltError as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"ya-salt: {line}\n")
-        return _choose_code(error)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        # The reader of our output (head, less) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return run_guarded(lambda: _run(options), _complain)
+
+
+def _complain(error: YaSaltError) -> int:
+    for line in str(error).splitlines():
+        sys.stderr.write(f"ya-salt: {line}\n")
+    if isinstance(error, OperatorError):
+        return 2
+    return 3 if isinstance(error, LockHeldError) else 1
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -55,23 +51,8 @@ def _run(options: argparse.Namespace) -> int:
     return code
 
 
-def _choose_code(error: YaSaltError) -> int:
-    if isinstance(error, OperatorError):
-        return 2
-    return 3 if isinstance(error, LockHeldError) else 1
-
-
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="ya-salt",
-        description="Keep daemons running in Porto containers from exact Debian packages.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_make_common()],
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"ya-salt {__version__}")
-    known = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser, known = _PROGRAM.make_parser()
     _add_apply(known)
     _add_plan(known)
     _add_validate(known)
@@ -95,36 +76,17 @@ def _make_common() -> argparse.ArgumentParser:
     return common
 
 
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_PROGRAM = Program(
+    "ya-salt",
+    "Keep daemons running in Porto containers from exact Debian packages.",
+    EXIT_CODES,
+    _make_common,
+)
 
 
-def _add(known: _Commands, name: str, function: object, text: str) -> argparse.ArgumentParser:
-    parser = known.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[_make_common()],
-        allow_abbrev=False,
-    )
-    parser.set_defaults(command=function)
-    return parser
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=("table", "json", "yaml"),
-        default="table",
-        help="form of the answer",
-    )
-
-
-def _add_apply(known: _Commands) -> None:
+def _add_apply(known: Commands) -> None:
     text = "make the daemons directory, or single files, true"
-    parser = _add(known, "apply", commands.apply, text)
+    parser = _PROGRAM.add(known, "apply", commands.apply, text)
     _add_files(parser)
     text = "only say what would be done and why"
     parser.add_argument("--dry-run", action="store_true", help=text)
@@ -133,13 +95,13 @@ def _add_apply(known: _Commands) -> None:
         metavar="REASON",
         help="do not ask the rollout gate this time; for root at a terminal, logged and reported",
     )
-    _add_output(parser)
+    add_output(parser)
 
 
-def _add_plan(known: _Commands) -> None:
-    parser = _add(known, "plan", commands.plan, "say what a pass would do now, and why")
+def _add_plan(known: Commands) -> None:
+    parser = _PROGRAM.add(known, "plan", commands.plan, "say what a pass would do now, and why")
     _add_files(parser)
-    _add_output(parser)
+    add_output(parser)
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -155,16 +117,16 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_validate(known: _Commands) -> None:
-    parser = _add(
+def _add_validate(known: Commands) -> None:
+    parser = _PROGRAM.add(
         known, "validate", commands.validate, "check spec files and say all that is wrong"
     )
     parser.add_argument("files", metavar="FILE", nargs="*", help="default: the daemons directory")
 
 
-def _add_readers(known: _Commands) -> None:
-    spec = _add(known, "spec", commands.spec, "show the specs that were loaded")
-    status = _add(known, "status", commands.status, "show how the daemons stand")
+def _add_readers(known: Commands) -> None:
+    spec = _PROGRAM.add(known, "spec", commands.spec, "show the specs that were loaded")
+    status = _PROGRAM.add(known, "status", commands.status, "show how the daemons stand")
     status.add_argument(
         "--saved", action="store_true", help="as the last pass saw it, without a look at the host"
     )
@@ -176,25 +138,33 @@ def _add_readers(known: _Commands) -> None:
         const=2.0,
         help="show it again every so many seconds (default: 2) until Ctrl-C",
     )
-    report = _add(known, "report", commands.report, "tell monitoring how the daemons stand now")
-    _add_output(report)
-    history = _add(known, "history", commands.history, "show what was done to daemons, and when")
+    report = _PROGRAM.add(
+        known, "report", commands.report, "tell monitoring how the daemons stand now"
+    )
+    add_output(report)
+    history = _PROGRAM.add(
+        known, "history", commands.history, "show what was done to daemons, and when"
+    )
     history.add_argument("-n", "--lines", type=int, default=50, help="newest events (default: 50)")
     for parser in (spec, status, history):
         parser.add_argument("name", metavar="NAME", nargs="?", help="only this daemon")
-        _add_output(parser)
-    settings = _add(known, "settings", commands.settings, "show the settings in force and whence")
-    _add_output(settings)
+        add_output(parser)
+    settings = _PROGRAM.add(
+        known, "settings", commands.settings, "show the settings in force and whence"
+    )
+    add_output(settings)
 
 
-def _add_logs(known: _Commands) -> None:
-    parser = _add(known, "logs", commands.logs, "show what a daemon wrote to stdout and stderr")
+def _add_logs(known: Commands) -> None:
+    parser = _PROGRAM.add(
+        known, "logs", commands.logs, "show what a daemon wrote to stdout and stderr"
+    )
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("-n", "--lines", type=int, default=20, help="last lines (default: 20)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
 
 
-def _add_dev_portod(known: _Commands) -> None:
+def _add_dev_portod(known: Commands) -> None:
     parser = known.add_parser(
         "dev-portod",
         help="a Porto server for development, on machines that have none",

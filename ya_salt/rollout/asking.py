@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ya_salt.model import (
     LABEL,
@@ -82,7 +82,7 @@ def find_sharing(
         for plan in plans:
             if plan.name not in asks or plan.name in deferrals or plan.name in found:
                 continue
-            for package in _list_packages(plan):
+            for package in _list_installed(plan.steps):
                 if package in waiting:
                     found[plan.name] = _share(package, waiting[package], {**deferrals, **found})
                     changed = True
@@ -90,9 +90,23 @@ def find_sharing(
     return found
 
 
-def _list_packages(plan: DaemonPlan) -> tuple[str, ...]:
-    steps = (step for step in plan.steps if isinstance(step, InstallPackages))
-    return tuple(package.name for step in steps for package in step.packages)
+def pin_waiting(plans: Sequence[DaemonPlan], observed: Observed) -> dict[str, str]:
+    """Package -> version that it keeps, as the change to another one waits for the gate.
+
+    What somebody else's steps install is not among them.
+    """
+    wanted = {package for plan in plans for package in _list_installed(plan.steps)}
+    waiting = {package for plan in plans for package in _list_installed(plan.waiting)}
+    return {
+        name: observed.packages[name].version
+        for name in waiting - wanted
+        if name in observed.packages and observed.packages[name].status == "installed"
+    }
+
+
+def _list_installed(steps: Iterable[Step]) -> tuple[str, ...]:
+    found = (step for step in steps if isinstance(step, InstallPackages))
+    return tuple(package.name for step in found for package in step.packages)
 
 
 def _list_waiting_packages(
@@ -103,7 +117,7 @@ def _list_waiting_packages(
         package: plan.name
         for plan in plans
         if plan.name in deferrals and _replaces(plan)
-        for package in _list_packages(plan)
+        for package in _list_installed(plan.steps)
     }
 
 

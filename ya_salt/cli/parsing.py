@@ -1,0 +1,77 @@
+"""What the command lines of `ya-salt` and `orlyctl` have in common."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ya_salt import __version__
+from ya_salt.errors import YaSaltError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+FORMS = ("table", "json", "yaml")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program with commands. `exit_codes` end every help text."""
+
+    name: str
+    description: str
+    exit_codes: str
+    make_common: Callable[[], argparse.ArgumentParser]
+    """Flags that stand before or after a command's name."""
+
+    def make_parser(self) -> tuple[argparse.ArgumentParser, Commands]:
+        """The parser, and where its commands are added."""
+        parser = argparse.ArgumentParser(
+            prog=self.name,
+            description=self.description,
+            epilog=self.exit_codes,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[self.make_common()],
+            allow_abbrev=False,
+        )
+        parser.add_argument("--version", action="version", version=f"{self.name} {__version__}")
+        return parser, parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(
+        self, known: Commands, name: str, function: object, text: str
+    ) -> argparse.ArgumentParser:
+        """A command; `text` is its help, without a capital and a full stop."""
+        parser = known.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=self.exit_codes,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[self.make_common()],
+            allow_abbrev=False,
+        )
+        parser.set_defaults(command=function)
+        return parser
+
+
+def add_output(parser: argparse.ArgumentParser, forms: tuple[str, ...] = FORMS) -> None:
+    """The first form is what one gets without asking."""
+    text = f"form of the answer ({forms[0]})"
+    parser.add_argument("-o", "--output", choices=forms, default=forms[0], help=text)
+
+
+def run_guarded(command: Callable[[], int], complain: Callable[[YaSaltError], int]) -> int:
+    """The exit code of a command, however it ends; `complain` tells an error and gives its code."""
+    try:
+        return command()
+    except YaSaltError as error:
+        return complain(error)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
