@@ -83,7 +83,7 @@ class Measured:
         self._gate = OrlyGate(etcd, PREFIX, Identity("host"))
         self._held: Held | None = None
         apply(etcd, PREFIX, "free", "max_concurrent: 100")
-        apply(etcd, PREFIX, "rated", "max_concurrent: 100, rate: {count: 1000, window: 1s}")
+        apply(etcd, PREFIX, "rated", "max_concurrent: 100, rate: {count: 1000, window: 2s}")
         apply(etcd, PREFIX, "full", "max_concurrent: 10")
         apply(etcd, PREFIX, "crowded", f"max_concurrent: {hosts}")
         self._fill("full", 10)

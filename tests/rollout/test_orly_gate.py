@@ -302,7 +302,13 @@ def test_without_a_rule_nobody_starts(make_gate: MakeGate) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no json", '{"meta": {"name": "x"}, "spec": {"maxConcurrent": "many"}}']
+    "text",
+    [
+        "",
+        "no json",
+        '{"meta": {"name": "porto-daemon-web"}, "spec": {"maxConcurrent": "many"}}',
+        '{"meta": {"name": "porto-daemon-other"}, "spec": {"maxConcurrent": 1}}',
+    ],
 )
 def test_rule_that_cannot_be_read_lets_nobody_start(
     make_gate: MakeGate, client: Etcd, keys: Keys, text: str

@@ -407,7 +407,7 @@ def test_a_slot_without_a_record_is_shown_and_can_be_released(bench: Bench) -> N
 def test_a_pause_lets_nobody_start_until_it_is_resumed(bench: Bench) -> None:
     bench.apply()
     ran = bench.orlyctl("pause", RULE, "--reason", "look at this", SUDO_USER="ann")
-    assert (ran.code, ran.out) == (0, f"{RULE}: paused; what is under way goes on\n")
+    assert (ran.code, ran.out) == (0, f"{RULE}: paused; no further daemon is stopped\n")
     answer = bench.gate("a").ask(Ask("x", "update", "1.1"))
     assert getattr(answer, "reason", "") == "Paused"
     status = bench.status()

@@ -130,7 +130,7 @@ def _add_stoppers(known: Commands) -> None:
     )
     _add_rule(release)
     release.add_argument("host", metavar="HOST", type=_parse_name)
-    text = "let nobody start until it is resumed; what is under way goes on"
+    text = "let no daemon be stopped until it is resumed; whoever has begun waits, too"
     pause = _PROGRAM.add(known, "pause", commands.pause, text)
     _add_rule(pause)
     for parser in (release, pause):

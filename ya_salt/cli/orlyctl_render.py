@@ -191,7 +191,7 @@ def render_paused(rule: str, wanted: Pause, before: Pause | None) -> str:
     if before is not None and before.reason == wanted.reason:
         return f"{rule}: is already {_describe_pause(before)}"
     was = f"; was {_describe_pause(before)}" if before else ""
-    return f"{rule}: paused; what is under way goes on{was}"
+    return f"{rule}: paused; no further daemon is stopped{was}"
 
 
 def render_resumed(rule: str, before: Pause | None) -> str:

@@ -70,13 +70,16 @@ def parse_rule_value(keys: Keys, rules: tuple[KeyValue, ...]) -> Rule | Deferral
             "RuleMissing", f"there is no rule {keys.name}; orlyctl apply-rule -f FILE makes it"
         )
     try:
-        return parse_rule(rules[0].value, keys.name, is_json=True)
+        rule = parse_rule(rules[0].value, keys.name, is_json=True)
     except SpecError as error:
-        return Deferral(
-            "RuleUnreadable",
-            f"{error.problems[0]}; orlyctl apply-rule -f FILE puts it right, "
-            "unless this host's ya-salt is older than the rule",
-        )
+        return _refuse(f"{error.problems[0]}; this host's ya-salt may be older than the rule")
+    if rule.name != keys.name:
+        return _refuse(f"what is kept as {keys.name} is the rule {rule.name}")
+    return rule
+
+
+def _refuse(words: str) -> Deferral:
+    return Deferral("RuleUnreadable", f"{words}; orlyctl apply-rule -f FILE puts it right")
 
 
 def parse_held(
