@@ -11,11 +11,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.etcd import EtcdServer, list_missing
 from helpers.example import NAME, VERSION, ExampleHost
+
+from ya_salt import gatekeeping
+from ya_salt.host import Scope, make_host
+from ya_salt.porto.client import PortoClient
+from ya_salt.reconcile import run_pass
+from ya_salt.settings import load_settings
+from ya_salt.specs import load_specs
 
 RULE = f"""\
 meta: {{name: porto-daemon-{NAME}}}
@@ -247,6 +255,35 @@ def test_daemons_that_share_a_package_wait_together(hosts: list[GatedHost]) -> N
     assert host.run("apply").returncode == 0
     assert host.installed()["juggler-client-core"] == "7.1"
     assert host.values("root_pid", name="second") != before
+
+
+def test_a_removal_that_has_to_wait_at_the_last_moment_purges_nothing(
+    hosts: list[GatedHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = hosts[2]
+    before = host.pid(), host.installed()
+    text = host.spec_file.read_text()
+    host.spec_file.write_text(text.replace("meta: {", "meta: {delete_requested: true, "))
+    monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
+    settings = load_settings({}, host.environment).settings
+    connections = []
+
+    def connect() -> PortoClient:
+        connections.append(1)
+        # The second is the one of the daemon's own steps.
+        if len(connections) == 2:
+            host.orlyctl("pause", f"porto-daemon-{NAME}", "--reason", "not this one")
+        return host.client()
+
+    loaded = load_specs(settings.specs_dir)
+    made = replace(make_host(settings), connect=connect)
+    (status,) = run_pass(made, Scope(loaded.specs, loaded)).statuses
+    host.orlyctl("resume", f"porto-daemon-{NAME}")
+    assert status.gate is not None
+    assert (status.phase, status.gate.reason) == ("Managed", "Paused")
+    assert (host.pid(), host.installed()) == before
+    assert host.run("apply").returncode == 0
+    assert host.installed() == {}
 
 
 def test_without_a_gate_status_says_that_there_is_none(tmp_path: Path) -> None:

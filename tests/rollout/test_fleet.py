@@ -66,6 +66,14 @@ class Land:
         assert history.final == self.watcher.list_present(PREFIX, history.last_revision)
         return history
 
+    def roll_out(self, fleet: Fleet, target: str = "1") -> None:
+        """Until all hosts have it; where they do not, the history may tell why."""
+        try:
+            fleet.wait_until_all_have(target, ROLLOUT_S)
+        except TimeoutError:
+            self.judge()
+            raise
+
     def list_held(self) -> dict[str, int]:
         """Host -> number of its slot, now."""
         return {host: slot for slot, host in self.admin.read("porto-daemon-web").slots.items()}
@@ -120,8 +128,8 @@ def test_never_more_hosts_at_once_and_no_more_starts_than_the_rule_lets(land: La
         land.fleet(hosts=HOSTS, pause_s=(2.0, 8.0)) as fleet,
         land.fleet("slow", pause_s=(0.5, 1.0), **few) as slow,
     ):
-        fleet.wait_until_all_have("1", ROLLOUT_S)
-        slow.wait_until_all_have("1", ROLLOUT_S)
+        land.roll_out(fleet)
+        land.roll_out(slow)
         history, slow_history = land.judge(), land.judge("slow")
 
     check_all_started_once(fleet, history)
@@ -155,7 +163,7 @@ def test_a_shrunk_limit_holds_while_hosts_are_killed(lone_land: Land) -> None:
         fleet.wait_for(lambda: not orphans.keys() & land.list_held().keys(), "adoption", 60)
         fleet.kill(2)
         fleet.start(2)
-        fleet.wait_until_all_have("1", ROLLOUT_S)
+        land.roll_out(fleet)
         history = land.judge()
 
     check_all_started_once(fleet, history)
@@ -213,7 +221,7 @@ def test_hosts_of_the_same_name_never_have_two_slots(lone_land: Land) -> None:
             for one in (fleet, twins):
                 one.want(str(number))
             for one in (fleet, twins):
-                one.wait_until_all_have(str(number), ROLLOUT_S)
+                land.roll_out(one, str(number))
         history = land.judge()
     assert len(history.starts) >= 16 * 20
     check_nothing_left(history)
@@ -231,7 +239,7 @@ def test_a_dead_leader_takes_no_grant_along(triple_land: Land) -> None:
             wait_for_progress(fleet)
             land.cluster.start(leader)
             land.cluster.wait_for(leader)
-        fleet.wait_until_all_have("1", ROLLOUT_S)
+        land.roll_out(fleet)
         history = land.judge()
 
     check_all_started_once(fleet, history)
@@ -278,7 +286,7 @@ def test_without_a_majority_nothing_is_granted_and_hosts_are_told_in_time(
                 assert measure_refusal(gate) < 6
         up_at = time.time()
         land.cluster.start(0)
-        fleet.wait_until_all_have("1", ROLLOUT_S)
+        land.roll_out(fleet)
         history = land.judge()
 
     check_all_started_once(fleet, history)
@@ -305,7 +313,7 @@ def test_a_bad_version_halts_by_itself_and_its_repair_goes_on_by_itself(lone_lan
         fleet.wait_for(has_everybody_stopped(fleet), "everybody to stop", ROLLOUT_S)
         stopped = land.judge()
         fleet.want("3")
-        fleet.wait_until_all_have("3", ROLLOUT_S)
+        land.roll_out(fleet, "3")
         history = land.judge()
 
     check_halt(fleet, stopped, max_failures=3, in_flight=16)

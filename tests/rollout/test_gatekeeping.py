@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.etcd import EtcdServer
+from helpers.etcd_proxy import EtcdProxy
 from helpers.fleetlock import Face, Locks
 from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
@@ -432,6 +434,52 @@ def test_a_daemon_whose_file_is_gone_keeps_no_slot(running: Fleet) -> None:
     running.host.write("agent", "env: {A: '2'}", version="2")
 
 
+def test_a_daemon_that_nobody_knows_any_more_keeps_no_slot(running: Fleet) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 1h")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    running.host.run_one()
+    assert running.holders() == {"host": "settling"}
+    (running.host.specs_dir / "agent.yaml").unlink()
+    with running.host.client() as client:
+        client.destroy("agent")
+    assert running.host.run().statuses == ()
+    assert running.holders() == {}
+    running.host.write("agent", "")
+
+
+def test_a_slot_that_could_not_be_given_back_is_given_back_later(running: Fleet) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 1s")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    running.host.run_one()
+    time.sleep(1.5)
+    running.break_gate()
+    assert running.host.run_one().gate is not None
+    assert running.holders() == {"host": "settling"}
+    running.point(*running.gate.endpoints)
+    assert running.host.run_one().gate is None
+    assert running.holders() == {}
+
+
+def test_a_gate_that_comes_back_during_a_pass_is_told_how_it_went(
+    running: Fleet, etcd_server: EtcdServer
+) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 1s")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    running.host.run_one()
+    assert running.holders() == {"host": "settling"}
+    time.sleep(1.5)
+    with EtcdProxy(etcd_server.ports[0]) as proxy:
+        running.point(proxy.url)
+        proxy.decide = lambda _path, _payload: "refuse"
+
+        def mend() -> None:
+            proxy.decide = lambda _path, _payload: "pass"
+
+        # portod is looked at after the host has tried to say that it is alive.
+        running.host.run(lambda path: _Watching(path, mend, "get"))
+    assert running.holders() == {}
+
+
 def test_a_slot_taken_away_meanwhile_is_asked_for_again(
     running: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -501,16 +549,22 @@ def test_a_host_that_works_for_long_stays_alive(running: Fleet) -> None:
 
 
 class _Watching(PortoClient):
-    """Looks at the gate right before a container is destroyed."""
+    """Calls `look` right before a container is destroyed, or portod asked for values."""
 
-    def __init__(self, path: str, look: Any) -> None:
+    def __init__(self, path: str, look: Any, moment: str = "destroy") -> None:
         super().__init__(path)
         self._look = look
+        self._moment = moment
 
     def destroy(self, name: str) -> None:
-        if name == "agent":
+        if name == "agent" and self._moment == "destroy":
             self._look()
         super().destroy(name)
+
+    def get(self, *arguments: Any, **more: Any) -> Any:
+        if self._moment == "get":
+            self._look()
+        return super().get(*arguments, **more)
 
 
 # -- FleetLock -----------------------------------------------------------------------------------

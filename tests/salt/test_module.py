@@ -19,7 +19,7 @@ def test_every_function_has_an_example(minion: Minion) -> None:
     names = {name.partition(".")[2] for name in functions}
     assert names == {
         *("specs", "status", "ready", "plan", "apply", "validate", "restart", "logs", "history"),
-        *("why", "report", "settings", "version"),
+        *("why", "report", "settings", "version", "gate_status"),
     }
     for name in functions:
         text = inspect.getdoc(minion.functions[name])
