@@ -9,7 +9,7 @@ SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
 LINTED = ya_salt bench demo tests _modules _states _beacons setup.py
 
-.PHONY: demo test test-core test-salt salt-matrix lint format proto bench chaos clean
+.PHONY: demo test test-core test-salt salt-matrix lint format proto bench bench-gate chaos soak-gate clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -32,6 +32,11 @@ STORIES ?= 2000
 chaos: $(READY)
 	YA_SALT_TEST_STORIES=$(STORIES) $(BIN)/python -m pytest tests/chaos -q
 
+# The rollouts of tests/rollout/test_fleet.py with more hosts; HOSTS=N says how many.
+HOSTS ?= 4000
+soak-gate: $(READY) $(SERVERS_READY)
+	YA_SALT_TEST_HOSTS=$(HOSTS) $(BIN)/python -m pytest tests/rollout/test_fleet.py -q
+
 lint: $(READY)
 	$(BIN)/ruff check $(LINTED)
 	$(BIN)/ruff format --check $(LINTED)
@@ -48,6 +53,10 @@ proto: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m bench
+
+# What the rollout gate costs on a real etcd; BENCH_ARGS='--nodes 3' for a cluster.
+bench-gate: $(READY) $(SERVERS_READY)
+	$(BIN)/python -m bench.gate $(BENCH_ARGS)
 
 $(SALT_READY): tests/salt/requirements.txt .ci/prepare-salt
 	PYTHON=$(PYTHON) SALT_VENV=$(SALT_VENV) sh .ci/prepare-salt

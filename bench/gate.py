@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=1, help="members of the etcd cluster")
     parser.add_argument("--rounds", type=int, default=300, help="samples of each latency")
     parser.add_argument("--hosts", type=int, default=1000, help="hosts, and slots for them")
-    parser.add_argument("--at-once", type=int, default=200, help="how many of them ask at once")
+    parser.add_argument("--at-once", type=int, default=100, help="how many of them ask at once")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60, help="the most one of them may take")
     options = parser.parse_args()

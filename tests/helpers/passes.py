@@ -63,12 +63,13 @@ class Passes:
         version: str = "1",
         min_ready_s: int = 0,
     ) -> None:
-        """Drop the daemon's file: `properties` as YAML lines of a mapping; ready at once or soon."""
+        """Drop the daemon's file; `properties` are YAML lines of a mapping. Ready at once, or soon."""
         lines = "".join(f"    {line}\n" for line in properties.splitlines())
         (self.specs_dir / f"{name}.yaml").write_text(
             f"meta: {{name: '{name}', version: '{version}', "
             f"delete_requested: {str(delete).lower()}}}\n"
-            f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: 5\n  properties:\n    {command}\n{lines}"
+            f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: 5\n"
+            f"  properties:\n    {command}\n{lines}"
         )
 
     def run(

@@ -37,6 +37,7 @@ class Compare:
     target: Literal["CREATE", "MOD"]
     revision: int
     is_prefix: bool = False
+    result: Literal["EQUAL", "LESS"] = "EQUAL"
 
 
 def absent(key: str) -> Compare:
@@ -51,6 +52,11 @@ def absent_prefix(prefix: str) -> Compare:
 def created(key: str, revision: int) -> Compare:
     """It is there, and has been ever since it was created at `revision`."""
     return Compare(key, "CREATE", revision)
+
+
+def untouched_since(prefix: str, revision: int) -> Compare:
+    """No key that begins with it was written after `revision`; deleted ones do not count."""
+    return Compare(prefix, "MOD", revision + 1, is_prefix=True, result="LESS")
 
 
 def unchanged(key: str, mod_revision: int) -> Compare:
@@ -128,7 +134,7 @@ def _encode_compare(compare: Compare) -> dict[str, Any]:
     return {
         **_encode_keys(compare.key, compare.is_prefix),
         "target": compare.target,
-        "result": "EQUAL",
+        "result": compare.result,
         field: compare.revision,
     }
 

@@ -128,7 +128,8 @@ class OrlyGate:
 
     def _look(self, ask: Ask) -> Look | Deferral:
         keys = self._keys(ask.daemon)
-        return parse_look(keys, self._etcd.read(*list_ranges(keys, self._host)).found)
+        read = self._etcd.read(*list_ranges(keys, self._host))
+        return parse_look(keys, read.found, read.revision)
 
     def _keep(self, held: Held | None) -> Allowed | None:
         """Whoever goes on has to be known to be alive: the slots of others may be taken back."""

@@ -26,6 +26,8 @@ class Look:
 
     view: View
     rule_revision: int
+    revision: int
+    """etcd's at the look."""
 
 
 def list_ranges(keys: Keys, host: str) -> tuple[Range, ...]:
@@ -44,7 +46,7 @@ def list_own_ranges(keys: Keys, host: str) -> tuple[Range, Range]:
     return Range(keys.holder(host)), Range(keys.alive(host))
 
 
-def parse_look(keys: Keys, found: _Found) -> Look | Deferral:
+def parse_look(keys: Keys, found: _Found, revision: int) -> Look | Deferral:
     """`found` is for the ranges of `list_ranges`."""
     rules, pauses, holders, alive, slots, starts, failures = found
     rule = parse_rule_value(keys, rules)
@@ -61,7 +63,7 @@ def parse_look(keys: Keys, found: _Found) -> Look | Deferral:
         pause=read_pause(pauses[0].value) if pauses else None,
         held=parse_held(keys, holders, alive, rule),
     )
-    return Look(view, rules[0].mod_revision)
+    return Look(view, rules[0].mod_revision, revision)
 
 
 def parse_rule_value(keys: Keys, rules: tuple[KeyValue, ...]) -> Rule | Deferral:

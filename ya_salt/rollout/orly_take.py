@@ -16,6 +16,7 @@ from ya_salt.rollout.etcd import (
     created,
     unchanged,
 )
+from ya_salt.rollout.etcd_values import untouched_since
 from ya_salt.rollout.gate import Ask, Held
 from ya_salt.rollout.keys import Keys
 from ya_salt.rollout.orly_look import Look, encode, encode_holder, list_own_ranges, parse_held
@@ -91,6 +92,9 @@ class Taking:
             absent(keys.pause),
             created(holder, old.revision) if old else absent(holder),
         ]
+        if look.view.rule.max_failures is not None:
+            # Whoever fails meanwhile may be the one at whom the rule halts.
+            compares.append(untouched_since(keys.failures, look.revision))
         if slot is not None:
             compares.append(absent(keys.slot(slot)))
         if token is not None:
