@@ -63,7 +63,7 @@ class Passes:
         version: str = "1",
         min_ready_s: int = 0,
     ) -> None:
-        """Drop the daemon's file; `properties` are YAML lines of a mapping. Ready at once, or soon."""
+        """Drop the daemon's file; `properties` are YAML lines. It is ready at once, or soon."""
         lines = "".join(f"    {line}\n" for line in properties.splitlines())
         (self.specs_dir / f"{name}.yaml").write_text(
             f"meta: {{name: '{name}', version: '{version}', "
