@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
-import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from helpers import programs
+from helpers.programs import find_free_ports, find_program, wait_for
+
 PACKAGES = {"etcd": "etcd-server", "etcdctl": "etcd-client"}
 """Program -> Debian package."""
-
-UNPACKED = Path(sys.prefix) / "servers/usr/bin"
-"""Where .ci/prepare-servers unpacks those that are not installed."""
-
-
-def find_program(name: str) -> str | None:
-    """The program's path; None where it is neither installed nor unpacked."""
-    return shutil.which(name, path=str(UNPACKED)) or shutil.which(name)
 
 
 def list_missing() -> list[str]:
     """Debian packages that are wanting."""
-    return sorted(package for name, package in PACKAGES.items() if find_program(name) is None)
+    return programs.list_missing(PACKAGES)
 
 
 class EtcdCluster:
@@ -52,7 +43,7 @@ class EtcdCluster:
         self._certificates = certificates
         self._arguments = tuple(arguments)
         self._scheme = "https" if certificates else "http"
-        ports = _find_free_ports(2 * size)
+        ports = find_free_ports(2 * size)
         self._clients, self._peers = ports[:size], ports[size:]
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * size
 
@@ -159,7 +150,7 @@ class EtcdCluster:
             return self._is_healthy(number)
 
         try:
-            wait_until(is_serving, f"etcd m{number}", within_s)
+            wait_for(is_serving, f"etcd m{number}", within_s)
         except TimeoutError as error:
             raise TimeoutError(f"{error}:\n{log.read_text()[-2000:]}") from error
 
@@ -182,7 +173,7 @@ class EtcdCluster:
             leaders = {int(item.get("leader", 0)) for item in found if item}
             return next((ids[leader] for leader in leaders if leader in ids), None)
 
-        wait_until(lambda: find() is not None, "a leader")
+        wait_for(lambda: find() is not None, "a leader")
         number = find()
         assert number is not None
         return number
@@ -255,20 +246,3 @@ class EtcdServer(EtcdCluster):
     @property
     def url(self) -> str:
         return self.endpoints[0]
-
-
-def wait_until(is_so: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
-    """Poll until it is so. Raises TimeoutError."""
-    give_up = time.monotonic() + within_s
-    while not is_so():
-        if time.monotonic() > give_up:
-            raise TimeoutError(f"in vain waited for: {what}")
-        time.sleep(0.05)
-
-
-def _find_free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]

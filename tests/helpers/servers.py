@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
-import socket
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pytest
+
+from helpers import programs
+from helpers.programs import find_free_ports, find_program, wait_for
 
 PACKAGES = {
     "prometheus-node-exporter": "prometheus-node-exporter",
@@ -29,20 +27,12 @@ PACKAGES = {
 }
 """Program -> Debian package."""
 
-UNPACKED = Path(sys.prefix) / "servers/usr/bin"
-"""Where .ci/prepare unpacks those that are not installed."""
-
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def find_program(name: str) -> str | None:
-    """The program's path; None where it is neither installed nor unpacked."""
-    return shutil.which(name, path=str(UNPACKED)) or shutil.which(name)
 
 
 def list_missing() -> list[str]:
     """Debian packages that are wanting."""
-    return sorted({PACKAGES[name] for name in PACKAGES if find_program(name) is None})
+    return programs.list_missing(PACKAGES)
 
 
 def run_promtool(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
@@ -54,13 +44,6 @@ def run_promtool(*words: str, text: str = "") -> subprocess.CompletedProcess[str
         timeout=60,
         check=False,
     )
-
-
-def find_free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def find_shares(program: str) -> list[str]:
@@ -81,7 +64,7 @@ class HttpServer(ABC):
     """A server process; a context manager that returns once `ready_path` answers 200."""
 
     def __init__(self, program: str, ready_path: str, folder: Path) -> None:
-        self.port = find_free_port()
+        (self.port,) = find_free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = folder
         self._program = program
@@ -216,12 +199,3 @@ class Prometheus(HttpServer):
         found = self.query(expression)
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
-
-
-def wait_for(is_so: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
-    """Poll until it is so. Raises TimeoutError."""
-    give_up = time.monotonic() + within_s
-    while not is_so():
-        if time.monotonic() > give_up:
-            raise TimeoutError(f"in vain waited for: {what}")
-        time.sleep(0.1)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from helpers.etcd import EtcdServer
-from helpers.servers import find_free_port
+from helpers.programs import find_free_ports
 
 from ya_salt.model import GateSettings
 from ya_salt.rollout.etcd import Etcd, Put, Range
@@ -452,7 +452,7 @@ def test_flags_go_over_the_variable_and_that_over_the_settings_file(
     bench: Bench, tmp_path: Path
 ) -> None:
     bench.apply()
-    nobody = f"http://127.0.0.1:{find_free_port()}"
+    nobody = f"http://127.0.0.1:{find_free_ports(1)[0]}"
     config = tmp_path / "settings.yaml"
     config.write_text(f"gate: {{endpoints: ['{bench.url}'], prefix: '{bench.prefix}'}}\n")
     assert RULE in run("list", "--config", str(config)).out
