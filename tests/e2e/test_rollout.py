@@ -92,8 +92,7 @@ def etcd() -> Iterator[EtcdServer]:
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory, etcd: EtcdServer) -> Iterator[list[GatedHost]]:
-    """All of them run the first version, as the rule let first installations through."""
+def fleet(tmp_path_factory: pytest.TempPathFactory, etcd: EtcdServer) -> Iterator[list[GatedHost]]:
     tmp_path = tmp_path_factory.mktemp("hosts")
     tmp_path.chmod(0o755)
     with ExitStack() as stack:
@@ -102,14 +101,25 @@ def hosts(tmp_path_factory: pytest.TempPathFactory, etcd: EtcdServer) -> Iterato
             (tmp_path / name).mkdir()
             host = stack.enter_context(GatedHost(tmp_path / name))
             host.endpoint = etcd.url
-            host.want("1", VERSION)
             made.append(host)
-        apply_rule(made[0], f"{RULE}  first_install: allow\n")
-        for host in made:
-            done = host.run("apply")
-            assert done.returncode == 0, done.stderr
-        apply_rule(made[0], RULE)
         yield made
+
+
+@pytest.fixture
+def hosts(fleet: list[GatedHost]) -> list[GatedHost]:
+    """All of them run version 1, and nobody holds a slot."""
+    first, *_ = fleet
+    first.orlyctl("resume", f"porto-daemon-{NAME}")
+    apply_rule(first, RULE.replace("1\n", "9\n", 1).replace("2s", "0s"))
+    for host in fleet:
+        (host.specs_dir / "second.yaml").unlink(missing_ok=True)
+        host.want("1", VERSION)
+        done = host.run("apply")
+        assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("web1", "web2", "web3"):
+        first.orlyctl("release", f"porto-daemon-{NAME}", name, "--reason", "the next test")
+    apply_rule(first, RULE)
+    return fleet
 
 
 def apply_rule(host: GatedHost, text: str) -> None:
