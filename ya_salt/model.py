@@ -252,10 +252,15 @@ class GateStanding:
 
     @property
     def change(self) -> str:
-        """What it is about, in words: `update to 2.4`, `removal`."""
-        if self.operation == "remove" or not self.target:
-            return "removal" if self.operation else "change"
-        return f"{self.operation} to {self.target}"
+        """What it is about: `update to 2.4`, `first installation`, `restart`, `removal`."""
+        match self.operation:
+            case "update":
+                return f"update to {self.target}"
+            case "install":
+                return "first installation"
+            case "remove":
+                return "removal"
+        return self.operation or "change"
 
 
 @dataclass(frozen=True)

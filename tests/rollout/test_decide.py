@@ -213,7 +213,7 @@ DEFERRED: list[tuple[str, View, Ask, str, str]] = [
         view_with(failures={"b": "2", "c": "1"}),
         UPDATE,
         "Halted",
-        "2 failed on b: porto-daemon-d halts at 1; another version goes on by itself,"
+        "version 2 failed on b: porto-daemon-d halts at 1; another version goes on by itself,"
         " orlyctl status porto-daemon-d says what failed",
     ),
     (
@@ -225,15 +225,15 @@ DEFERRED: list[tuple[str, View, Ask, str, str]] = [
         ),
         UPDATE,
         "Halted",
-        "2 failed on b, c, d and 2 more: porto-daemon-d halts at 4; another version goes on by"
-        " itself, orlyctl status porto-daemon-d says what failed",
+        "version 2 failed on b, c, d and 2 more: porto-daemon-d halts at 4; another version goes on"
+        " by itself, orlyctl status porto-daemon-d says what failed",
     ),
     (
         "a removal failed elsewhere",
         view_with(failures={"b": REMOVAL}),
         Ask("d", "remove", REMOVAL),
         "Halted",
-        "removal failed on b: porto-daemon-d halts at 1; another version goes on by itself,"
+        "the removal failed on b: porto-daemon-d halts at 1; another version goes on by itself,"
         " orlyctl status porto-daemon-d says what failed",
     ),
     (

@@ -26,6 +26,7 @@ Causes: TypeAlias = "Mapping[str, tuple[float, str]]"
 """Daemon -> when and why something was done to it last."""
 
 _HEAD = ("NAME", "VERSION", "PHASE", "STATE", "READY", "SINCE", "RESPAWNS", "RESTARTS", "MEMORY")
+_IDLE = "nothing had to be done"
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
 _CELL_COLOURS = {
     ("READY", "yes"): "green",
@@ -102,7 +103,8 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
     notes = [note for item in statuses for note in _list_notes(item)]
     if show_actions:
         done = [f"{item.name}: {action}" for item in statuses for action in item.actions]
-        notes = [*(done or ["nothing had to be done"]), *notes]
+        idle = "nothing was done" if any(item.waits for item in statuses) else _IDLE
+        notes = [*(done or [idle]), *notes]
     return "\n".join([render_table(head, rows, paint), *notes])
 
 

@@ -15,8 +15,6 @@ MAX_PASS_AGE_S = 3600
 
 _GONE = "Removed"
 
-_OPERATIONS = {"install": "first installation", "remove": "removal"}
-
 
 @dataclass(frozen=True)
 class DaemonFacts:
@@ -225,11 +223,8 @@ def _join_messages(ready: Condition, running: Condition | None) -> str:
 
 
 def _describe_wait(gate: GateStanding) -> str:
-    what = _OPERATIONS.get(gate.operation, gate.operation or "change")
-    if gate.operation == "update":
-        what = f"update to {gate.target}"
     since = format_time(gate.since)
-    return f"its {what} waits for the gate since {since}: {gate.reason}: {gate.message}"
+    return f"its {gate.change} waits for the gate since {since}: {gate.reason}: {gate.message}"
 
 
 def _list_gate_problems(gate: GateFacts) -> Iterator[Problem]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from ya_salt.model import Deferral
-from ya_salt.rollout.gate import Ask, Held, Identity
+from ya_salt.rollout.gate import REMOVAL, Ask, Held, Identity
 from ya_salt.rollout.rule import Rule
 from ya_salt.rollout.windows import describe_closed
 
@@ -122,9 +122,10 @@ def _find_halt(view: View, identity: Identity, ask: Ask) -> Deferral | None:
     )
     if limit is None or len(failed) < limit:
         return None
+    what = "the removal" if ask.target == REMOVAL else f"version {ask.target}"
     return Deferral(
         "Halted",
-        f"{ask.target} failed on {_shorten(failed)}: {view.rule.name} halts at {limit}; another"
+        f"{what} failed on {_shorten(failed)}: {view.rule.name} halts at {limit}; another"
         f" version goes on by itself, orlyctl status {view.rule.name} says what failed",
     )
 
