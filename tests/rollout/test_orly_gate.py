@@ -361,6 +361,28 @@ def test_slot_taken_between_look_and_transaction_is_not_taken_twice(
     assert keep.parse(f"slots/{held.slot:05}")["host"] == "h1"
 
 
+def test_failure_that_halts_between_look_and_transaction_lets_nobody_start(
+    make_gate: MakeGate, put_rule: PutRule, proxy: EtcdProxy, keep: Keep
+) -> None:
+    put_rule("max_concurrent: 3, max_failures: 1")
+    first = make_gate("h1")
+    held = take(first)
+    interleave(proxy, lambda: first.tell(held, "failed", "exit 1"))
+    assert refuse(make_gate("h2", proxy.url)).reason == "Halted"
+    assert keep.list("holders") == ["h1"]
+
+
+def test_failure_that_halts_nothing_only_makes_one_look_again(
+    make_gate: MakeGate, put_rule: PutRule, proxy: EtcdProxy
+) -> None:
+    put_rule("max_concurrent: 3, max_failures: 2")
+    first = make_gate("h1")
+    held = take(first)
+    interleave(proxy, lambda: first.tell(held, "failed", "exit 1"))
+    take(make_gate("h2", proxy.url))
+    assert len(proxy.writes) == 2
+
+
 def test_token_taken_between_look_and_transaction_is_not_taken_twice(
     make_gate: MakeGate, put_rule: PutRule, proxy: EtcdProxy, keep: Keep
 ) -> None:
