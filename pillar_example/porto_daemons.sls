@@ -17,6 +17,13 @@ porto_daemons:
     prometheus:
       enabled: true
 
+  # Whom to ask before a running daemon is disturbed: docs/rollout.md. With `type: orly` it also wants
+  # `endpoints`, the URLs of etcd.
+  gate:
+    type: none
+    facts:
+      stage: canary
+
   # Laid down as /etc/hostman/porto-daemons.d/pillar-NAME.yml. To remove a daemon say
   # `delete_requested: true`; taking it out of here leaves it running.
   daemons:
