@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ya_salt.model import LABEL, Condition, Container, DaemonSpec, DaemonStatus
@@ -45,6 +45,8 @@ def test_whatever_is_found_in_the_store_is_a_memory(data: Any) -> None:
     assert isinstance(decode_memory(data), Memory)
 
 
+@example("accepted", {"yasm": {"d": ""}})
+@example("handed_over", {"yasm": {"d": [1]}})
 @given(st.sampled_from(sorted(encode_memory(FULL))), json_values)
 def test_a_memory_with_one_broken_part_is_still_one(part: str, data: Any) -> None:
     memory = decode_memory({**encode_memory(FULL), part: data})

@@ -151,7 +151,7 @@ def decode_memory(data: Any) -> Memory:
             alerts=dict(data["alerts"]),
             hostnames=dict(data["hostnames"]),
         )
-    except (TypeError, KeyError, ValueError, AttributeError):
+    except (TypeError, LookupError, ValueError, AttributeError, OverflowError):
         return Memory()
 
 
