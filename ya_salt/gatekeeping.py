@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from ya_salt.errors import GateError
-from ya_salt.gatestate import FACT, load_memory
+from ya_salt.gatestate import FACT, find_gate_facts, load_memory
 from ya_salt.host import Host
 from ya_salt.model import (
     Container,
@@ -306,6 +307,10 @@ class Gatekeeper:
         if held is not None and self._line.release(held) is None:
             _log.info("porto-daemon-%s: the slot of %s is given back", name, held.rule)
             del self._memory.held[name]
+
+    def tell_facts(self) -> dict[str, Any]:
+        """What monitoring is told of the gate, as of now."""
+        return find_gate_facts(self._host.settings.gate.type, self._memory)
 
     def save(self) -> None:
         """Write at the pass's end what is new, in the caller's transaction."""

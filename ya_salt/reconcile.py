@@ -173,7 +173,7 @@ class _Run:
             tuple(statuses[name] for name in sorted(statuses)),
             self._store.load_fact(LAST_PASS),
             self._host.now(),
-            find_gate_facts(self._host.settings.gate.type, load_gate(self._store)),
+            self._gate.tell_facts(),
         )
         report(self._store, self._host.settings, self._memory, news)
 

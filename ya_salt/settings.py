@@ -264,7 +264,7 @@ def _read_environment(environment: Mapping[str, str]) -> _Found:
         text = environment.get(setting.variable)
         if text is not None:
             origin = f"environment {setting.variable}"
-            found[setting.name] = (_parse_text(setting, text, origin), origin)
+            found[setting.name] = (parse_text(setting, text, origin), origin)
     return found
 
 
@@ -273,11 +273,12 @@ def _read_flags(flags: Mapping[str, str]) -> _Found:
     for setting in SETTINGS:
         if setting.name in flags:
             origin = "flag --" + setting.name.replace("_", "-")
-            found[setting.name] = (_parse_text(setting, flags[setting.name], origin), origin)
+            found[setting.name] = (parse_text(setting, flags[setting.name], origin), origin)
     return found
 
 
-def _parse_text(setting: Setting, text: str, origin: str) -> Any:
+def parse_text(setting: Setting, text: str, origin: str) -> Any:
+    """The value of a variable's or a flag's text. Raises SettingsError that names `origin`."""
     try:
         if setting.is_map:
             return _parse_map(setting, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -480,6 +480,19 @@ def test_a_gate_that_comes_back_during_a_pass_is_told_how_it_went(
     assert running.holders() == {}
 
 
+def before_its_steps(happen: Callable[[], object]) -> Callable[[str], PortoClient]:
+    """Connections to portod, where something happens before the one for a daemon's own steps."""
+    connections: list[str] = []
+
+    def connect(path: str) -> PortoClient:
+        connections.append(path)
+        if len(connections) == 2:
+            happen()
+        return PortoClient(path)
+
+    return connect
+
+
 def test_a_slot_taken_away_meanwhile_is_asked_for_again(
     running: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,17 +500,12 @@ def test_a_slot_taken_away_meanwhile_is_asked_for_again(
     monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
     running.host.write("agent", "env: {A: '2'}", version="2")
     pid = running.pid()
-    connections = []
 
-    def connect(path: str) -> PortoClient:
-        connections.append(path)
-        # The second is the one of the daemon's own steps.
-        if len(connections) == 2:
-            running.admin.release(RULE, "host", "too slow", "me", time.time())
-            running.other("2")
-        return PortoClient(path)
+    def rob() -> None:
+        running.admin.release(RULE, "host", "too slow", "me", time.time())
+        running.other("2")
 
-    (status,) = running.host.run(connect).statuses
+    (status,) = running.host.run(before_its_steps(rob)).statuses
     assert running.pid() == pid
     assert status.gate is not None
     assert (status.gate.state, status.gate.reason) == ("waiting", "Full")
@@ -510,15 +518,11 @@ def test_a_rule_that_is_paused_meanwhile_stops_nothing_any_more(
     monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
     running.host.write("agent", "env: {A: '2'}", version="2")
     pid = running.pid()
-    connections = []
 
-    def connect(path: str) -> PortoClient:
-        connections.append(path)
-        if len(connections) == 2:
-            running.admin.pause(RULE, Pause("look first", "me", time.time()))
-        return PortoClient(path)
+    def pause() -> None:
+        running.admin.pause(RULE, Pause("look first", "me", time.time()))
 
-    (status,) = running.host.run(connect).statuses
+    (status,) = running.host.run(before_its_steps(pause)).statuses
     assert running.pid() == pid
     assert status.gate is not None
     assert status.gate.reason == "Paused"

@@ -8,11 +8,10 @@ import pwd
 import socket
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-from ya_salt.errors import SettingsError, UsageError
+from ya_salt.errors import UsageError
 from ya_salt.model import GateSettings
-from ya_salt.settings import SETTINGS, load_settings
+from ya_salt.settings import SETTINGS, load_settings, parse_text
 
 ENDPOINTS_VARIABLE = "ORLY_ENDPOINTS"
 FLAGS = {
@@ -49,16 +48,7 @@ def find_gate_settings(options: argparse.Namespace, environment: Mapping[str, st
 
 def _put(gate: GateSettings, name: str, text: str, origin: str) -> GateSettings:
     setting = next(item for item in SETTINGS if item.name == f"gate.{name}")
-    value: Any
-    try:
-        if setting.is_list:
-            items = (item.strip() for item in text.split(","))
-            value = tuple(setting.parse(item) for item in items if item)
-        else:
-            value = setting.parse(text)
-    except ValueError as error:
-        raise SettingsError(f"{origin}: {error}") from error
-    return replace(gate, **{name: value})
+    return replace(gate, **{name: parse_text(setting, text, origin)})
 
 
 def _explain_missing(kind: str) -> str:

@@ -149,7 +149,7 @@ def _list_holder_cells(holder: Holder, now: float) -> tuple[str, ...]:
         holder.host,
         str(holder.slot),
         holder.state,
-        f"{holder.operation} to {holder.target}",
+        holder.doing,
         format_age(now - holder.since),
         "yes" if holder.is_alive else "lost",
         _squash(holder.reason) or "-",
@@ -178,7 +178,7 @@ def render_released(rule: str, host: str, released: Released) -> str:
     if holder is None:
         return f"{rule}: {host} gave back slot {slots}, of which it had no record"
     lines = [
-        f"{rule}: {host} gave back slot {slots} ({holder.operation} to {holder.target}, "
+        f"{rule}: {host} gave back slot {slots} ({holder.doing}, "
         f"{holder.state} since {format_time(holder.since)})",
         f"{host} is not stopped by this: it asks again before it disturbs the daemon next",
     ]

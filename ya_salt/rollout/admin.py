@@ -235,9 +235,7 @@ class RuleAdmin:
 def _explain_held(standing: Standing) -> str:
     known = {item.host: item for item in standing.holders}
     hosts = [
-        f"{host} ({known[host].operation} to {known[host].target}, {known[host].state})"
-        if host in known
-        else host
+        f"{host} ({known[host].doing}, {known[host].state})" if host in known else host
         for host in standing.slots.values()
     ]
     shown = ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")

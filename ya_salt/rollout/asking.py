@@ -74,20 +74,20 @@ def find_sharing(
 
     Only those that were asked for: a daemon that is down is repaired whoever waits.
     """
-    found: dict[str, Deferral] = {}
-    changed = True
-    while changed:
-        changed = False
-        waiting = _list_waiting_packages(plans, {**deferrals, **found})
-        for plan in plans:
-            if plan.name not in asks or plan.name in deferrals or plan.name in found:
-                continue
-            for package in _list_installed(plan.steps):
-                if package in waiting:
-                    found[plan.name] = _share(package, waiting[package], {**deferrals, **found})
-                    changed = True
-                    break
-    return found
+    known = dict(deferrals)
+    while True:
+        waiting = _list_waiting_packages(plans, known)
+        more = {
+            plan.name: _share(package, waiting[package], known)
+            for plan in plans
+            if plan.name in asks and plan.name not in known
+            # The first package that they share is the one that is named.
+            for package in reversed(_list_installed(plan.steps))
+            if package in waiting
+        }
+        if not more:
+            return {name: why for name, why in known.items() if name not in deferrals}
+        known |= more
 
 
 def pin_waiting(plans: Sequence[DaemonPlan], observed: Observed) -> dict[str, str]:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 PORT = 2379
 """Where a URL names none."""
 
-UNKNOWN = 2
-"""gRPC's code for what has no better one."""
-
 
 class UnsentError(Exception):
     """The server never got the request."""

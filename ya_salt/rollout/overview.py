@@ -42,6 +42,10 @@ class Holder:
     is_alive: bool = True
     """Whether it was heard of within the rule's lost_after."""
 
+    @property
+    def doing(self) -> str:
+        return f"{self.operation} to {self.target}"
+
 
 @dataclass(frozen=True)
 class Release:
