@@ -22,12 +22,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.apart import set_apart  # noqa: E402 - the tests' helpers are not installed
 from helpers.example import ExampleHost  # noqa: E402 - the tests' helpers are not installed
 
-from ya_salt.host import Host, Scope  # noqa: E402 - after the path above
+from ya_salt.converge.host import Host, Scope  # noqa: E402 - after the path above
+from ya_salt.converge.observe import look_at_containers  # noqa: E402 - after the path above
+from ya_salt.converge.run import run_pass  # noqa: E402 - after the path above
 from ya_salt.model import Settings  # noqa: E402 - after the path above
-from ya_salt.observe import look_at_containers  # noqa: E402 - after the path above
 from ya_salt.packages import Apt  # noqa: E402 - after the path above
-from ya_salt.reconcile import run_pass  # noqa: E402 - after the path above
-from ya_salt.specs import load_specs  # noqa: E402 - after the path above
+from ya_salt.specs.directory import load_specs  # noqa: E402 - after the path above
 
 SPEC = """\
 meta: {{name: daemon-{number}, version: "1"}}

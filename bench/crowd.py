@@ -18,11 +18,11 @@ from typing import Literal
 
 from bench.one_key import count_hosts, try_once
 from ya_salt.errors import GateError
+from ya_salt.gate.etcd import Etcd, Put, Range
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Allowed, Ask, Identity
+from ya_salt.gate.records import Keys
 from ya_salt.model import GateSettings
-from ya_salt.rollout.etcd import Etcd, Put, Range
-from ya_salt.rollout.gate import Allowed, Ask, Identity
-from ya_salt.rollout.keys import Keys
-from ya_salt.rollout.orly import OrlyGate
 
 Kind = Literal["bare", "numbered", "single"]
 KINDS: dict[Kind, str] = {

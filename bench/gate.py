@@ -22,13 +22,13 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.etcd import EtcdCluster, list_missing  # noqa: E402 - not installed
 
 from bench.crowd import KINDS, Crowd, Kind, Outcome, run_crowd  # noqa: E402 - after the path above
+from ya_salt.gate.admin import RuleAdmin  # noqa: E402 - after the path above
+from ya_salt.gate.etcd import Etcd, Put, Range  # noqa: E402 - after the path above
+from ya_salt.gate.etcd_gate import OrlyGate  # noqa: E402 - after the path above
+from ya_salt.gate.protocol import Allowed, Ask, Held, Identity  # noqa: E402 - after the path above
+from ya_salt.gate.records import Keys  # noqa: E402 - after the path above
+from ya_salt.gate.rule_file import parse_rule  # noqa: E402 - after the path above
 from ya_salt.model import Deferral, GateSettings  # noqa: E402 - after the path above
-from ya_salt.rollout.admin import RuleAdmin  # noqa: E402 - after the path above
-from ya_salt.rollout.etcd import Etcd, Put, Range  # noqa: E402 - after the path above
-from ya_salt.rollout.gate import Allowed, Ask, Held, Identity  # noqa: E402 - after the path above
-from ya_salt.rollout.keys import Keys  # noqa: E402 - after the path above
-from ya_salt.rollout.orly import OrlyGate  # noqa: E402 - after the path above
-from ya_salt.rollout.rulefile import parse_rule  # noqa: E402 - after the path above
 
 PREFIX = "/bench/"
 _PUTS_AT_ONCE = 100

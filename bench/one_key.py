@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from ya_salt.rollout.etcd import Etcd, Put, Range, unchanged
+from ya_salt.gate.etcd import Etcd, Put, Range, unchanged
 
 
 def try_once(etcd: Etcd, key: str, host: str, limit: int) -> bool:

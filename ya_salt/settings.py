@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 
 from ya_salt.errors import SettingsError
 from ya_salt.model import Settings
-from ya_salt.specfile.nodes import START, ListNode, MapNode, Node, Scalar
-from ya_salt.specfile.yamlnodes import read_yaml
+from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar, read_yaml
 
 DEFAULT_FILE = "/etc/hostman/ya-salt.yaml"
 ENVIRONMENT_PREFIX = "YA_SALT_"

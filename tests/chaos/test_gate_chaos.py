@@ -18,13 +18,13 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from test_chaos import NAMES, STORIES, Story
 
 from ya_salt.errors import RetryError
+from ya_salt.gate.admin import RuleAdmin
+from ya_salt.gate.decide import Pause
+from ya_salt.gate.etcd import Etcd
+from ya_salt.gate.factory import make_gate
+from ya_salt.gate.protocol import Allowed, Ask, Held
+from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
-from ya_salt.rollout.admin import RuleAdmin
-from ya_salt.rollout.decide import Pause
-from ya_salt.rollout.etcd import Etcd
-from ya_salt.rollout.gate import Allowed, Ask, Held
-from ya_salt.rollout.making import make_gate
-from ya_salt.rollout.rulefile import parse_rule
 
 DAEMONS = ("red", "green", "blue")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ya_salt.applied import (
+from ya_salt.converge.drift import (
     PRIVATE_MAX_BYTES,
     decode_applied,
     encode_applied,

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from ya_salt.applied import encode_applied, group_sent, hash_values
-from ya_salt.changes import describe_changes
-from ya_salt.difference import wanted_properties
+from ya_salt.converge.changes import describe_changes
+from ya_salt.converge.drift import encode_applied, group_sent, hash_values, wanted_properties
 from ya_salt.model import (
     LABEL,
     Applied,

@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ya_salt.rollout.gate import Held
-from ya_salt.rollout.memory import GateMemory, decode_memory, encode_memory
+from ya_salt.gate.client import GateMemory, decode_memory, encode_memory
+from ya_salt.gate.protocol import Held
 
 HELD = Held("web", "id", "update", "2", 1.5, "failed", "exit 1", 3, 7, 9, 60, 3600)
 FULL = GateMemory(

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from ya_salt.applied import (
+from ya_salt.converge.drift import (
     encode_applied,
     group_sent,
     hash_packages,
     hash_values,
     name_read_back,
+    wanted_properties,
 )
-from ya_salt.difference import wanted_properties
+from ya_salt.converge.plan import make_plan
 from ya_salt.model import (
     LABEL,
     Applied,
@@ -37,8 +38,7 @@ from ya_salt.model import (
     StartContainer,
     describe_step,
 )
-from ya_salt.plan import make_plan
-from ya_salt.specfile.document import make_digest
+from ya_salt.specs.digest import make_digest
 
 CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "plan.yaml").read_text())
 DYNAMIC = frozenset(

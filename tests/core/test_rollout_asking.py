@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ya_salt.converge.plan import defer
+from ya_salt.gate.client import find_ask, find_sharing, pin_waiting
+from ya_salt.gate.protocol import Ask
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -23,9 +26,6 @@ from ya_salt.model import (
     StartContainer,
     Step,
 )
-from ya_salt.plan import defer
-from ya_salt.rollout.asking import find_ask, find_sharing, pin_waiting
-from ya_salt.rollout.gate import Ask
 
 SPEC = DaemonSpec("a", "2.0", "/a.yaml", "d" * 64, {}, (Package("p", "2.0"),))
 NEW = InstallPackages("a", (Package("p", "2.0"),), "p 1.0 -> 2.0")

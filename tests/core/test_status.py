@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from google.protobuf import json_format
 
+from ya_salt.converge.status import Outcome, make_status, make_unmanaged_status
 from ya_salt.messages import make_daemon_status, make_host_status, make_spec_list
 from ya_salt.model import (
     LABEL,
@@ -28,7 +29,6 @@ from ya_salt.model import (
     StepResult,
 )
 from ya_salt.proto import ya_salt_pb2
-from ya_salt.status import Outcome, make_status, make_unmanaged_status
 
 SPEC = DaemonSpec("d", "1", "/specs/d.yaml", "digest", {}, (Package("p", "1.0"),))
 CONTAINER = Container("d", "running", labels={LABEL: "digest"}, running_s=5)

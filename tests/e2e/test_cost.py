@@ -10,12 +10,12 @@ import pytest
 from helpers.apart import set_apart
 from helpers.example import NAME, ExampleHost
 
-from ya_salt.host import Host, Scope
+from ya_salt.converge.host import Host, Scope
+from ya_salt.converge.run import run_pass
 from ya_salt.model import Settings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import run_pass
-from ya_salt.specs import load_specs
+from ya_salt.specs.directory import load_specs
 
 EXAMPLE = Path(__file__).parent.parent / "data" / "juggler-agent-rtc.yaml"
 

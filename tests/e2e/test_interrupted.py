@@ -11,7 +11,7 @@ import pytest
 from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
-from ya_salt.host import PassResult
+from ya_salt.converge.host import PassResult
 from ya_salt.model import LABEL
 from ya_salt.porto.client import parse_labels
 

@@ -10,8 +10,8 @@ import pytest
 from helpers.passes import Passes
 from helpers.portod import DevPortod
 
-from ya_salt.applied import decode_applied
-from ya_salt.containers import STOP_TIMEOUT_S
+from ya_salt.converge.containers import STOP_TIMEOUT_S
+from ya_salt.converge.drift import decode_applied
 
 NAME = "changing"
 LIVE = [

@@ -18,12 +18,12 @@ import pytest
 from helpers.etcd import EtcdServer, list_missing
 from helpers.example import NAME, VERSION, ExampleHost
 
-from ya_salt import gatekeeping
-from ya_salt.host import Scope, make_host
+from ya_salt.converge.host import Scope, make_host
+from ya_salt.converge.run import run_pass
+from ya_salt.gate import client
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import run_pass
 from ya_salt.settings import load_settings
-from ya_salt.specs import load_specs
+from ya_salt.specs.directory import load_specs
 
 RULE = f"""\
 meta: {{name: porto-daemon-{NAME}}}
@@ -274,7 +274,7 @@ def test_a_removal_that_has_to_wait_at_the_last_moment_purges_nothing(
     before = host.pid(), host.installed()
     text = host.spec_file.read_text()
     host.spec_file.write_text(text.replace("meta: {", "meta: {delete_requested: true, "))
-    monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(client, "_ASK_AGAIN_AFTER_S", 0.0)
     settings = load_settings({}, host.environment).settings
     connections = []
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from helpers.fleet import Note, Orders, name_host, read_notes
 from ya_salt.errors import GateError
+from ya_salt.gate.etcd import Etcd
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Ask, Held, Identity
 from ya_salt.model import Deferral, GateSettings
-from ya_salt.rollout.etcd import Etcd
-from ya_salt.rollout.gate import Ask, Held, Identity
-from ya_salt.rollout.orly import OrlyGate
 
 _IDLE_S = 2.0
 

@@ -17,7 +17,7 @@ import pytest
 
 from helpers.debs import Repository
 from ya_salt.model import Package
-from ya_salt.packages import Apt, Outcome, PackagePass, procs
+from ya_salt.packages import Apt, Outcome, PackagePass, command
 
 needs_apt = pytest.mark.skipif(
     not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="needs apt and dpkg"
@@ -117,7 +117,7 @@ def locked(path: Path, seconds: float = 60) -> Iterator[int]:
 
 
 def kill_all_below(pid: int) -> None:
-    for child in procs.find_tree(procs.read_processes(), pid):
+    for child in command.find_tree(command.read_processes(), pid):
         try:
             os.kill(child, signal.SIGKILL)
         except ProcessLookupError:

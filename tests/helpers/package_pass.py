@@ -15,13 +15,13 @@ from pathlib import Path
 from helpers.apart import set_apart
 from helpers.package_host import Host, wanted
 from helpers.portod import DevPortod
-from ya_salt.host import Host as WholeHost
-from ya_salt.host import PassResult, Scope
-from ya_salt.look import plan_pass
+from ya_salt.converge.host import Host as WholeHost
+from ya_salt.converge.host import PassResult, Scope
+from ya_salt.converge.preview import plan_pass
+from ya_salt.converge.run import run_pass
 from ya_salt.model import DaemonPlan, DaemonStatus, Package, Settings
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import run_pass
-from ya_salt.specs import load_specs
+from ya_salt.specs.directory import load_specs
 
 OTHER = "other=1.0"
 PLAIN = "plain"

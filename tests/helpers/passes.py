@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from helpers.apart import set_apart
-from ya_salt.host import Host, PassResult, Scope
-from ya_salt.look import plan_pass
+from ya_salt.converge.host import Host, PassResult, Scope
+from ya_salt.converge.preview import plan_pass
+from ya_salt.converge.run import run_pass
+from ya_salt.gate.factory import make_gate
 from ya_salt.model import DaemonPlan, DaemonStatus, GateSettings, Settings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import run_pass
-from ya_salt.rollout.making import make_gate
-from ya_salt.specs import load_specs
+from ya_salt.specs.directory import load_specs
 
 NO_GATE = GateSettings()
 

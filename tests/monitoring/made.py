@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ya_salt.model import Condition, DaemonStatus, GateStanding
-from ya_salt.monitoring.counters import Counter
-from ya_salt.monitoring.memory import Memory
+from ya_salt.monitoring.counters import Counter, Memory
+from ya_salt.monitoring.metrics import Facts, make_facts
 from ya_salt.monitoring.report import News
-from ya_salt.monitoring.signals import Facts, make_facts
 
 NOW = 1_700_000_000.0
 

@@ -12,7 +12,9 @@ import pytest
 from helpers.receiver import Receiver, accept_events, measure, read_last
 from made import DEAD, GOOD, NOW, make_news, remember
 
+from ya_salt import hostname as hostname_module
 from ya_salt.errors import StoreError
+from ya_salt.hostname import HostName
 from ya_salt.model import (
     AlertmanagerSettings,
     JugglerSettings,
@@ -21,10 +23,8 @@ from ya_salt.model import (
     Settings,
     YasmSettings,
 )
-from ya_salt.monitoring import hostname as hostname_module
 from ya_salt.monitoring import sinks as sinks_module
-from ya_salt.monitoring.hostname import HostName
-from ya_salt.monitoring.memory import Memory
+from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import LIMIT_S, list_sinks, load_memory, report
 from ya_salt.monitoring.sinks import Delivery
 from ya_salt.store import Store

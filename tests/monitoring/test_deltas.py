@@ -83,7 +83,7 @@ class World:
             daemon.container = replace(daemon.container, respawn_count=count)
             self.happened[name, "respawn"] += times
 
-    # -- a pass, in the order of reconcile -----------------------------------------------------
+    # -- a pass, in the order of converge.run ---------------------------------------------------
 
     def run(self, *, restart: str = "", mode: str = "accept", dies: str = "") -> None:
         """Dies: `half-way` (after restarting), `unsaved` (told, not written), `untold`."""

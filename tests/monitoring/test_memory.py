@@ -10,8 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ya_salt.model import LABEL, Condition, Container, DaemonSpec, DaemonStatus
-from ya_salt.monitoring.counters import Counter
-from ya_salt.monitoring.memory import Memory, SinkState, decode_memory, encode_memory
+from ya_salt.monitoring.counters import Counter, Memory, SinkState, decode_memory, encode_memory
 from ya_salt.monitoring.report import FACT, load_memory
 from ya_salt.store import Store
 

@@ -19,9 +19,9 @@ from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 from helpers.receiver import Receiver, make_yasm, measure, read_last, sum_values
 
+from ya_salt.converge.host import Host
+from ya_salt.converge.preview import report_now
 from ya_salt.errors import PortoError
-from ya_salt.host import Host
-from ya_salt.look import report_now
 from ya_salt.model import GateSettings, JugglerSettings, MonitoringSettings, YasmSettings
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient

@@ -10,12 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import ANSWERED, DEAD, FAILED, GOOD, NO_GATE, NOW, WAITING, make, remember
 
-from ya_salt.gatestate import find_gate_facts
+from ya_salt.gate.client import GateMemory, find_gate_facts
+from ya_salt.gate.protocol import Held
 from ya_salt.model import Condition, GateStanding, JugglerSettings, YasmSettings
-from ya_salt.monitoring import alertmanager, juggler, prometheus, yasm
-from ya_salt.monitoring.signals import MAX_PASS_AGE_S, cut_text
-from ya_salt.rollout.gate import Held
-from ya_salt.rollout.memory import GateMemory
+from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, cut_text
+from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 
 NAMES = st.text(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-@:./", min_size=1, max_size=100

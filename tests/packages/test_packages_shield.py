@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.package_host import Host, needs_apt, reasons
 
-from ya_salt.packages.shield import drop_shield, raised_shield
+from ya_salt.packages.policy_rc_d import drop_shield, raised_shield
 
 pytestmark = needs_apt
 

@@ -11,8 +11,8 @@ import pytest
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
-from ya_salt.packages import command, dpkg, failures, procs, progress
-from ya_salt.packages.repack import make_control, parse_list
+from ya_salt.packages import command, dpkg, failures
+from ya_salt.packages.keeping import make_control, parse_list
 from ya_salt.packages.root import Root
 from ya_salt.packages.simulation import Change, judge_install, judge_purge, parse_simulation
 
@@ -229,7 +229,7 @@ def test_a_scripts_own_words_reach_the_error_and_no_more_than_ten_lines() -> Non
     ],
 )
 def test_progress_is_short(line: str, text: str) -> None:
-    assert progress.describe_line(line) == text
+    assert command.describe_line(line) == text
 
 
 def test_a_control_file_is_the_status_without_dpkgs_notes() -> None:
@@ -259,13 +259,13 @@ def test_scripts_see_a_plain_environment_with_proxies_and_no_secrets() -> None:
     assert not {"AWS_SECRET", "LD_PRELOAD", "APT_CONFIG"} & environment.keys()
 
 
-def make_process(pid: int, name: str, parent: int, started: int = 0) -> procs.Process:
-    return procs.Process(pid, name, parent, session=10, started=started)
+def make_process(pid: int, name: str, parent: int, started: int = 0) -> command.Process:
+    return command.Process(pid, name, parent, session=10, started=started)
 
 
 def test_a_scripts_family_is_everything_it_started_and_nothing_older() -> None:
     everything = [
-        procs.Process(1, "init", 0, 1, 0),
+        command.Process(1, "init", 0, 1, 0),
         make_process(10, "apt-get", 2),
         make_process(11, "dpkg", 10),
         make_process(12, "postinst", 11, started=50),
@@ -273,17 +273,17 @@ def test_a_scripts_family_is_everything_it_started_and_nothing_older() -> None:
         make_process(14, "orphan of this one", 1, started=52),
         make_process(15, "daemon of an earlier one", 1, started=40),
         make_process(16, "dpkg-deb", 11, started=50),
-        procs.Process(17, "setsid (it) left", 13, 17, 53),
+        command.Process(17, "setsid (it) left", 13, 17, 53),
     ]
     by_pid = {process.pid: process for process in everything}
-    (script,) = procs.find_scripts(by_pid, 10)
+    (script,) = command.find_scripts(by_pid, 10)
     assert script.pid == 12
-    assert procs.find_family(by_pid, script, 10) == {12, 13, 14, 17}
+    assert command.find_family(by_pid, script, 10) == {12, 13, 14, 17}
 
 
 def test_a_process_name_may_hold_brackets_and_blanks() -> None:
     words = "S 5 6 7 " + " ".join(str(number) for number in range(8, 30))
-    assert procs.parse_stat(f"4 (a) b (c) {words}") == procs.Process(4, "a) b (c", 5, 7, 23)
+    assert command.parse_stat(f"4 (a) b (c) {words}") == command.Process(4, "a) b (c", 5, 7, 23)
 
 
 def run(code: str, **options: float) -> command.Finished:

@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from helpers.etcd import EtcdServer, list_missing
 
+from ya_salt.gate.etcd import Etcd, Put
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Identity
+from ya_salt.gate.records import Keys
+from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
-from ya_salt.rollout.etcd import Etcd, Put
-from ya_salt.rollout.gate import Identity
-from ya_salt.rollout.keys import Keys
-from ya_salt.rollout.orly import OrlyGate
-from ya_salt.rollout.rulefile import parse_rule
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from ya_salt.model import Deferral
-from ya_salt.rollout.decide import (
+from ya_salt.gate.decide import (
     Decision,
     GoOn,
     Grant,
@@ -31,8 +30,9 @@ from ya_salt.rollout.decide import (
     decide,
     find_free_slots,
 )
-from ya_salt.rollout.gate import REMOVAL, Ask, Held, Identity
-from ya_salt.rollout.rule import Freeze, Rate, Rule, Window
+from ya_salt.gate.protocol import REMOVAL, Ask, Held, Identity
+from ya_salt.gate.rule import Freeze, Rate, Rule, Window
+from ya_salt.model import Deferral
 
 NOW = 1_790_000_000.0
 NAME = "porto-daemon-d"

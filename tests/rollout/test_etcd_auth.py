@@ -10,12 +10,12 @@ import pytest
 from helpers.etcd import EtcdServer
 
 from ya_salt.errors import GateError
+from ya_salt.gate.etcd import Etcd, Put, Range, absent
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Allowed, Ask, Identity
+from ya_salt.gate.records import Keys
+from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
-from ya_salt.rollout.etcd import Etcd, Put, Range, absent
-from ya_salt.rollout.gate import Allowed, Ask, Identity
-from ya_salt.rollout.keys import Keys
-from ya_salt.rollout.orly import OrlyGate
-from ya_salt.rollout.rulefile import parse_rule
 
 DOC = Path(__file__).parent.parent.parent / "docs/rollout-etcd.md"
 KEYS = Keys("/orly/", "porto-daemon-web")

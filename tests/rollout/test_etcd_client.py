@@ -14,8 +14,7 @@ from helpers.etcd import EtcdCluster, EtcdServer
 from helpers.etcd_proxy import EtcdProxy, find_dead_url, hold_deaf_port, hold_full_port
 
 from ya_salt.errors import GateError
-from ya_salt.model import GateSettings
-from ya_salt.rollout.etcd import (
+from ya_salt.gate.etcd import (
     Etcd,
     Put,
     Range,
@@ -25,6 +24,7 @@ from ya_salt.rollout.etcd import (
     created,
     unchanged,
 )
+from ya_salt.model import GateSettings
 
 GENEROUS_S = 5.0
 """The deadline is 3 s; this machine may be busy."""

@@ -21,12 +21,12 @@ from helpers.judged import History, replay
 from helpers.watched import Watcher
 
 from ya_salt.errors import GateError
+from ya_salt.gate.admin import RuleAdmin
+from ya_salt.gate.etcd import Etcd
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Ask, Identity
+from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
-from ya_salt.rollout.admin import RuleAdmin
-from ya_salt.rollout.etcd import Etcd
-from ya_salt.rollout.gate import Ask, Identity
-from ya_salt.rollout.orly import OrlyGate
-from ya_salt.rollout.rulefile import parse_rule
 
 HOSTS = int(os.environ.get("YA_SALT_TEST_HOSTS", "1000"))
 SOME_HOSTS = max(20, HOSTS * 2 // 5)

@@ -26,10 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ya_salt.errors import GateError
+from ya_salt.gate.fleetlock import FleetLockGate, name_group
+from ya_salt.gate.posting import UnansweredError, post
+from ya_salt.gate.protocol import REMOVAL, Allowed, Ask, Gate, Held, Identity
 from ya_salt.model import Deferral, GateSettings
-from ya_salt.rollout.fleetlock import FleetLockGate, name_group
-from ya_salt.rollout.gate import REMOVAL, Allowed, Ask, Gate, Held, Identity
-from ya_salt.rollout.posting import UnansweredError, post
 
 UPDATE = Ask("d", "update", "1.2", "version 1.2")
 OTHER = Ask("e", "restart", "abc")
@@ -84,7 +84,7 @@ def fail(action: Callable[[], object]) -> GateError:
 @pytest.fixture
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """For servers that never answer, where the deadline itself is tested elsewhere."""
-    monkeypatch.setattr("ya_salt.rollout.fleetlock.LIMIT_S", 0.8)
+    monkeypatch.setattr("ya_salt.gate.fleetlock.LIMIT_S", 0.8)
 
 
 # -- lock and unlock ----------------------------------------------------------------------------
@@ -713,7 +713,7 @@ import os, sys
 from ast import literal_eval
 from ya_salt.errors import GateError
 from ya_salt.model import GateSettings
-from ya_salt.rollout.fleetlock_server import make_context
+from ya_salt.gate.fleetlock_server import make_context
 os.open(os.ttyname(0), os.O_RDWR)  # the session's own from now on
 try:
     make_context(GateSettings(**literal_eval(sys.argv[1])))

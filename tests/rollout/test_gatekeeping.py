@@ -17,16 +17,15 @@ from helpers.fleetlock import Face, Locks
 from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
-from ya_salt import gatekeeping
-from ya_salt.gatestate import FACT
+from ya_salt.gate import client
+from ya_salt.gate.admin import RuleAdmin
+from ya_salt.gate.client import FACT, make_gate
+from ya_salt.gate.decide import Pause
+from ya_salt.gate.etcd import Etcd
+from ya_salt.gate.protocol import Ask, Held
+from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import DaemonStatus, GateSettings
 from ya_salt.porto.client import PortoClient
-from ya_salt.rollout.admin import RuleAdmin
-from ya_salt.rollout.decide import Pause
-from ya_salt.rollout.etcd import Etcd
-from ya_salt.rollout.gate import Ask, Held
-from ya_salt.rollout.making import make_gate
-from ya_salt.rollout.rulefile import parse_rule
 from ya_salt.store import open_store
 
 RULE = "porto-daemon-agent"
@@ -497,7 +496,7 @@ def test_a_slot_taken_away_meanwhile_is_asked_for_again(
     running: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody releases it, and another host takes it, between the answer and the restart."""
-    monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(client, "_ASK_AGAIN_AFTER_S", 0.0)
     running.host.write("agent", "env: {A: '2'}", version="2")
     pid = running.pid()
 
@@ -515,7 +514,7 @@ def test_a_slot_taken_away_meanwhile_is_asked_for_again(
 def test_a_rule_that_is_paused_meanwhile_stops_nothing_any_more(
     running: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gatekeeping, "_ASK_AGAIN_AFTER_S", 0.0)
+    monkeypatch.setattr(client, "_ASK_AGAIN_AFTER_S", 0.0)
     running.host.write("agent", "env: {A: '2'}", version="2")
     pid = running.pid()
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from ya_salt.errors import GateError
+from ya_salt.gate.admin import NotPossibleError, RuleAdmin
+from ya_salt.gate.decide import Pause
+from ya_salt.gate.etcd import Etcd, Put, Range, UnknownOutcomeError
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Allowed, Ask, Identity
+from ya_salt.gate.records import Keys
+from ya_salt.gate.rule import Rule
+from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
-from ya_salt.rollout.admin import NotPossibleError, RuleAdmin
-from ya_salt.rollout.decide import Pause
-from ya_salt.rollout.etcd import Etcd, Put, Range, UnknownOutcomeError
-from ya_salt.rollout.gate import Allowed, Ask, Identity
-from ya_salt.rollout.keys import Keys
-from ya_salt.rollout.orly import OrlyGate
-from ya_salt.rollout.rule import Rule
-from ya_salt.rollout.rulefile import parse_rule
 
 RULE = "porto-daemon-x"
 

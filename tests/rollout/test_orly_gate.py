@@ -15,11 +15,11 @@ from helpers.etcd import EtcdServer
 from helpers.etcd_proxy import EtcdProxy, find_dead_url
 
 from ya_salt.errors import GateError
+from ya_salt.gate.etcd import Etcd, KeyValue, Put, Range
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Allowed, Ask, Held
+from ya_salt.gate.records import Keys
 from ya_salt.model import Deferral
-from ya_salt.rollout.etcd import Etcd, KeyValue, Put, Range
-from ya_salt.rollout.gate import Allowed, Ask, Held
-from ya_salt.rollout.keys import Keys
-from ya_salt.rollout.orly import OrlyGate
 
 UPDATE = Ask("web", "update", "2.0", "package web 1.0 -> 2.0")
 NEWER = replace(UPDATE, target="2.1")

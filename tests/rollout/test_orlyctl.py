@@ -18,10 +18,10 @@ import yaml
 from helpers.etcd import EtcdServer
 from helpers.programs import find_free_ports
 
+from ya_salt.gate.etcd import Etcd, Put, Range
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Allowed, Ask, Held, Identity
 from ya_salt.model import GateSettings
-from ya_salt.rollout.etcd import Etcd, Put, Range
-from ya_salt.rollout.gate import Allowed, Ask, Held, Identity
-from ya_salt.rollout.orly import OrlyGate
 
 RULE = "porto-daemon-x"
 

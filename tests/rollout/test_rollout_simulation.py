@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ya_salt.rollout import simulate as module
-from ya_salt.rollout.decide import Grant, decide
-from ya_salt.rollout.gate import Ask
-from ya_salt.rollout.orly_take import TOKEN_MARGIN_S
-from ya_salt.rollout.rule import Freeze, Rate, Rule, Window
-from ya_salt.rollout.simulate import simulate
-from ya_salt.rollout.simulated import Result, Scenario
+from ya_salt.gate.decide import Grant, decide
+from ya_salt.gate.etcd_gate import TOKEN_MARGIN_S
+from ya_salt.gate.protocol import Ask
+from ya_salt.gate.rule import Freeze, Rate, Rule, Window
+from ya_salt.gate.simulation import rollout as module
+from ya_salt.gate.simulation.result import Result, Scenario
+from ya_salt.gate.simulation.rollout import simulate
 
 NAME = "porto-daemon-web"
 MOSCOW = ZoneInfo("Europe/Moscow")

@@ -18,21 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ya_salt.errors import OperatorError, SpecError
-from ya_salt.proto.ya_salt_pb2 import OrlyRuleManifest
-from ya_salt.rollout import rulefile, ruleparts
-from ya_salt.rollout.rule import DAYS, Freeze, Rate, Rule, Window
-from ya_salt.rollout.rulefile import parse_rule
-from ya_salt.rollout.rulesource import load_rule_file
-from ya_salt.rollout.ruletexts import (
+from ya_salt.gate import rule_file
+from ya_salt.gate.rule import DAYS, Freeze, Rate, Rule, Window
+from ya_salt.gate.rule_file import (
     MAX_S,
+    load_rule_file,
     parse_days,
     parse_duration,
     parse_minute,
+    parse_rule,
     show_days,
     show_duration,
     show_minute,
 )
-from ya_salt.specfile import checks
+from ya_salt.proto.ya_salt_pb2 import OrlyRuleManifest
+from ya_salt.specs import checks
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs/rules/porto-daemon-juggler-agent-rtc.yaml"
@@ -269,12 +269,12 @@ def test_error_stays_on_its_line_whatever_a_key_holds() -> None:
 # -- the document and the proto --------------------------------------------------------------------
 
 MESSAGES = {
-    "OrlyRuleManifest": rulefile.MANIFEST_FIELDS,
-    "RuleMeta": rulefile.META_FIELDS,
-    "OrlyRule": rulefile.SPEC_FIELDS,
-    "RuleRate": ruleparts.RATE_FIELDS,
-    "RuleFreeze": ruleparts.FREEZE_FIELDS,
-    "RuleWindow": ruleparts.WINDOW_FIELDS,
+    "OrlyRuleManifest": rule_file.MANIFEST_FIELDS,
+    "RuleMeta": rule_file.META_FIELDS,
+    "OrlyRule": rule_file.SPEC_FIELDS,
+    "RuleRate": rule_file.RATE_FIELDS,
+    "RuleFreeze": rule_file.FREEZE_FIELDS,
+    "RuleWindow": rule_file.WINDOW_FIELDS,
 }
 
 
@@ -291,11 +291,11 @@ def test_users_reference_names_every_field_and_shows_rules() -> None:
     text = (ROOT / "docs/rules.md").read_text()
     named = set(re.findall(r"^\| `([a-z_.]+)`", text, re.MULTILINE))
     expected = {
-        *(f"meta.{name}" for name in rulefile.META_FIELDS),
-        *rulefile.SPEC_FIELDS,
-        *(f"rate.{name}" for name in ruleparts.RATE_FIELDS),
-        *(f"freeze.{name}" for name in ruleparts.FREEZE_FIELDS),
-        *(f"windows.{name}" for name in ruleparts.WINDOW_FIELDS),
+        *(f"meta.{name}" for name in rule_file.META_FIELDS),
+        *rule_file.SPEC_FIELDS,
+        *(f"rate.{name}" for name in rule_file.RATE_FIELDS),
+        *(f"freeze.{name}" for name in rule_file.FREEZE_FIELDS),
+        *(f"windows.{name}" for name in rule_file.WINDOW_FIELDS),
     }
     assert named == expected - {"rate", "freeze", "windows"}
     examples = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
@@ -578,7 +578,7 @@ def test_files_that_cannot_be_read_are_the_operators(tmp_path: Path) -> None:
 
 def load_from_stdin(content: bytes, before: str = "") -> subprocess.CompletedProcess[str]:
     code = (
-        f"import os\n{before}\nfrom ya_salt.rollout.rulesource import load_rule_file\n"
+        f"import os\n{before}\nfrom ya_salt.gate.rule_file import load_rule_file\n"
         "try: print(load_rule_file('-').max_concurrent)\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
@@ -598,7 +598,7 @@ def test_standard_input_is_a_file_too() -> None:
 
 def test_reading_rules_needs_neither_protobuf_nor_etcd() -> None:
     code = (
-        "import sys, ya_salt.rollout.rulesource;"
+        "import sys, ya_salt.gate.rule_file;"
         " print([m for m in sys.modules if m.startswith(('google', 'etcd3gw', 'requests'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ya_salt.gate.rule import Freeze, Rule, Window
+from ya_salt.gate.rule_file import parse_rule
+from ya_salt.gate.windows import describe_closed, find_opening
 from ya_salt.model import Deferral
-from ya_salt.rollout.rule import Freeze, Rule, Window
-from ya_salt.rollout.rulefile import parse_rule
-from ya_salt.rollout.windows import describe_closed, find_opening
 
 UTC = timezone.utc
 

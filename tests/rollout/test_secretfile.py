@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ya_salt.errors import GateError
-from ya_salt.rollout.secretfile import MAX_BYTES, read_secret
+from ya_salt.gate.secretfile import MAX_BYTES, read_secret
 
 SECRET = "hunter2"
 

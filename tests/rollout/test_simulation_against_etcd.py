@@ -8,11 +8,11 @@ from random import Random
 
 import pytest
 
-from ya_salt.rollout.gate import Allowed, Ask, Held
-from ya_salt.rollout.orly import OrlyGate
-from ya_salt.rollout.rulefile import parse_rule
-from ya_salt.rollout.simulate import simulate
-from ya_salt.rollout.simulated import Result, Scenario
+from ya_salt.gate.etcd_gate import OrlyGate
+from ya_salt.gate.protocol import Allowed, Ask, Held
+from ya_salt.gate.rule_file import parse_rule
+from ya_salt.gate.simulation.result import Result, Scenario
+from ya_salt.gate.simulation.rollout import simulate
 
 SPEC = "max_concurrent: 4, max_failures: 2, min_healthy_time: 90s"
 RULE = parse_rule(f"meta: {{name: porto-daemon-web}}\nspec: {{{SPEC}}}\n", "rule.yaml")

@@ -12,11 +12,11 @@ from helpers.etcd import EtcdServer, list_missing
 from helpers.example import ExampleHost
 from salt_minion import Minion, make_settings, write_spec
 
+from ya_salt.gate.admin import RuleAdmin
+from ya_salt.gate.decide import Pause
+from ya_salt.gate.etcd import Etcd
+from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
-from ya_salt.rollout.admin import RuleAdmin
-from ya_salt.rollout.decide import Pause
-from ya_salt.rollout.etcd import Etcd
-from ya_salt.rollout.rulefile import parse_rule
 
 RULE = "porto-daemon-sleeper"
 

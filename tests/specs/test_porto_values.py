@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ya_salt.porto import texts, values
+from ya_salt.porto import values
 
 GOOD = [
     (values.parse_size, "9223372036854775807", "9223372036854775807"),
@@ -24,12 +24,12 @@ GOOD = [
     (values.parse_rlimit, "1 1", "1 1"),
     (values.parse_rlimit, "0 INF", "0 unlimited"),
     (values.parse_command, "a 'x;y' \"|\" \\&", "a 'x;y' \"|\" \\&"),
-    (texts.check_label, "AB." + "x" * 125, "AB." + "x" * 125),
-    (texts.check_label, "A" * 16 + ".x", "A" * 16 + ".x"),
-    (texts.parse_label, "x" * 256, "x" * 256),
-    (texts.parse_hostname, "x" * 64, "x" * 64),
-    (texts.parse_user, "2147483647", "2147483647"),
-    (texts.parse_user, "x" * 31 + "$", "x" * 31 + "$"),
+    (values.check_label, "AB." + "x" * 125, "AB." + "x" * 125),
+    (values.check_label, "A" * 16 + ".x", "A" * 16 + ".x"),
+    (values.parse_label, "x" * 256, "x" * 256),
+    (values.parse_hostname, "x" * 64, "x" * 64),
+    (values.parse_user, "2147483647", "2147483647"),
+    (values.parse_user, "x" * 31 + "$", "x" * 31 + "$"),
 ]
 
 
@@ -62,19 +62,19 @@ BAD = [
     (values.parse_rlimit, "unlimited 5"),
     (values.parse_command, "a\nb"),
     (values.parse_command, "x" * (128 * 1024 + 1)),
-    (texts.check_label, "AB." + "x" * 126),
-    (texts.check_label, "A" * 17 + ".x"),
-    (texts.check_label, "A.x"),
-    (texts.check_label, "AB."),
-    (texts.parse_label, "x" * 257),
-    (texts.parse_hostname, "x" * 65),
-    (texts.parse_hostname, "-x"),
-    (texts.parse_user, "2147483648"),
-    (texts.parse_user, "x" * 33),
-    (texts.parse_stream, "/proc/self/fd/1"),
-    (texts.parse_stream, "/dev/stdout"),
-    (texts.parse_bind, "relative /target"),
-    (texts.parse_path, "/a\u202eb"),
+    (values.check_label, "AB." + "x" * 126),
+    (values.check_label, "A" * 17 + ".x"),
+    (values.check_label, "A.x"),
+    (values.check_label, "AB."),
+    (values.parse_label, "x" * 257),
+    (values.parse_hostname, "x" * 65),
+    (values.parse_hostname, "-x"),
+    (values.parse_user, "2147483648"),
+    (values.parse_user, "x" * 33),
+    (values.parse_stream, "/proc/self/fd/1"),
+    (values.parse_stream, "/dev/stdout"),
+    (values.parse_bind, "relative /target"),
+    (values.parse_path, "/a\u202eb"),
 ]
 
 

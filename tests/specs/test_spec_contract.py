@@ -17,8 +17,8 @@ from google.protobuf.json_format import MessageToDict, Parse
 from ya_salt.errors import SpecError
 from ya_salt.porto.properties import NEEDS_SUPPORT, PROGRAM_OWNED, PROPERTIES, READ_ONLY, Property
 from ya_salt.proto.ya_salt_pb2 import PortoDaemonManifest
-from ya_salt.specfile import checks, daemon
-from ya_salt.specs import parse_spec
+from ya_salt.specs import checks, daemon
+from ya_salt.specs.directory import parse_spec
 
 ROOT = Path(__file__).parents[2]
 RECORDED = json.loads((ROOT / "tests/data/properties.json").read_text())

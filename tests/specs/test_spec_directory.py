@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ya_salt.errors import OperatorError
-from ya_salt.specs import (
+from ya_salt.specs.directory import (
     DaemonsDirectoryError,
     DaemonsDirectoryMissingError,
     load_files,

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ya_salt.errors import SpecError
-from ya_salt.specs import parse_spec
+from ya_salt.specs.directory import parse_spec
 
 CASES = Path(__file__).parents[1] / "cases" / "specs"
 GOOD = "meta: {name: d}\nspec:\n  properties:\n    cmd: [d]\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ya_salt.errors import SpecError
 from ya_salt.model import DaemonSpec
 from ya_salt.porto.properties import PROPERTIES
-from ya_salt.specs import parse_spec
+from ya_salt.specs.directory import parse_spec
 
 ENDINGS = st.sampled_from(["d.yaml", "d.json"])
 WORDS = st.sampled_from(

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ya_salt.model import DaemonSpec, Package
-from ya_salt.specs import parse_spec
+from ya_salt.specs.directory import parse_spec
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -309,7 +309,7 @@ def test_yaml_and_json_say_the_same() -> None:
 def test_pure_python_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (DATA / "juggler-agent-rtc.yaml").read_text()
     as_c = parse_spec(text, "d.yaml")
-    monkeypatch.setattr("ya_salt.specfile.yamlnodes._LOADER", yaml.SafeLoader)
+    monkeypatch.setattr("ya_salt.specs.tree._LOADER", yaml.SafeLoader)
     assert parse_spec(text, "d.yaml") == as_c
 
 

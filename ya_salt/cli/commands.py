@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -11,30 +12,32 @@ from dataclasses import replace
 from typing import Any
 
 from ya_salt.cli.logs import open_log, show_output
-from ya_salt.cli.override import check_override
-from ya_salt.cli.progress import ProgressLine
-from ya_salt.cli.render import (
+from ya_salt.cli.status_table import (
+    ProgressLine,
     format_age,
     plans_to_data,
     render_data,
+    render_for_terminal,
     render_plans,
     render_statuses,
     render_table,
+    say_gate,
+    say_sinks,
+    watch,
 )
-from ya_salt.cli.standing import render_for_terminal, say_gate, say_sinks, watch
+from ya_salt.converge.host import Scope, is_fine, make_host
+from ya_salt.converge.preview import look_now, plan_pass, report_now
+from ya_salt.converge.run import run_pass
 from ya_salt.errors import PortoError, UsageError
-from ya_salt.gatestate import describe_gate
-from ya_salt.gatestate import load_memory as load_gate
-from ya_salt.host import Scope, is_fine, make_host
-from ya_salt.look import look_now, plan_pass, report_now
+from ya_salt.gate.client import describe_gate
+from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.messages import format_time, make_host_status, make_spec_list
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
 from ya_salt.monitoring.report import FACT as MONITORING
 from ya_salt.monitoring.report import list_sinks
 from ya_salt.porto.client import PortoClient
-from ya_salt.reconcile import run_pass
 from ya_salt.settings import SETTINGS, InForce
-from ya_salt.specs import DaemonsDirectoryMissingError, load_files, load_specs
+from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_files, load_specs
 from ya_salt.store import LAST_PASS, Store, read_store
 
 OK, FAILED, PENDING = 0, 1, 4
@@ -288,3 +291,18 @@ def _print_statuses(statuses: Sequence[DaemonStatus], form: str, settings: Setti
 
 def _print(form: str, table: Callable[[], str], data: Callable[[], object]) -> None:
     print(table() if form == "table" else render_data(data(), form))
+
+
+def check_override(reason: str | None) -> str:
+    """The reason to go past the gate, or "". Raises UsageError: only root at a terminal may."""
+    if reason is None:
+        return ""
+    if os.geteuid() != 0 or not sys.stdin.isatty():
+        raise UsageError(
+            "--override-gate is for root at a terminal only: nothing that runs by itself may go "
+            "past the gate"
+        )
+    words = " ".join(reason.split())
+    if not words:
+        raise UsageError("--override-gate wants a reason: it is logged and reported")
+    return words

@@ -10,11 +10,11 @@ from typing import Any
 
 from ya_salt.cli import orlyctl_commands as commands
 from ya_salt.cli import orlyctl_simulate
-from ya_salt.cli.orlyctl_connection import FLAGS
+from ya_salt.cli.orlyctl_commands import FLAGS
 from ya_salt.cli.orlyctl_render import clean
 from ya_salt.cli.parsing import Commands, Program, add_output, run_guarded
 from ya_salt.errors import GateError, OperatorError, SpecError, YaSaltError
-from ya_salt.porto.texts import NAME_ALPHABET
+from ya_salt.porto.values import NAME_ALPHABET
 
 EXIT_CODES = """\
 exit codes:

@@ -10,19 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ya_salt.cli import orlyctl_data as data
+from ya_salt.cli import orlyctl_render as data
 from ya_salt.cli import orlyctl_render as show
-from ya_salt.cli.orlyctl_connection import find_gate_settings, name_operator
-from ya_salt.cli.render import render_data
+from ya_salt.cli.status_table import render_data
 from ya_salt.errors import OperatorError
-from ya_salt.rollout.decide import Pause
-from ya_salt.rollout.overview import Standing
-from ya_salt.rollout.rule import Rule
-from ya_salt.rollout.rulechange import Applied
-from ya_salt.rollout.rulesource import load_rule_file
+from ya_salt.gate.decide import Pause
+from ya_salt.gate.overview import Standing
+from ya_salt.gate.rule import Rule
+from ya_salt.gate.rule_change import Applied
+from ya_salt.gate.rule_file import load_rule_file
 
 if TYPE_CHECKING:
-    from ya_salt.rollout.admin import RuleAdmin
+    from ya_salt.gate.admin import RuleAdmin
+import pwd
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ya_salt.errors import UsageError
+from ya_salt.model import GateSettings
+from ya_salt.settings import SETTINGS, load_settings, parse_text
 
 OK, NO, PENDING = 0, 1, 4
 DEADLINE_S = 5.0
@@ -175,8 +182,8 @@ def resume(options: argparse.Namespace) -> int:
 def _open_admin(options: argparse.Namespace) -> Iterator[RuleAdmin]:
     settings = find_gate_settings(options, os.environ)
     # Its libraries take a moment to load, and validate needs none of them.
-    from ya_salt.rollout.admin import RuleAdmin  # noqa: PLC0415
-    from ya_salt.rollout.etcd import Etcd  # noqa: PLC0415
+    from ya_salt.gate.admin import RuleAdmin  # noqa: PLC0415
+    from ya_salt.gate.etcd import Etcd  # noqa: PLC0415
 
     etcd = Etcd(settings, deadline_s=DEADLINE_S)
     try:
@@ -187,3 +194,63 @@ def _open_admin(options: argparse.Namespace) -> Iterator[RuleAdmin]:
 
 def _print(form: str, table: Callable[[], str], shape: Callable[[], object]) -> None:
     print(show.clean(table()) if form == "table" else render_data(shape(), form))
+
+
+ENDPOINTS_VARIABLE = "ORLY_ENDPOINTS"
+FLAGS = {
+    "endpoints": ("URL[,URL…]", "etcd's members, over ORLY_ENDPOINTS and gate.endpoints"),
+    "prefix": ("PREFIX", "begins all keys in etcd (gate.prefix)"),
+    "username": ("NAME", "etcd's user (gate.username)"),
+    "password_file": ("FILE", "file with the user's password (gate.password_file)"),
+    "ca_file": ("FILE", "CA certificates for https (gate.ca_file)"),
+    "cert_file": ("FILE", "our certificate (gate.cert_file)"),
+    "key_file": ("FILE", "our certificate's key (gate.key_file)"),
+}
+"""Field of GateSettings -> its flag's metavar and help."""
+
+
+def find_gate_settings(options: argparse.Namespace, environment: Mapping[str, str]) -> GateSettings:
+    """Where etcd is: a flag goes over ORLY_ENDPOINTS, and that over the settings of ya-salt.
+
+    Raises SettingsError, UsageError where nothing says it.
+    """
+    gate = load_settings({}, environment, getattr(options, "config", None)).settings.gate
+    kind = gate.type
+    if kind == "fleetlock":
+        # Another server's address and password: not etcd's.
+        gate = GateSettings()
+    if environment.get(ENDPOINTS_VARIABLE):
+        gate = _put(gate, "endpoints", environment[ENDPOINTS_VARIABLE], ENDPOINTS_VARIABLE)
+    for name in FLAGS:
+        if hasattr(options, name):
+            gate = _put(gate, name, getattr(options, name), f"--{name.replace('_', '-')}")
+    if not gate.endpoints:
+        raise UsageError(_explain_missing(kind))
+    return replace(gate, type="orly")
+
+
+def _put(gate: GateSettings, name: str, text: str, origin: str) -> GateSettings:
+    setting = next(item for item in SETTINGS if item.name == f"gate.{name}")
+    return replace(gate, **{name: parse_text(setting, text, origin)})
+
+
+def _explain_missing(kind: str) -> str:
+    remedy = (
+        f"give --endpoints http://HOST:2379, set {ENDPOINTS_VARIABLE}, or write gate.endpoints "
+        "into the settings file"
+    )
+    if kind == "fleetlock":
+        return f"gate.type is fleetlock, whose server knows no rules; for another gate's: {remedy}"
+    return f"nobody said where etcd is: {remedy}"
+
+
+def name_operator(environment: Mapping[str, str]) -> str:
+    """USER@HOST of who typed the command, the one before sudo, for others to ask."""
+    return f"{environment.get('SUDO_USER') or _find_login()}@{socket.gethostname()}"
+
+
+def _find_login() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"

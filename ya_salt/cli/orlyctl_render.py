@@ -1,13 +1,17 @@
-"""Show rules and how they stand to people: lines and tables. Pure."""
+"""Show rules and how they stand: lines and tables for people, `-o json` for programs. Pure.
+
+docs/orlyctl.md has the shapes for programs; they are stable.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
-from ya_salt.cli.render import format_age, render_table
-from ya_salt.messages import format_time
-from ya_salt.rollout.decide import Pause
-from ya_salt.rollout.overview import (
+from ya_salt.cli.status_table import format_age, render_table
+from ya_salt.gate.decide import Pause
+from ya_salt.gate.overview import (
     Block,
     Holder,
     Released,
@@ -16,8 +20,9 @@ from ya_salt.rollout.overview import (
     list_blocks,
     list_halted,
 )
-from ya_salt.rollout.rule import Rule
-from ya_salt.rollout.rulechange import Applied
+from ya_salt.gate.rule import Rule
+from ya_salt.gate.rule_change import Applied, make_file
+from ya_salt.messages import format_time
 
 _OVERVIEW = ("RULE", "STATE", "LIMIT", "HELD", "FAILED", "LOST", "STARTS")
 _HOLDERS = ("HOST", "SLOT", "STATE", "DOING", "SINCE", "HEARD OF", "WHY")
@@ -198,3 +203,99 @@ def render_resumed(rule: str, before: Pause | None) -> str:
     if before is None:
         return f"{rule}: was not paused"
     return f"{rule}: resumed; was {_describe_pause(before)}"
+
+
+def applied_to_data(applied: Sequence[Applied], *, is_dry: bool) -> dict[str, Any]:
+    return {
+        "dryRun": is_dry,
+        "rules": [
+            {
+                "name": item.rule.name,
+                "result": item.result,
+                "changes": [
+                    {"field": change.field, "old": change.old, "new": change.new}
+                    for change in item.changes
+                ],
+                "pause": _pause_to_data(item.pause),
+            }
+            for item in applied
+        ],
+    }
+
+
+def rules_to_data(standings: Sequence[Standing]) -> dict[str, Any]:
+    """The rules as they were applied; one that cannot be read has a problem in place of itself."""
+    return {"rules": [_rule_to_data(item) for item in standings]}
+
+
+def _rule_to_data(item: Standing) -> dict[str, Any]:
+    if item.rule is None:
+        return {"name": item.name, "rule": None, "problem": item.problem}
+    return {"name": item.name, "rule": json.loads(item.rule.document), "problem": ""}
+
+
+def rule_to_file(rule: Rule) -> dict[str, Any]:
+    """The rule as apply-rule -f takes it."""
+    return make_file(json.loads(rule.document))
+
+
+def standings_to_data(standings: Sequence[Standing], now: float) -> dict[str, Any]:
+    return {"rules": [_standing_to_data(item, now) for item in standings]}
+
+
+def _standing_to_data(item: Standing, now: float) -> dict[str, Any]:
+    blocks = list_blocks(item, now)
+    return {
+        "name": item.name,
+        "state": judge_state(blocks),
+        "problem": item.problem,
+        "maxConcurrent": item.rule.max_concurrent if item.rule else None,
+        "held": len(item.slots),
+        "failed": len(item.failures),
+        "lost": item.count_lost(),
+        "rate": _rate_to_data(item),
+        "haltedTargets": list_halted(blocks),
+        "pause": _pause_to_data(item.pause),
+        "blocks": [
+            {"reason": block.reason, "whom": block.whom, "message": block.message}
+            for block in blocks
+        ],
+        "holders": [_holder_to_data(holder) for holder in item.holders],
+        "strays": [{"slot": slot, "host": host} for slot, host in item.find_strays().items()],
+        "released": [
+            {
+                "host": release.host,
+                "reason": release.reason,
+                "by": release.by,
+                "at": format_time(release.at),
+            }
+            for release in item.releases
+        ],
+    }
+
+
+def _rate_to_data(item: Standing) -> dict[str, int] | None:
+    if item.rule is None or item.rule.rate is None:
+        return None
+    rate = item.rule.rate
+    return {"count": rate.count, "windowS": rate.window_s, "used": len(item.starts)}
+
+
+def _pause_to_data(pause: Pause | None) -> dict[str, str] | None:
+    if pause is None:
+        return None
+    return {"reason": pause.reason, "by": pause.by, "since": format_time(pause.since)}
+
+
+def _holder_to_data(holder: Holder) -> dict[str, Any]:
+    return {
+        "host": holder.host,
+        "slot": holder.slot,
+        "operation": holder.operation,
+        "target": holder.target,
+        "reason": holder.reason,
+        "since": format_time(holder.since),
+        "state": holder.state,
+        "alive": holder.is_alive,
+        "error": holder.error,
+    }

@@ -17,7 +17,7 @@ from ya_salt.devporto.refusal import Refusal
 from ya_salt.devporto.service import answer, finish
 from ya_salt.devporto.users import Caller, Credentials
 from ya_salt.devporto.waiters import Waiter
-from ya_salt.porto.wire import FrameReader, FramingError, encode_frame
+from ya_salt.porto.client import FrameReader, FramingError, encode_frame
 from ya_salt.proto import porto_pb2 as pb
 
 if TYPE_CHECKING:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
-from ya_salt.model import Container
+from ya_salt.model import Container, DaemonSpec, DaemonStatus
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,164 @@ class Counter:
 
 def _count_new(seen: int, count: int) -> int:
     return count - seen if count >= seen else count
+
+
+Totals = tuple[int, int]
+"""(respawns, restarts)"""
+
+
+@dataclass
+class SinkState:
+    """How a sink took what it was told last: `state` is a word of `sinks.Delivery`."""
+
+    state: str
+    message: str
+    since: float
+
+
+@dataclass
+class Memory:
+    """Changed in place under the pass lock, then saved."""
+
+    counters: dict[str, Counter] = field(default_factory=dict)
+    accepted: dict[str, dict[str, Totals]] = field(default_factory=dict)
+    """Sink -> daemon -> the totals that it has been told."""
+    handed_over: dict[str, dict[str, Totals]] = field(default_factory=dict)
+    """Sink -> totals that are on their way to it; gone again once their fate is known."""
+    restarting: dict[str, str] = field(default_factory=dict)
+    """Daemon -> the container that a pass under way is about to replace."""
+    sinks: dict[str, SinkState] = field(default_factory=dict)
+    alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Alerts that are firing at the Alertmanager, by our own key."""
+    hostnames: dict[str, str] = field(default_factory=dict)
+    """Node name -> FQDN, for the day the resolver does not answer."""
+
+    # -- counting ------------------------------------------------------------------------------
+
+    def see_containers(self, containers: Iterable[Container]) -> None:
+        """Count what portod counted; somebody else's container is not our daemon."""
+        for container in containers:
+            if container.is_ours:
+                counter = self.find_counter(container.name).with_container(container)
+                marked = self.restarting.pop(container.name, counter.container)
+                if marked != counter.container:
+                    # A pass replaced it and did not live to count that.
+                    counter = replace(counter, restarts=counter.restarts + 1)
+                self.counters[container.name] = counter
+
+    def mark_restarts(self, names: Iterable[str]) -> None:
+        """A pass is about to replace these containers, and may not live to count that."""
+        self.restarting |= {name: self.find_counter(name).container for name in names}
+
+    def drop_marks(self, names: Iterable[str]) -> None:
+        """It lived: the statuses say what became of them."""
+        for name in names:
+            self.restarting.pop(name, None)
+
+    def see_statuses(
+        self,
+        statuses: Iterable[DaemonStatus],
+        specs: Mapping[str, DaemonSpec],
+        containers: Mapping[str, Container],
+        now: float,
+    ) -> None:
+        """Count what we did, and note how long what is ready now took to become so."""
+        for status in statuses:
+            counter = self.find_counter(status.name)
+            counter = counter.with_restarts(status.restart_count)
+            container, spec = containers.get(status.name), specs.get(status.name)
+            if container and container.is_ours and spec and status.ready and status.ready.status:
+                counter = counter.with_ready(container, spec.min_ready_s, now)
+            if counter != Counter():
+                self.counters[status.name] = counter
+
+    # -- what a sink has been told -------------------------------------------------------------
+
+    def list_totals(self) -> dict[str, Totals]:
+        return {name: (item.respawns, item.restarts) for name, item in self.counters.items()}
+
+    def list_news(self, sink: str) -> dict[str, Totals]:
+        """Daemon -> (respawns, restarts) that the sink has not accepted yet; all of them >= 0."""
+        told = self.accepted.get(sink, {})
+        return {
+            name: (max(0, total[0] - was[0]), max(0, total[1] - was[1]))
+            for name, total in self.list_totals().items()
+            for was in (told.get(name, (0, 0)),)
+        }
+
+    def accept(self, sink: str, totals: Mapping[str, Totals]) -> None:
+        """The sink has taken everything up to `totals`."""
+        self.accepted[sink] = {**self.accepted.get(sink, {}), **totals}
+        self.handed_over.pop(sink, None)
+
+    def settle(self) -> None:
+        """Decide about pushes that we did not live to hear the answer of: they were handed over."""
+        for sink, totals in list(self.handed_over.items()):
+            self.accept(sink, totals)
+
+    def forget(self, known: Iterable[str], sinks: Iterable[str]) -> None:
+        """Drop daemons that nobody knows any more, once all of `sinks` know all about them."""
+        news = [self.list_news(sink) for sink in sinks]
+        gone = [
+            name
+            for name in set(self.counters) - set(known)
+            if not any(any(item.get(name, ())) for item in news)
+        ]
+        for name in gone:
+            del self.counters[name]
+            for told in self.accepted.values():
+                told.pop(name, None)
+
+    def find_counter(self, name: str) -> Counter:
+        return self.counters.get(name, Counter())
+
+    def set_sink(self, sink: str, state: str, message: str, now: float) -> None:
+        """Remember how the sink took it, and since when it has been taking it so."""
+        old = self.sinks.get(sink)
+        since = old.since if old is not None and old.state == state else now
+        self.sinks[sink] = SinkState(state, message, since)
+
+
+def encode_memory(memory: Memory) -> dict[str, Any]:
+    data = asdict(memory)
+    for group in ("accepted", "handed_over"):
+        data[group] = {
+            sink: {name: list(totals) for name, totals in told.items()}
+            for sink, told in data[group].items()
+        }
+    return data
+
+
+def decode_memory(data: Any) -> Memory:
+    """The inverse; anything that is not a memory is an empty one."""
+    try:
+        return Memory(
+            counters={name: _decode_counter(item) for name, item in data["counters"].items()},
+            accepted=_decode_totals(data["accepted"]),
+            handed_over=_decode_totals(data["handed_over"]),
+            restarting=dict(data["restarting"]),
+            sinks={name: SinkState(**item) for name, item in data["sinks"].items()},
+            alerts=dict(data["alerts"]),
+            hostnames=dict(data["hostnames"]),
+        )
+    except (TypeError, LookupError, ValueError, AttributeError, OverflowError):
+        return Memory()
+
+
+def _decode_counter(data: Mapping[str, Any]) -> Counter:
+    duration = data["start_duration_s"]
+    return Counter(
+        respawns=int(data["respawns"]),
+        restarts=int(data["restarts"]),
+        container=str(data["container"]),
+        respawns_seen=int(data["respawns_seen"]),
+        restarts_seen=int(data["restarts_seen"]),
+        start_duration_s=None if duration is None else float(duration),
+    )
+
+
+def _decode_totals(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Totals]]:
+    return {
+        sink: {name: (int(pair[0]), int(pair[1])) for name, pair in told.items()}
+        for sink, told in data.items()
+    }

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ya_salt.errors import StoreError
+from ya_salt.hostname import HostName
 from ya_salt.model import DaemonStatus, Settings
 from ya_salt.monitoring.channel import Channel
-from ya_salt.monitoring.hostname import HostName
-from ya_salt.monitoring.memory import Memory, Totals, decode_memory, encode_memory
-from ya_salt.monitoring.signals import Facts, make_facts
+from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
+from ya_salt.monitoring.metrics import Facts, make_facts
 from ya_salt.monitoring.sinks import (
     AlertmanagerSink,
     Delivery,

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from ya_salt.hostname import HostName
 from ya_salt.model import (
     AlertmanagerSettings,
     JugglerSettings,
     PrometheusSettings,
     YasmSettings,
 )
-from ya_salt.monitoring import alertmanager, juggler, prometheus, yasm
 from ya_salt.monitoring.channel import (
     AbsentError,
     Answer,
@@ -23,9 +23,9 @@ from ya_salt.monitoring.channel import (
     RefusedError,
     UnansweredError,
 )
-from ya_salt.monitoring.hostname import HostName
-from ya_salt.monitoring.memory import Totals
-from ya_salt.monitoring.signals import Facts
+from ya_salt.monitoring.counters import Totals
+from ya_salt.monitoring.metrics import Facts
+from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 
 State = Literal["accepted", "absent", "refused", "unanswered"]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage
-from ya_salt.packages import dpkg, names, progress
+from ya_salt.packages import dpkg
 from ya_salt.packages.cache import Cache
-from ya_salt.packages.command import Finished, missing, run_long, run_short
+from ya_salt.packages.command import Finished, describe_line, missing, run_long, run_short
 from ya_salt.packages.locks import find_holder
+from ya_salt.packages.policy_rc_d import drop_shield, has_shield
 from ya_salt.packages.root import Root, prepare_root
-from ya_salt.packages.shield import drop_shield, has_shield
 
 _LOG = logging.getLogger("ya_salt.packages")
 
@@ -51,7 +51,7 @@ class Apt:
 
         Needs no rights and changes nothing.
         """
-        names.check_names(wanted)
+        dpkg.check_names(wanted)
         if not wanted or not self._has_database():
             return {}
         argv = ("dpkg-query", f"--admindir={self.place.admin_dir}", "-W", f"-f={dpkg.FORMAT}")
@@ -161,7 +161,7 @@ class Apt:
     def _run_long(self, argv: Sequence[str], tell: Progress) -> Finished:
         def on_line(line: str) -> None:
             _LOG.debug("packages: %s: %s", argv[0], line)
-            if text := progress.describe_line(line):
+            if text := describe_line(line):
                 tell(text)
 
         return run_long(

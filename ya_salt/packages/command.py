@@ -1,18 +1,159 @@
-"""Run apt and dpkg: never a shell, bounded memory, an end to everything that hangs."""
+"""Run apt and dpkg: never a shell, bounded memory, an end to everything that hangs.
+
+Maintainer scripts are found below apt, and ended with everything that they started.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import selectors
+import signal
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from ya_salt.errors import PackageError
-from ya_salt.packages import procs
+
+# What dpkg starts itself besides maintainer scripts; a fork that has not yet become one is "dpkg".
+_DPKG_HELPERS = frozenset({"dpkg", "dpkg-deb", "dpkg-split", "rm", "tar", "dpkg-query"})
+_ROUNDS = 5
+_SCRIPT = re.compile(r"(?:/info/(?P<name>[^/\s:]+)(?::\w+)?\.|/tmp\.ci/)(?P<script>p\w+)\b")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One line of /proc/PID/stat (proc(5)); `started` tells two users of one pid apart."""
+
+    pid: int
+    name: str
+    parent: int
+    session: int
+    started: int
+
+
+@dataclass(frozen=True)
+class Script:
+    """A maintainer script at work. `package` is "" where its command does not tell."""
+
+    process: Process
+    package: str
+    script: str
+
+
+def read_processes() -> dict[int, Process]:
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError, ValueError):  # It ended while we looked.
+                process = parse_stat((entry / "stat").read_text(errors="replace"))
+                found[process.pid] = process
+    return found
+
+
+def parse_stat(text: str) -> Process:
+    """Read one stat line; a name may hold spaces and brackets: the last bracket ends it."""
+    head, _, tail = text.rpartition(")")
+    pid, _, name = head.partition("(")
+    words = tail.split()
+    return Process(int(pid), name, int(words[1]), int(words[3]), int(words[19]))
+
+
+def find_tree(processes: Mapping[int, Process], top: int) -> set[int]:
+    """`top` and everything below it."""
+    tree = {top}
+    while more := {p.pid for p in processes.values() if p.parent in tree and p.pid not in tree}:
+        tree |= more
+    return tree
+
+
+def find_scripts(processes: Mapping[int, Process], top: int) -> list[Process]:
+    """Find what dpkg, at or below `top`, has started other than its own helpers."""
+    tree = find_tree(processes, top)
+    masters = {pid for pid in tree if pid in processes and processes[pid].name == "dpkg"}
+    return [
+        process
+        for process in processes.values()
+        if process.parent in masters and process.name not in _DPKG_HELPERS
+    ]
+
+
+def find_family(processes: Mapping[int, Process], script: Process, session: int) -> set[int]:
+    """Find a script, everything below it, and what it left behind in its session.
+
+    An orphan that is older than the script belongs to another one, which ended well.
+    """
+    orphans = {
+        p.pid
+        for p in processes.values()
+        if p.session == session and p.pid != session and p.started >= script.started
+        if p.parent not in processes or processes[p.parent].session != session
+    }
+    return find_tree(processes, script.pid) | orphans
+
+
+def describe_script(process: Process) -> Script:
+    """Which package and script it is, from its command line."""
+    with contextlib.suppress(OSError):
+        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().replace(b"\0", b" ")
+        if match := _SCRIPT.search(command.decode(errors="replace")):
+            return Script(process, match["name"] or "", match["script"])
+    return Script(process, "", process.name)
+
+
+def end_all(find: Callable[[], Collection[int]], grace_s: float = 2.0) -> None:
+    """End what `find` finds until nothing of it is alive: a script may start more meanwhile."""
+    for _ in range(_ROUNDS):
+        if not (left := list(_living(find()))):
+            return
+        end_processes(left, grace_s)
+
+
+def end_processes(pids: Collection[int], grace_s: float = 2.0) -> None:
+    """SIGTERM, a short time to go, SIGKILL."""
+    _send(pids, signal.SIGTERM)
+    until = time.monotonic() + grace_s
+    while (left := list(_living(pids))) and time.monotonic() < until:
+        time.sleep(0.05)
+    _send(left, signal.SIGKILL)
+
+
+def _send(pids: Collection[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def _living(pids: Collection[int]) -> Iterator[int]:
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2][1] != "Z":
+                yield pid
+
+
+_STEP = re.compile(
+    r"(?P<step>Unpacking|Setting up|Removing|Purging configuration files for) (?P<what>.+?) ?\.*$"
+)
+# `Get:1 URI SUITE [ARCH] NAME [ARCH] VERSION [SIZE]`; the architecture is there or not, twice.
+_FETCH = re.compile(
+    r"Get:\d+ \S+ \S+(?: \S+)?? (?P<name>[a-z0-9][a-z0-9+.-]*)(?: \S+)? "
+    r"(?P<version>\S+)(?: (?P<size>\[[^\]]+\]))?$"
+)
+
+
+def describe_line(line: str) -> str:
+    """Say it in our words, short, or "" for what nobody needs to see."""
+    if match := _STEP.match(line):
+        return f"{match['step'].lower()} {match['what']}"
+    if match := _FETCH.match(line):
+        return f"fetching {match['name']} {match['version']} {match['size'] or ''}".rstrip()
+    return ""
+
 
 _MAX_LINES = 2000
 _MAX_LINE = 1000
@@ -29,7 +170,7 @@ class Finished:
 
     code: int
     lines: tuple[str, ...]
-    hung: tuple[procs.Script, ...] = ()
+    hung: tuple[Script, ...] = ()
     went_quiet: bool = False
 
 
@@ -113,8 +254,8 @@ class _Run:
         self._quiet_timeout_s = quiet_timeout_s
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._rest = b""
-        self._first_seen: dict[procs.Process, float] = {}
-        self._hung: list[procs.Script] = []
+        self._first_seen: dict[Process, float] = {}
+        self._hung: list[Script] = []
         assert process.stdout is not None  # noqa: S101 - asked for in Popen
         self._pipe = process.stdout.fileno()
         os.set_blocking(self._pipe, False)
@@ -172,21 +313,21 @@ class _Run:
         if now - getattr(self, "_looked", 0.0) < self._tick_s():
             return
         self._looked = now
-        processes = procs.read_processes()
-        scripts = procs.find_scripts(processes, self._process.pid)
+        processes = read_processes()
+        scripts = find_scripts(processes, self._process.pid)
         self._first_seen = {p: self._first_seen.get(p, now) for p in scripts}
         for script, since in self._first_seen.items():
             if now - since > self._script_timeout_s:
-                self._hung.append(procs.describe_script(script))
-                procs.end_all(partial(self._find_family, script))
+                self._hung.append(describe_script(script))
+                end_all(partial(self._find_family, script))
 
     def _end_everything(self) -> None:
-        procs.end_all(self._find_all, grace_s=5.0)
+        end_all(self._find_all, grace_s=5.0)
 
-    def _find_family(self, script: procs.Process) -> set[int]:
-        return procs.find_family(procs.read_processes(), script, self._process.pid)
+    def _find_family(self, script: Process) -> set[int]:
+        return find_family(read_processes(), script, self._process.pid)
 
     def _find_all(self) -> set[int]:
-        processes = procs.read_processes()
+        processes = read_processes()
         mine = {p.pid for p in processes.values() if p.session == self._process.pid}
-        return procs.find_tree(processes, self._process.pid) | mine
+        return find_tree(processes, self._process.pid) | mine

@@ -1,21 +1,90 @@
-"""What one pass remembers between its calls of apt: updates and repairs happen at most once."""
+"""One pass over apt: what is still to do for each group, what was tried already.
+
+A group is what one daemon needs. Updates and repairs happen at most once.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ya_salt.errors import PackageError
+from ya_salt.model import InstalledPackage, Package
 from ya_salt.packages import dpkg, failures
 from ya_salt.packages.apt import Apt, Progress
 from ya_salt.packages.command import Finished
+from ya_salt.packages.dpkg import find_wrong, format_names
 from ya_salt.packages.failures import Failure
 from ya_salt.packages.locks import find_holder, held_too_long, wait_for_locks
-from ya_salt.packages.names import format_names
-from ya_salt.packages.shield import raised_shield
+from ya_salt.packages.policy_rc_d import raised_shield
 from ya_salt.packages.simulation import Change, judge_install, parse_simulation
+
+Groups = Mapping[str, Sequence[Package]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a call ended: errors by group (absent means as asked), and what is there now."""
+
+    errors: Mapping[str, PackageError]
+    installed: Mapping[str, InstalledPackage]
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass
+class Work:
+    """Shrinks as groups are done or refused."""
+
+    todo: dict[str, tuple[Package, ...]]
+    errors: dict[str, PackageError] = field(default_factory=dict)
+
+    @property
+    def packages(self) -> tuple[Package, ...]:
+        """Everything still to do, each package once."""
+        return merge_packages(self.todo.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(package.name for package in self.packages)
+
+    def fail(self, group: str, error: PackageError) -> None:
+        self.errors[group] = error
+        self.todo.pop(group, None)
+
+    def fail_all(self, error: PackageError) -> None:
+        for group in list(self.todo):
+            self.fail(group, error)
+
+    def drop_right(self, installed: Mapping[str, InstalledPackage]) -> None:
+        for group, packages in list(self.todo.items()):
+            if not find_wrong(packages, installed):
+                del self.todo[group]
+
+
+def merge_packages(groups: Iterable[Sequence[Package]]) -> tuple[Package, ...]:
+    """Every package once, by name, in the order of first mention."""
+    return tuple({package.name: package for group in groups for package in group}.values())
+
+
+def compare(
+    before: Mapping[str, InstalledPackage], after: Mapping[str, InstalledPackage]
+) -> tuple[Change, ...]:
+    """Version changes between two queries."""
+    changes = (
+        Change(name, _version(before, name), _version(after, name))
+        for name in sorted({*before, *after})
+    )
+    return tuple(change for change in changes if change.before != change.after)
+
+
+def _version(installed: Mapping[str, InstalledPackage], name: str) -> str:
+    package = installed.get(name)
+    return package.version if package and package.status != "config-files" else ""
+
 
 _LOG = logging.getLogger("ya_salt.packages")
 

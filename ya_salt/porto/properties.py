@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from ya_salt.porto import texts, values
+from ya_salt.porto import values
 
 Parse = Callable[[str], str]
 
@@ -74,33 +74,33 @@ def _map(name: str, check_key: Parse, parse: Parse, *, is_secret: bool = False) 
 
 
 def _sizes(name: str) -> Property:
-    return Property(name, values.parse_size, "map", "integer", texts.check_index)
+    return Property(name, values.parse_size, "map", "integer", values.check_index)
 
 
 _TABLE = (
     _choice("virt_mode", "app", "os", "host", "job", "docker", "fuse"),
-    Property("user", texts.parse_user),
-    Property("group", texts.parse_user),
+    Property("user", values.parse_user),
+    Property("group", values.parse_user),
     _flag("isolate"),
-    Property("root", texts.parse_path),
+    Property("root", values.parse_path),
     _flag("root_readonly"),
-    Property("cwd", texts.parse_path),
-    _map("env", texts.check_env_name, texts.parse_env),
-    _map("env_secret", texts.check_env_name, texts.parse_env, is_secret=True),
+    Property("cwd", values.parse_path),
+    _map("env", values.check_env_name, values.parse_env),
+    _map("env_secret", values.check_env_name, values.parse_env, is_secret=True),
     Property("umask", values.parse_umask),
-    _map("ulimit", texts.check_ulimit, values.parse_rlimit),
-    _list("bind", texts.parse_bind),
-    _map("symlink", texts.parse_mapped, texts.parse_mapped),
-    Property("stdin_path", texts.parse_stream),
-    Property("stdout_path", texts.parse_stream),
-    Property("stderr_path", texts.parse_stream),
+    _map("ulimit", values.check_ulimit, values.parse_rlimit),
+    _list("bind", values.parse_bind),
+    _map("symlink", values.parse_mapped, values.parse_mapped),
+    Property("stdin_path", values.parse_stream),
+    Property("stdout_path", values.parse_stream),
+    Property("stderr_path", values.parse_stream),
     _size("stdout_limit"),
     Property("core_command", values.parse_command),
     Property("coredump_filter", values.parse_hex),
     # How it is started again.
     _count("max_respawns", low=-1),
     Property("respawn_delay", values.parse_duration, show=values.show_duration),
-    _map("labels", texts.check_label, texts.parse_label),
+    _map("labels", values.check_label, values.parse_label),
     # Memory.
     _size("memory_guarantee"),
     _limit("memory_limit"),
@@ -118,7 +118,7 @@ _TABLE = (
     Property("cpu_limit", values.parse_cpu, show=values.show_cpu),
     Property("cpu_period", values.parse_cpu_period, json="integer"),
     _choice("cpu_policy", "normal", "high", "rt", "batch", "idle", "iso", "nosmt"),
-    Property("cpu_set", texts.parse_cpu_set),
+    Property("cpu_set", values.parse_cpu_set),
     _weight("cpu_weight"),
     _count("thread_limit"),
     # Disks.
@@ -128,37 +128,37 @@ _TABLE = (
     _sizes("io_ops_limit"),
     _choice("io_policy", "none", "rt", "high", "normal", "batch", "idle"),
     _weight("io_weight"),
-    _list("place", texts.parse_words),
+    _list("place", values.parse_words),
     _sizes("place_limit"),
-    _list("volumes_required", texts.parse_path),
+    _list("volumes_required", values.parse_path),
     # Network.
-    _list("net", texts.parse_net),
-    _list("ip", texts.parse_interface_ip),
-    _list("ip_limit", texts.parse_ip_limit),
-    _list("default_gw", texts.parse_interface_ip),
-    Property("hostname", texts.parse_hostname),
-    Property("etc_hosts", texts.parse_block),
-    _list("resolv_conf", texts.parse_words),
-    _map("sysctl", texts.check_sysctl, texts.parse_mapped),
+    _list("net", values.parse_net),
+    _list("ip", values.parse_interface_ip),
+    _list("ip_limit", values.parse_ip_limit),
+    _list("default_gw", values.parse_interface_ip),
+    Property("hostname", values.parse_hostname),
+    Property("etc_hosts", values.parse_block),
+    _list("resolv_conf", values.parse_words),
+    _map("sysctl", values.check_sysctl, values.parse_mapped),
     _sizes("net_guarantee"),
     _sizes("net_limit"),
     _count("net_limit_soft"),
     _sizes("net_rx_limit"),
     _choice("net_tos", *(f"CS{number}" for number in range(8))),
     # Security.
-    _list("capabilities", texts.parse_capability, is_unordered=True),
-    _list("capabilities_ambient", texts.parse_capability, is_unordered=True),
-    _list("devices", texts.parse_device),
+    _list("capabilities", values.parse_capability, is_unordered=True),
+    _list("capabilities_ambient", values.parse_capability, is_unordered=True),
+    _list("devices", values.parse_device),
     _flag("devices_explicit"),
     Property("enable_porto", values.parse_access),
     _flag("enable_fuse"),
     _flag("children_allowed"),
     _choice("cgroupfs", "none", "ro", "rw"),
-    Property("seccomp", texts.parse_block),
-    Property("seccomp_name", texts.parse_line),
+    Property("seccomp", values.parse_block),
+    Property("seccomp_name", values.parse_line),
     _flag("userns"),
     _flag("unshare_on_exec"),
-    Property("controllers", values.parse_bool, "map", "boolean", texts.check_controller),
+    Property("controllers", values.parse_bool, "map", "boolean", values.check_controller),
 )
 
 NEEDS_SUPPORT = frozenset(
@@ -170,7 +170,7 @@ NEEDS_SUPPORT = frozenset(
 """What a stock kernel or a portod without core dumps lacks: there it answers NotSupported."""
 
 PROPERTIES: Mapping[str, Property] = {row.name: row for row in _TABLE}
-"""By name, in the order of setting. `cmd` and `command` are not here: see `specfile.container`."""
+"""By name, in the order of setting. `cmd` and `command` are not here: see `specs.container`."""
 
 _OWNER = "ya-salt owns the container, so that it can update and remove it; leave it out"
 

@@ -11,11 +11,11 @@ from typing import Any
 import google.protobuf
 
 import ya_salt
+from ya_salt.converge.host import is_fine, make_host
+from ya_salt.converge.preview import look_now, report_now
 from ya_salt.errors import UsageError
-from ya_salt.gatestate import describe_gate
-from ya_salt.gatestate import load_memory as load_gate
-from ya_salt.host import is_fine, make_host
-from ya_salt.look import look_now, report_now
+from ya_salt.gate.client import describe_gate
+from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.messages import format_time, make_daemon_status
 from ya_salt.model import DaemonStatus, Rejected, Settings
 from ya_salt.porto.client import PortoClient
@@ -32,7 +32,7 @@ from ya_salt.salt_api.folders import find_file_root
 from ya_salt.salt_api.verdicts import Verdict
 from ya_salt.salt_api.wishes import Wish
 from ya_salt.settings import SETTINGS, InForce
-from ya_salt.specs import load_files, load_specs
+from ya_salt.specs.directory import load_files, load_specs
 from ya_salt.store import LAST_PASS, read_store
 
 _SHOWN = 20

@@ -6,16 +6,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ya_salt.changes import Changes
+from ya_salt.converge.changes import Changes
+from ya_salt.converge.host import Scope, make_host
+from ya_salt.converge.preview import preview_pass
+from ya_salt.converge.run import run_pass
 from ya_salt.errors import LockHeldError, YaSaltError
-from ya_salt.host import Scope, make_host
-from ya_salt.look import preview_pass
 from ya_salt.model import DaemonSpec, Loaded, Settings
-from ya_salt.reconcile import run_pass
 from ya_salt.salt_api.telling import Narrator, log_to
 from ya_salt.salt_api.verdicts import Verdict, done, foresee, report
 from ya_salt.salt_api.wishes import Wish, WishError, find_file_change, read_wish, write_file
-from ya_salt.specs import DaemonsDirectoryMissingError, load_specs
+from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
 
 LOCK_WAIT_S = 600.0
 """How long another pass is waited for; a first installation may take minutes."""

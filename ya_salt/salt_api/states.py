@@ -23,7 +23,7 @@ from ya_salt.salt_api.runs import (
 )
 from ya_salt.salt_api.verdicts import Verdict
 from ya_salt.salt_api.wishes import FIELDS, Wish, WishError, check_fields
-from ya_salt.specs import load_specs
+from ya_salt.specs.directory import load_specs
 
 _STASH = "porto_daemon.verdicts"
 _SALTS_OWN = frozenset({"aggregate", "no_log"})

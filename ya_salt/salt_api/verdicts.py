@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ya_salt.changes import Changes, describe_changes
-from ya_salt.host import is_fine
+from ya_salt.converge.changes import Changes, describe_changes
+from ya_salt.converge.host import is_fine
+from ya_salt.converge.status import Outcome, make_status
 from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
@@ -14,7 +15,6 @@ from ya_salt.model import (
     Observed,
     describe_step,
 )
-from ya_salt.status import Outcome, make_status
 
 
 @dataclass(frozen=True)

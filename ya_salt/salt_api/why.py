@@ -9,7 +9,7 @@ from ya_salt.errors import PortoError, UsageError
 from ya_salt.model import DaemonStatus, Loaded, Settings
 from ya_salt.salt_api.answers import list_statuses, shorten_status, show_history
 from ya_salt.salt_api.converge import Mode, apply_all
-from ya_salt.specs import DaemonsDirectoryMissingError, load_specs
+from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
 
 
 def explain(settings: Settings, name: str) -> dict[str, Any]:

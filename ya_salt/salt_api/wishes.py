@@ -13,7 +13,7 @@ import yaml
 
 from ya_salt.errors import OperatorError, SpecError
 from ya_salt.model import DaemonSpec, Loaded
-from ya_salt.specs import load_files, parse_spec
+from ya_salt.specs.directory import load_files, parse_spec
 
 META = ("version", "annotations", "delete_requested")
 SPEC = ("properties", "packages", "min_ready_s", "ready_timeout_s")

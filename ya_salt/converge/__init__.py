@@ -1,0 +1,1 @@
+"""One pass over the host: look, decide, act, say how it stands."""

@@ -1,0 +1,199 @@
+"""Say what steps change, from the plan and the host as it was before. Pure.
+
+So a pass that only looks and one that acts tell the same. The shape is Salt's: what changed, with
+`old` and `new`; "" is something that is not there.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ya_salt.converge.drift import (
+    base_name,
+    decode_applied,
+    find_differences,
+    group_sent,
+    hash_values,
+    wanted_properties,
+)
+from ya_salt.model import (
+    LABEL,
+    ChangeLive,
+    Container,
+    CreateContainer,
+    DaemonSpec,
+    InstallPackages,
+    Observed,
+    PurgePackages,
+    RemoveContainer,
+    ReplaceContainer,
+    StartContainer,
+    Step,
+)
+
+Change = dict[str, str]
+Changes = dict[str, dict[str, Any]]
+
+_MASK = "***"
+_NOT_THERE = frozenset({"not-installed", "config-files"})
+
+
+def describe_changes(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Changes:
+    """{"packages": {name: {old, new}}, "container": {property: …}, "process": {…}}; no empty ones.
+
+    `observed` is the host before the first step. A process goes from portod's state of it, or
+    `absent`, to `running`, `restarted` or `absent`.
+    """
+    packages: dict[str, Change] = {}
+    container: dict[str, Change] = {}
+    process: Change = {}
+    for step in steps:
+        match step:
+            case InstallPackages(packages=wanted):
+                packages |= {
+                    item.name: _change(_name_version(item.name, observed), item.version)
+                    for item in wanted
+                }
+            case PurgePackages(packages=names):
+                packages |= {name: _change(_name_version(name, observed), "") for name in names}
+            case CreateContainer() | ReplaceContainer() | ChangeLive():
+                container |= _describe_container(spec, step, observed)
+        process = _describe_process(step, observed) or process
+    told: Changes = {"packages": packages, "container": container, "process": process}
+    return {key: value for key, value in told.items() if value}
+
+
+def _change(old: str, new: str) -> Change:
+    return {"old": old, "new": new}
+
+
+def _name_version(name: str, observed: Observed) -> str:
+    there = observed.packages.get(name)
+    if there is None or there.status in _NOT_THERE:
+        # Configuration that a removed package left behind is all that is purged then.
+        return "config-files" if there is not None and there.status == "config-files" else ""
+    return there.version if there.status == "installed" else f"{there.version} ({there.status})"
+
+
+def _describe_process(step: Step, observed: Observed) -> Change:
+    container = observed.containers.get(step.name)
+    before = container.state if container else "absent"
+    match step:
+        case CreateContainer() | StartContainer():
+            return _change(before, "running")
+        case ReplaceContainer():
+            return _change(before, "restarted")
+        case RemoveContainer():
+            return _change(before, "absent")
+        case InstallPackages() | PurgePackages() | ChangeLive():
+            return {}
+
+
+# -- properties ----------------------------------------------------------------------------------
+
+
+def _describe_container(spec: DaemonSpec, step: Step, observed: Observed) -> dict[str, Change]:
+    container = observed.containers.get(spec.name)
+    if container is None:
+        return {
+            name: _change("", _show(name, text)) for name, text in _mask(spec.properties).items()
+        }
+    changed = _Difference(spec, container, observed).describe()
+    if not changed and isinstance(step, ChangeLive):
+        # Nothing of the container is other than it should be but our own note.
+        label = f"labels[{LABEL}]"
+        return {label: _change(container.labels.get(LABEL, "")[:12], spec.digest[:12])}
+    return changed
+
+
+class _Difference:
+    """A container against the spec that it is to have."""
+
+    def __init__(self, spec: DaemonSpec, container: Container, observed: Observed) -> None:
+        record = observed.records.get(spec.name)
+        self._container = container
+        self._applied = decode_applied(container.private)
+        self._spec = spec
+        self._wanted = _mask(wanted_properties(spec))
+        self._before = dict(record.spec.properties) if record and record.spec else {}
+
+    def describe(self) -> dict[str, Change]:
+        if self._applied is None or not self._applied.sent:
+            return self._describe_unknown()
+        changed, drifted = find_differences(self._spec, self._container, self._applied)
+        names = [name for item in sorted(changed) for name in self._spread(item)]
+        old = {name: self._find_old(name) for name in names}
+        old |= {name: self._find_now(name) for name in drifted}
+        return {
+            name: _change(_show(name, text), _show(name, self._wanted.get(name, "")))
+            for name, text in sorted(old.items())
+        }
+
+    def _describe_unknown(self) -> dict[str, Change]:
+        """Somebody overwrote our notes: what portod reads back is all there is to compare with."""
+        return {
+            name: _change(_show(name, self._find_now(name)), _show(name, text))
+            for name, text in self._wanted.items()
+            if self._find_now(name) != text
+        }
+
+    def _spread(self, name: str) -> list[str]:
+        """The entries of a map that is remembered as one which changed; other names as they are."""
+        if not self._is_map(name):
+            return [name]
+        entries = {key for key in {*self._wanted, *self._before} if base_name(key) == name}
+        if self._is_known(name):
+            entries = {key for key in entries if self._before.get(key) != self._wanted.get(key)}
+        return sorted(entries) or [name]
+
+    def _is_map(self, name: str) -> bool:
+        return any(key != name and base_name(key) == name for key in {*self._wanted, *self._before})
+
+    def _is_known(self, name: str) -> bool:
+        """Whether the last spec that we remember is what was sent."""
+        known = hash_values(group_sent(self._before)).get(name)
+        return (
+            known is not None
+            and self._applied is not None
+            and known == self._applied.sent.get(name)
+        )
+
+    def _find_old(self, name: str) -> str:
+        if name.startswith("env_secret"):
+            return _MASK if name in self._before else ""
+        # A spec that is remembered may never have been carried out: only what was sent counts.
+        if self._is_known(name) or self._is_known(base_name(name)):
+            return self._before.get(name, "")
+        return self._find_now(name)
+
+    def _find_now(self, name: str) -> str:
+        base = base_name(name)
+        if base == "env_secret":
+            return _MASK
+        if base == "labels" and base != name:
+            return self._container.labels.get(name[len("labels[") : -1], "")
+        text = self._container.values.get(name, self._container.values.get(base, ""))
+        return text if name == base else _find_entry(text, name[len(base) + 1 : -1])
+
+
+def _find_entry(text: str, key: str) -> str:
+    """The value of `key` in a map as Porto prints it: `A: 1; B: 2`, or `A=1;B=2` for env."""
+    for item in text.split(";"):
+        for separator in (":", "="):
+            name, found, value = item.strip().partition(separator)
+            if found and name == key:
+                return value.strip()
+    return ""
+
+
+def _show(name: str, text: str) -> str:
+    """Porto's argv is joined by tabs, which people cannot see."""
+    return shlex.join(text.split("\t")) if name == "command_argv" and text else text
+
+
+def _mask(properties: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: _MASK if name.startswith("env_secret") else text for name, text in properties.items()
+    }

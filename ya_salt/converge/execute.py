@@ -1,0 +1,231 @@
+"""Carry out a plan. The only module that changes the host.
+
+Packages of all daemons first, in one transaction, while the old daemons run; then each daemon's
+container, several side by side; then what has to be purged. A daemon's first error ends its own
+steps and nobody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from ya_salt.converge import containers
+from ya_salt.converge.observe import look_at_containers
+from ya_salt.converge.package_users import list_packages_ever
+from ya_salt.converge.status import Outcome
+from ya_salt.errors import PackageError, PortoError
+from ya_salt.model import (
+    ChangeLive,
+    Container,
+    CreateContainer,
+    DaemonPlan,
+    Deferral,
+    InstallPackages,
+    Observed,
+    PurgePackages,
+    RemoveContainer,
+    ReplaceContainer,
+    StartContainer,
+    Step,
+    StepResult,
+    describe_step,
+)
+from ya_salt.packages import PackagePass
+from ya_salt.porto.client import PortoClient
+
+Progress = Callable[[str], None]
+
+_log = logging.getLogger("ya_salt.execute")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a step may need of the world."""
+
+    packages: PackagePass
+    connect: Callable[[], PortoClient]
+    """Each daemon's steps have a connection of their own: weak containers live and die with it."""
+    progress: Progress
+    mark_restarts: Callable[[Iterable[str]], None]
+    """Remember, before apt runs, whose process it will leave outdated."""
+    parallel: int = 4
+    permit: Callable[[Step], Deferral | None] = lambda _step: None
+    """Asked by any thread right before a step that stops a daemon; a reason not to, or None."""
+    see_last: Callable[[Container], None] = lambda _last: None
+    """Shown a container right before it is destroyed, and its counters with it; by any thread."""
+
+
+def execute(plans: Sequence[DaemonPlan], observed: Observed, tools: Tools) -> dict[str, Outcome]:
+    """Carry out every plan; the outcome by daemon. Raises nothing for a daemon that fails."""
+    results: dict[str, list[StepResult]] = {plan.name: [] for plan in plans}
+    _install(plans, results, tools)
+    with ThreadPoolExecutor(max_workers=max(1, tools.parallel)) as pool:
+        busy = [plan for plan in plans if any(_is_container_step(step) for step in plan.steps)]
+        list(
+            pool.map(lambda plan: _run_containers(plan, results[plan.name], observed, tools), busy)
+        )
+    _purge(plans, results, tools)
+    return {plan.name: Outcome(plan, tuple(results[plan.name])) for plan in plans}
+
+
+def _is_container_step(step: Step) -> bool:
+    return not isinstance(step, InstallPackages | PurgePackages)
+
+
+# -- packages ----------------------------------------------------------------------------------
+
+
+def _install(
+    plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]], tools: Tools
+) -> None:
+    steps = [step for plan in plans for step in plan.steps if isinstance(step, InstallPackages)]
+    if not steps:
+        return
+    tools.mark_restarts(
+        plan.name
+        for plan in plans
+        if any(isinstance(step, InstallPackages) for step in plan.steps)
+        and any(isinstance(step, ReplaceContainer) for step in plan.steps)
+    )
+    for step in steps:
+        _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+    done = tools.packages.install({step.name: step.packages for step in steps})
+    for step in steps:
+        results[step.name].append(_package_result(step, done.errors.get(step.name)))
+
+
+def _purge(
+    plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]], tools: Tools
+) -> None:
+    steps = [
+        step
+        for plan in plans
+        for step in plan.steps
+        if isinstance(step, PurgePackages) and not _is_stuck(results[plan.name])
+    ]
+    if not steps:
+        return
+    for step in steps:
+        _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+    free = {name for step in steps for name in step.allow_held}
+    in_use = _list_in_use(plans, results)
+    groups = {step.name: [name for name in step.packages if name not in in_use] for step in steps}
+    done = tools.packages.purge(groups, free)
+    for step in steps:
+        result = _package_result(step, done.errors.get(step.name))
+        kept = tuple(
+            f"package {name} is kept: {in_use[name]}, which also goes, still stands"
+            for name in step.packages
+            if name in in_use
+        )
+        results[step.name].append(replace(result, warnings=kept))
+
+
+def _list_in_use(
+    plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]]
+) -> dict[str, str]:
+    """Package -> a daemon that needs it as long as its container could not be removed."""
+    return {
+        name: plan.name
+        for plan in plans
+        if plan.waiting or _is_stuck(results[plan.name])
+        for step in (*plan.steps, *plan.waiting)
+        if isinstance(step, PurgePackages)
+        for name in step.packages
+    }
+
+
+def _package_result(
+    step: InstallPackages | PurgePackages, error: PackageError | None
+) -> StepResult:
+    if error is None:
+        return StepResult(step)
+    words = f"\n{error.output}" if error.output else ""
+    _log.error(
+        "porto-daemon-%s: packages failed reason=%s: %s%s", step.name, error.reason, error, words
+    )
+    return StepResult(step, error=f"{error}{words}", reason=error.reason)
+
+
+def _is_stuck(results: Iterable[StepResult]) -> bool:
+    return any(not result.is_done for result in results)
+
+
+# -- containers --------------------------------------------------------------------------------
+
+
+def _run_containers(
+    plan: DaemonPlan, results: list[StepResult], observed: Observed, tools: Tools
+) -> None:
+    if _is_stuck(results):
+        return
+    with tools.connect() as client:
+        for step in filter(_is_container_step, plan.steps):
+            result = _run_step(client, step, observed, tools)
+            results.append(result)
+            if not result.is_done:
+                return
+
+
+def _run_step(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> StepResult:
+    deferral = tools.permit(step)
+    if deferral is not None:
+        return StepResult(step, deferral=deferral)
+    tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
+    _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+    try:
+        _do(client, step, observed, tools)
+    except PortoError as error:
+        instead = _find_alternative(step, error)
+        if instead is not None:
+            return _run_step(client, instead, observed, tools)
+        _log.error("porto-daemon-%s: %s failed: %s", step.name, describe_step(step), error)
+        return StepResult(step, error=str(error), reason=error.code)
+    except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+        _log.exception(
+            "porto-daemon-%s: %s failed: a bug in ya-salt", step.name, describe_step(step)
+        )
+        return StepResult(step, error=f"a bug in ya-salt: {error!r}; see the log", reason="Bug")
+    return StepResult(step)
+
+
+def _find_alternative(step: Step, error: PortoError) -> Step | None:
+    """A restart where portod does not change live what its list of properties says it does."""
+    if isinstance(step, ChangeLive) and error.code == "InvalidState":
+        return ReplaceContainer(step.spec, f"{step.reason}; not while it runs: {error.message}")
+    return None
+
+
+def _do(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> None:
+    match step:
+        case CreateContainer(spec=spec):
+            names = list_packages_ever(spec, observed)
+            containers.create_container(client, spec, observed, names)
+        case ReplaceContainer(spec=spec):
+            names = list_packages_ever(spec, observed)
+            containers.rehearse(client, spec)
+            _remove(client, spec.name, tools)
+            containers.create_container(client, spec, observed, names)
+        case ChangeLive(spec=spec, changes=changes):
+            names = list_packages_ever(spec, observed)
+            containers.change_live(client, spec, changes, observed, names)
+        case StartContainer(name=name, state=state):
+            containers.start_container(client, name, state)
+        case RemoveContainer(name=name):
+            _remove(client, name, tools)
+        case InstallPackages() | PurgePackages():
+            raise AssertionError("packages have stages of their own")
+
+
+def _remove(client: PortoClient, name: str, tools: Tools) -> None:
+    def look() -> None:
+        # What cannot be counted is no reason to keep it.
+        with contextlib.suppress(PortoError):
+            for last in look_at_containers(client, (), [name]).values():
+                tools.see_last(last)
+
+    containers.remove_container(client, name, look)

@@ -1,0 +1,101 @@
+"""A host, what a pass over it is about, and how the pass ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from ya_salt.converge.execute import Progress
+from ya_salt.converge.status import Outcome
+from ya_salt.gate.factory import make_gate
+from ya_salt.gate.protocol import Gate, Held
+from ya_salt.model import DaemonSpec, DaemonStatus, Loaded, Observed, Rejected, Settings
+from ya_salt.packages import Apt
+from ya_salt.porto.client import PortoClient
+
+
+def _make_no_gate(_name: str, _held: Callable[[], Collection[Held]]) -> Gate | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a pass needs of the world."""
+
+    settings: Settings
+    apt: Apt
+    connect: Callable[[], PortoClient]
+    progress: Progress = lambda _text: None
+    now: Callable[[], float] = time.time
+    connect_gate: Callable[[str, Callable[[], Collection[Held]]], Gate | None] = _make_no_gate
+    """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
+
+
+def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Host:
+    """Make the host that the settings describe."""
+    return Host(
+        settings=settings,
+        apt=Apt(
+            root=settings.root,
+            lock_timeout_s=settings.lock_timeout_s,
+            script_timeout_s=settings.script_timeout_s,
+            allow_removals=frozenset(settings.allow_removals),
+            cache_dir=f"{settings.state_dir}/debs",
+            cache_max_bytes=settings.package_cache_bytes,
+        ),
+        connect=partial(PortoClient, settings.porto_socket),
+        progress=progress,
+        connect_gate=partial(make_gate, settings.gate),
+    )
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a pass is about: the specs to make true, and everything known of the rest.
+
+    `whole` is false for `apply -f`: daemons that are not named are then neither touched nor judged.
+    """
+
+    targets: tuple[DaemonSpec, ...]
+    loaded: Loaded
+    whole: bool = True
+    restarts: Mapping[str, str] = field(default_factory=dict)
+    """Daemon -> why it gets a new process though nothing about it changed."""
+    override_gate: str = ""
+    """Why the rollout gate is not asked this time; "" asks it."""
+
+    @property
+    def context(self) -> tuple[DaemonSpec, ...]:
+        """All valid specs of the host; a target goes before the file of the same daemon."""
+        named = {spec.name for spec in self.targets}
+        return (*self.targets, *(spec for spec in self.loaded.specs if spec.name not in named))
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """How a pass ended: the statuses of its daemons, in name order."""
+
+    statuses: tuple[DaemonStatus, ...]
+    rejected: tuple[Rejected, ...]
+    touched: frozenset[str] = frozenset()
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    """What was planned and done, by daemon."""
+    before: Observed = field(default_factory=Observed)
+    """The host as it was planned upon."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.rejected and all(is_fine(status) for status in self.statuses)
+
+
+def is_fine(status: DaemonStatus) -> bool:
+    """Whether nobody has to look at this daemon."""
+    if status.error:
+        return False
+    if status.waits and status.ready is not None and status.ready.reason == "Deferred":
+        return True
+    return status.phase in {"Removed", "Orphaned"} or (
+        status.ready is not None and status.ready.status
+    )

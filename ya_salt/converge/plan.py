@@ -1,0 +1,239 @@
+"""Decide what to do. Pure: no clock, no I/O, no logging.
+
+Every step says why. Planning again after the steps were carried out gives no steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ya_salt.converge.drift import (
+    base_name,
+    compare,
+    decode_applied,
+    find_drift,
+    find_relearned,
+    hash_packages,
+    is_settable,
+    restore,
+    wanted_properties,
+)
+from ya_salt.converge.package_users import (
+    describe_packages,
+    find_conflicts,
+    find_missing,
+    find_users,
+    is_present,
+    list_packages_ever,
+)
+from ya_salt.model import (
+    LABEL,
+    ChangeLive,
+    Container,
+    CreateContainer,
+    DaemonPlan,
+    DaemonSpec,
+    Deferral,
+    InstallPackages,
+    Observed,
+    Package,
+    PurgePackages,
+    RemoveContainer,
+    ReplaceContainer,
+    StartContainer,
+    Step,
+)
+
+_TRANSIENT = frozenset({"running", "starting", "stopping", "respawning"})
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything that plans of single daemons share."""
+
+    observed: Observed
+    needed_by: Mapping[str, tuple[str, ...]]
+    """Package name -> the daemons that stand and need it."""
+    conflicts: Mapping[str, str]
+    """Daemon -> why its packages cannot be what two specs want at once."""
+
+
+def make_plan(
+    specs: Sequence[DaemonSpec], context: Sequence[DaemonSpec], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """What to do about each of `specs`, in their order.
+
+    `context` are all specs of the host (`specs` among them or not): their packages count as needed,
+    as do those of daemons that stand without a file. Which properties change live only matters
+    where there are steps: without `observed.dynamic` a plan has steps or none all the same.
+    """
+    shared = Context(
+        observed=observed,
+        needed_by=find_users(context, observed.records.values()),
+        conflicts=find_conflicts(context),
+    )
+    return tuple(_plan_daemon(spec, shared) for spec in specs)
+
+
+def add_restarts(
+    plans: Sequence[DaemonPlan],
+    specs: Sequence[DaemonSpec],
+    observed: Observed,
+    reasons: Mapping[str, str],
+) -> tuple[DaemonPlan, ...]:
+    """The plans with a new process for every daemon in `reasons` that would keep its old one."""
+    known = {spec.name: spec for spec in specs}
+    return tuple(
+        _add_restart(plan, known[plan.name], reasons[plan.name])
+        if plan.name in reasons and plan.name in observed.containers
+        else plan
+        for plan in plans
+    )
+
+
+def _add_restart(plan: DaemonPlan, spec: DaemonSpec, reason: str) -> DaemonPlan:
+    renewing = ReplaceContainer | CreateContainer | StartContainer
+    if plan.refusal or spec.delete_requested or any(isinstance(s, renewing) for s in plan.steps):
+        return plan
+    kept = tuple(step for step in plan.steps if not isinstance(step, ChangeLive))
+    return replace(plan, steps=(*kept, ReplaceContainer(spec, reason)))
+
+
+def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPlan:
+    """The plan with everything waiting but what is repair: a daemon that is dead is started again.
+
+    So it comes back as it was, and a change cannot pass the gate by a crash.
+    """
+    container = observed.containers.get(plan.name)
+    is_removal = any(isinstance(step, RemoveContainer) for step in plan.steps)
+    steps = _plan_repair(container) if container is not None and not is_removal else ()
+    return replace(plan, steps=steps, deferral=deferral, waiting=plan.steps)
+
+
+# -- one daemon --------------------------------------------------------------------------------
+
+
+def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
+    container = shared.observed.containers.get(spec.name)
+    if container is not None and not container.is_ours:
+        return DaemonPlan(
+            spec.name,
+            refusal=f"a container {spec.name} exists that ya-salt did not make (no label {LABEL}); "
+            "it is left alone: rename the daemon, or destroy that container",
+            refusal_reason="ForeignContainer",
+        )
+    if shared.observed.packages_error and _concerns_packages(spec, shared.observed):
+        return DaemonPlan(
+            spec.name, refusal=shared.observed.packages_error, refusal_reason="DpkgUnavailable"
+        )
+    if spec.delete_requested:
+        return _plan_removal(spec, container, shared)
+    if spec.name in shared.conflicts:
+        return DaemonPlan(
+            spec.name,
+            refusal=shared.conflicts[spec.name],
+            refusal_reason="PackageVersionConflict",
+        )
+    missing = find_missing(spec, shared.observed)
+    steps: list[Step] = [*_plan_install(spec, missing, shared.observed)]
+    steps += _plan_container(spec, container, missing, shared.observed)
+    return DaemonPlan(spec.name, tuple(steps))
+
+
+def _concerns_packages(spec: DaemonSpec, observed: Observed) -> bool:
+    """Whether dpkg has to be asked; for a removal also about what the spec names no more."""
+    return bool(spec.packages or (spec.delete_requested and list_packages_ever(spec, observed)))
+
+
+def _plan_install(
+    spec: DaemonSpec, missing: tuple[Package, ...], observed: Observed
+) -> tuple[Step, ...]:
+    if not missing:
+        return ()
+    return (InstallPackages(spec.name, missing, describe_packages(missing, observed)),)
+
+
+def _plan_container(
+    spec: DaemonSpec,
+    container: Container | None,
+    missing: tuple[Package, ...],
+    observed: Observed,
+) -> tuple[Step, ...]:
+    if container is None:
+        return (CreateContainer(spec, "there is no container"),)
+    record = observed.records.get(spec.name)
+    if missing:
+        return (ReplaceContainer(spec, f"packages: {describe_packages(missing, observed)}"),)
+    if record is not None and record.restart_pending:
+        reason = record.restart_reason or "its packages were changed while it ran"
+        return (ReplaceContainer(spec, reason),)
+    changed = _plan_change(spec, container, observed)
+    if any(isinstance(step, ReplaceContainer) for step in changed):
+        return changed
+    return (*changed, *_plan_repair(container))
+
+
+def _plan_repair(container: Container) -> tuple[Step, ...]:
+    if container.state in _TRANSIENT:
+        return ()
+    return (StartContainer(container.name, container.state, f"it is {container.state}"),)
+
+
+def _plan_change(spec: DaemonSpec, container: Container, observed: Observed) -> tuple[Step, ...]:
+    applied = decode_applied(container.private)
+    current = container.labels[LABEL] == spec.digest
+    if applied is None or not applied.sent:
+        return () if current else (ReplaceContainer(spec, "the spec changed"),)
+    if not current and applied.packages != hash_packages(spec.packages):
+        return (ReplaceContainer(spec, "its list of packages changed"),)
+    changes, static = compare(spec, applied, observed.dynamic)
+    drifted = find_drift(spec, container, applied)
+    relearned = find_relearned(drifted, container, applied, observed)
+    drifted -= relearned
+    changes |= restore(drifted, wanted_properties(spec))
+    static |= {name for name in changes if not is_settable(name, container, observed)}
+    if static:
+        return (ReplaceContainer(spec, _describe_change(static, drifted)),)
+    if relearned and current and not changes:
+        reason = f"portod {observed.portod} reads back otherwise: {', '.join(sorted(relearned))}"
+        return (ChangeLive(spec, {}, reason),)
+    if changes or not current:
+        return (ChangeLive(spec, changes, _describe_change(changes, drifted)),)
+    return ()
+
+
+def _describe_change(names: Iterable[str], drifted: frozenset[str]) -> str:
+    theirs = drifted | {base_name(name) for name in drifted}
+    by_spec = sorted(name for name in names if name not in theirs)
+    by_hand = sorted(name for name in names if name in theirs)
+    parts = []
+    if by_spec:
+        parts.append(f"changed in the spec: {', '.join(by_spec)}")
+    if by_hand:
+        parts.append(f"changed by somebody else: {', '.join(by_hand)}")
+    return "; ".join(parts) or "nothing but the label is out of date"
+
+
+# -- removal -----------------------------------------------------------------------------------
+
+
+def _plan_removal(spec: DaemonSpec, container: Container | None, shared: Context) -> DaemonPlan:
+    steps: list[Step] = []
+    if container is not None:
+        steps.append(RemoveContainer(spec.name, "meta.delete_requested is true"))
+    present = [
+        name
+        for name in list_packages_ever(spec, shared.observed)
+        if is_present(name, shared.observed)
+    ]
+    purge = tuple(name for name in present if name not in shared.needed_by)
+    kept = tuple(
+        f"package {name} is kept: {', '.join(shared.needed_by[name])} needs it"
+        for name in present
+        if name in shared.needed_by
+    )
+    if purge:
+        free = tuple(package.name for package in spec.packages if package.allow_held)
+        steps.append(PurgePackages(spec.name, purge, free, "meta.delete_requested is true"))
+    return DaemonPlan(spec.name, tuple(steps), notes=kept)

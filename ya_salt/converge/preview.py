@@ -1,0 +1,212 @@
+"""Look at a host without changing it: how its daemons stand, what a pass would do, a report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ya_salt.converge.containers import describe_trouble
+from ya_salt.converge.host import Host, Scope
+from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
+from ya_salt.converge.plan import add_restarts, make_plan
+from ya_salt.converge.status import Outcome, is_ready, make_status, make_unmanaged_status
+from ya_salt.errors import PortoError, StoreError
+from ya_salt.gate.client import find_gate_facts, foresee
+from ya_salt.gate.client import load_memory as load_gate
+from ya_salt.lock import hold_lock
+from ya_salt.model import (
+    Container,
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Deferral,
+    Observed,
+    Record,
+)
+from ya_salt.monitoring.report import News, load_memory, report, save_memory
+from ya_salt.monitoring.sinks import Delivery
+from ya_salt.porto.client import PortoClient
+from ya_salt.store import LAST_PASS, Store, open_store, read_store
+
+_log = logging.getLogger("ya_salt.pass")
+
+
+def look_now(host: Host, records: Mapping[str, Record]) -> list[DaemonStatus]:
+    """How the daemons that the last pass knew stand at this moment. Reads only, keeps nothing.
+
+    Raises PortoError where portod cannot be asked.
+    """
+    return _look_at_all(host, records)[0]
+
+
+def _look_at_all(
+    host: Host, records: Mapping[str, Record]
+) -> tuple[list[DaemonStatus], Mapping[str, Container]]:
+    specs = [record.spec for record in records.values() if record.spec is not None]
+    with host.connect() as client:
+        observed = Observed(containers=look_at_containers(client, (), records), records=records)
+        observed = look_at_packages(observed, specs, host.apt)
+        statuses = [
+            _look_at_one(client, record, record.status, observed, host.now())
+            for record in records.values()
+            if record.status is not None
+        ]
+    return statuses, observed.containers
+
+
+def report_now(host: Host, lock_wait_s: float = 0.0) -> tuple[Delivery, ...]:
+    """Look at the host as it is now and tell every sink, as a pass does at its end.
+
+    Raises LockHeldError, StoreError.
+    """
+    with hold_lock(host.settings.state_dir, lock_wait_s):
+        known = read_store(host.settings.state_dir)
+        if known is None:
+            raise StoreError("no pass was made yet, so there is nothing to report: ya-salt apply")
+        known.close()
+        store = open_store(host.settings.state_dir)
+        try:
+            return _report_locked(host, store)
+        finally:
+            store.close()
+
+
+def _report_locked(host: Host, store: Store) -> tuple[Delivery, ...]:
+    records, memory = store.load_records(), load_memory(store)
+    last_pass = store.load_fact(LAST_PASS)
+    gate = find_gate_facts(host.settings.gate.type, load_gate(store))
+    try:
+        statuses, containers = _look_at_all(host, records)
+    except PortoError as error:
+        last_pass = {**(last_pass or {}), "error": str(error)}
+        saved = [record.status for record in records.values() if record.status is not None]
+        return report(store, host.settings, memory, News(tuple(saved), last_pass, host.now(), gate))
+    specs = {record.name: record.spec for record in records.values() if record.spec is not None}
+    memory.see_containers(containers.values())
+    memory.see_statuses(statuses, specs, containers, host.now())
+    with store.transaction():
+        _save_transitions(host, store, records, statuses)
+        save_memory(store, memory)
+    return report(store, host.settings, memory, News(tuple(statuses), last_pass, host.now(), gate))
+
+
+def _save_transitions(
+    host: Host, store: Store, records: Mapping[str, Record], statuses: Iterable[DaemonStatus]
+) -> None:
+    """What became ready, or ceased to be, since the last pass: kept, so that it is told once."""
+    for status in statuses:
+        record = records[status.name]
+        said = log_transition(status.name, record.status, status)
+        if said:
+            now = host.now()
+            store.add_history([(now, status.name, said)])
+            store.save_records([replace(record, status=replace(status, updated_at=now))])
+
+
+def _look_at_one(
+    client: PortoClient, record: Record, last: DaemonStatus, observed: Observed, now: float
+) -> DaemonStatus:
+    container = observed.containers.get(record.name)
+    if last.phase in {"Orphaned", "Rejected"} or record.spec is None:
+        return make_unmanaged_status(last, last.phase, container, last.error, now)
+    if last.phase == "Removed":
+        return last
+    reason = last.ready.reason if last.error and last.ready else ""
+    waits = Deferral(last.gate.reason, last.gate.message) if last.gate and last.waits else None
+    outcome = Outcome(
+        DaemonPlan(record.name, refusal=last.error, refusal_reason=reason, deferral=waits)
+    )
+    trouble = find_trouble(client, record.spec, container)
+    status = make_status(record.spec, observed, outcome, last, now, trouble=trouble)
+    return replace(
+        status,
+        actions=last.actions,
+        warnings=last.warnings,
+        updated_at=last.updated_at,
+        gate=last.gate,
+    )
+
+
+def find_trouble(client: PortoClient, spec: DaemonSpec, container: Container | None) -> str:
+    """What a container that does not run, or keeps respawning, said last."""
+    if container is None or not container.is_ours or is_ready(spec, container):
+        return ""
+    if container.state == "running" and not container.respawn_count:
+        return ""
+    return describe_trouble(client, container.name, container.state)
+
+
+def log_gate(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str]:
+    """Log that a daemon's change waits, where that or its reason is new; the same as sentences."""
+    was, gate = old.gate if old else None, new.gate
+    if gate is None or (was and (was.state, was.reason) == (gate.state, gate.reason)):
+        return []
+    said = f"{gate.change}: gate: {gate.state}"
+    said += f" ({gate.reason}): {gate.message}" if gate.reason else f": {gate.message}"
+    level = logging.WARNING if gate.state == "failed" else logging.INFO
+    _log.log(level, "porto-daemon-%s: %s", name, said)
+    return [said]
+
+
+def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
+    """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
+    return preview_pass(host, scope)[1]
+
+
+def preview_pass(host: Host, scope: Scope) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+    """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
+    store = read_store(host.settings.state_dir)
+    records = store.load_records() if store else {}
+    memory = load_gate(store)
+    if store:
+        store.close()
+    with host.connect() as client:
+        observed, plans = look_and_plan(host, scope, records, client)
+    return observed, foresee(host, memory, scope.targets, plans, observed)
+
+
+def look_and_plan(
+    host: Host, scope: Scope, records: Mapping[str, Record], client: PortoClient
+) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+    """Look once; ask portod what may change live only where something is to be changed."""
+    observed = observe(scope.targets, records, host.apt, client)
+    context = (*scope.context, *_list_rejected(scope, records))
+    plans = _plan(scope, context, observed)
+    if any(plan.steps for plan in plans):
+        observed = replace(observed, dynamic=client.list_dynamic(), portod=client.version())
+        plans = _plan(scope, context, observed)
+    return observed, plans
+
+
+def _plan(
+    scope: Scope, context: Sequence[DaemonSpec], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    plans = make_plan(scope.targets, context, observed)
+    return add_restarts(plans, scope.targets, observed, scope.restarts)
+
+
+def _list_rejected(scope: Scope, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
+    """The last good specs of daemons whose file is broken now: they still claim their packages."""
+    broken = {item.path for item in scope.loaded.rejected}
+    valid = {spec.name for spec in scope.context}
+    return tuple(
+        record.spec
+        for record in records.values()
+        if record.spec is not None and record.spec.path in broken and record.name not in valid
+    )
+
+
+def log_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> str:
+    """Log how readiness changed, if it did; the same as a sentence for the history, or ""."""
+    was = old.ready if old else None
+    ready = new.ready
+    if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
+        return ""
+    if new.waits and was and was.status == ready.status:
+        # That its change waits is told by itself, once.
+        return ""
+    level = logging.INFO if ready.status or new.phase == "Removed" else logging.WARNING
+    what = "ready" if ready.status else "not ready"
+    _log.log(level, "porto-daemon-%s: %s reason=%s: %s", name, what, ready.reason, ready.message)
+    return f"{what} ({ready.reason}): {ready.message}"

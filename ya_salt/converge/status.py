@@ -1,0 +1,296 @@
+"""Say how a daemon stands. Pure: the moment comes in as a parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ya_salt.converge.drift import decode_applied
+from ya_salt.converge.package_users import is_package_right
+from ya_salt.model import (
+    LABEL,
+    Condition,
+    Container,
+    CreateContainer,
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Deferral,
+    Observed,
+    ReplaceContainer,
+    StartContainer,
+    StepResult,
+    describe_step,
+)
+
+_NOT_RUNNING = {
+    "stopped": "portod could not start it, or somebody stopped it",
+    "dead": "its command ended and portod does not start it again",
+    "respawning": "its command ended, portod starts it again in a moment",
+    "paused": "somebody paused it",
+    "meta": "it has no command",
+    "starting": "portod is starting it",
+    "stopping": "portod is stopping it",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass did about one daemon."""
+
+    plan: DaemonPlan
+    results: tuple[StepResult, ...] = ()
+
+    @property
+    def error(self) -> str:
+        return self.plan.refusal or next((item.error for item in self.results if item.error), "")
+
+    @property
+    def reason(self) -> str:
+        failed = next((item for item in self.results if item.error), None)
+        return self.plan.refusal_reason or (failed.reason if failed else "")
+
+    @property
+    def deferral(self) -> Deferral | None:
+        """Why something of the plan waits for the rollout gate."""
+        found = (item.deferral for item in self.results if item.deferral is not None)
+        return self.plan.deferral or next(found, None)
+
+    @property
+    def restarts(self) -> int:
+        """Times that the daemon was stopped and started, or started from the dead."""
+        return sum(
+            isinstance(item.step, ReplaceContainer | StartContainer) and item.is_done
+            for item in self.results
+        )
+
+    @property
+    def touched(self) -> bool:
+        """Whether the process is a new one, so that it is worth waiting for."""
+        return self.restarts > 0 or any(
+            isinstance(item.step, CreateContainer) and item.is_done for item in self.results
+        )
+
+
+def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and what it said
+    spec: DaemonSpec,
+    observed: Observed,
+    outcome: Outcome,
+    previous: DaemonStatus | None,
+    now: float,
+    *,
+    trouble: str = "",
+) -> DaemonStatus:
+    """How the daemon of a valid spec stands after a pass.
+
+    `trouble` is what its container said last (exit code, stderr), for the message of `running`.
+    """
+    container = observed.containers.get(spec.name)
+    removed = spec.delete_requested and not outcome.error and not outcome.deferral
+    before = previous.version if previous else ""
+    status = DaemonStatus(
+        name=spec.name,
+        version=before if outcome.deferral else spec.version,
+        path=spec.path,
+        phase=_find_phase(removed, outcome),
+        state=container.state if container else "",
+        respawn_count=container.respawn_count if container else 0,
+        restart_count=(previous.restart_count if previous else 0) + outcome.restarts,
+        digest=container.labels.get(LABEL, "") if container else "",
+        packages=_list_packages(spec, observed),
+        warnings=_collect_warnings(spec, container, outcome),
+        actions=tuple(describe_step(item.step) for item in outcome.results if item.is_done),
+        error=outcome.error,
+        updated_at=now,
+        memory_bytes=container.memory_bytes if container else None,
+        cpu_ns=container.cpu_ns if container else None,
+    )
+    status = _with_conditions(status, _assess(spec, observed, outcome, trouble), previous, now)
+    return _with_new_process(status, now) if outcome.touched else status
+
+
+def _with_new_process(status: DaemonStatus, now: float) -> DaemonStatus:
+    """A restarted daemon runs and is ready since now, though it was before the pass too."""
+    running, ready = status.running, status.ready
+    return replace(
+        status,
+        running=replace(running, since=now) if running else None,
+        ready=replace(ready, since=now) if ready else None,
+    )
+
+
+def make_unmanaged_status(
+    previous: DaemonStatus, phase: str, container: Container | None, error: str, now: float
+) -> DaemonStatus:
+    """How a daemon stands whose file is gone (`Orphaned`) or broken (`Rejected`): as it is."""
+    state = container.state if container else ""
+    running = _assess_running(container, "")
+    ready = _Verdict(running.status, "Ready" if running.status else running.reason, running.message)
+    installed = previous.installed
+    status = replace(
+        previous,
+        phase=phase,
+        state=state,
+        respawn_count=container.respawn_count if container else 0,
+        actions=(),
+        error=error,
+        updated_at=now,
+        memory_bytes=container.memory_bytes if container else None,
+        cpu_ns=container.cpu_ns if container else None,
+    )
+    verdicts = (
+        _Verdict(installed.status, installed.reason, installed.message)
+        if installed
+        else _Verdict(False, "Unknown", "not looked at without a valid spec"),
+        running,
+        ready,
+    )
+    return _with_conditions(status, verdicts, previous, now)
+
+
+def _find_phase(removed: bool, outcome: Outcome) -> str:
+    if removed:
+        return "Removed"
+    return "Foreign" if outcome.reason == "ForeignContainer" else "Managed"
+
+
+def _list_packages(spec: DaemonSpec, observed: Observed) -> tuple[tuple[str, str, str], ...]:
+    found = observed.packages
+    return tuple(
+        (item.name, item.version, found[item.name].version if item.name in found else "")
+        for item in spec.packages
+    )
+
+
+def _collect_warnings(
+    spec: DaemonSpec, container: Container | None, outcome: Outcome
+) -> tuple[str, ...]:
+    applied = decode_applied(container.private) if container and container.is_ours else None
+    unsupported = tuple(
+        f"{name}: this host's kernel has no support for it, the daemon runs without"
+        for name in (applied.unsupported if applied else ())
+    )
+    if "user" in spec.properties and "group" not in spec.properties:
+        # Porto's user does not bring its group along.
+        unsupported += ("group is not set, so portod runs it with the group root; set group too",)
+    said = tuple(warning for item in outcome.results for warning in item.warnings)
+    return tuple(dict.fromkeys((*unsupported, *said, *outcome.plan.notes)))
+
+
+# -- conditions --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    status: bool
+    reason: str
+    message: str
+
+
+_Verdicts = tuple[_Verdict, _Verdict, _Verdict]
+
+
+def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str) -> _Verdicts:
+    if spec.delete_requested and not outcome.error and not outcome.deferral:
+        gone = _Verdict(False, "Removed", "removed as meta.delete_requested asks")
+        return gone, gone, gone
+    container = observed.containers.get(spec.name)
+    installed = _assess_installed(spec, observed, outcome)
+    running = _assess_running(container, trouble)
+    ready = (
+        _assess_waiting(spec, container, running, outcome.deferral)
+        if outcome.deferral and not outcome.error
+        else _assess_ready(spec, container, installed, running, outcome)
+    )
+    if ready.reason == "Starting" and trouble:
+        ready = replace(ready, message=f"{ready.message}; {trouble}")
+    return installed, running, ready
+
+
+def _assess_installed(spec: DaemonSpec, observed: Observed, outcome: Outcome) -> _Verdict:
+    if observed.packages_error and spec.packages:
+        return _Verdict(False, "DpkgUnavailable", observed.packages_error)
+    wrong = [item for item in spec.packages if not is_package_right(item, observed)]
+    if not wrong:
+        return _Verdict(True, "Installed", "every package has its declared version")
+    names = ", ".join(f"{item.name} {item.version}" for item in wrong)
+    if outcome.deferral and not outcome.error:
+        return _Verdict(False, "Deferred", f"not yet as declared: {names}")
+    why = f": {outcome.error}" if outcome.error else ""
+    return _Verdict(False, outcome.reason or "NotInstalled", f"not as declared: {names}{why}")
+
+
+def _assess_running(container: Container | None, trouble: str) -> _Verdict:
+    if container is None:
+        return _Verdict(False, "NoContainer", trouble or "there is no container")
+    if not container.is_ours:
+        return _Verdict(False, "ForeignContainer", "the container of this name is not ours")
+    if container.state == "running":
+        return _Verdict(True, "Running", "its command runs")
+    said = f"; {trouble}" if trouble else ""
+    meaning = _NOT_RUNNING.get(container.state, "a state unknown to this version of ya-salt")
+    return _Verdict(False, container.state.capitalize() or "Unknown", meaning + said)
+
+
+def _assess_waiting(
+    spec: DaemonSpec, container: Container | None, running: _Verdict, deferral: Deferral
+) -> _Verdict:
+    """Of a daemon whose change waits for the gate: what it runs from now is what counts."""
+    why = f"waits for the gate: {deferral.reason}: {deferral.message}"
+    if container is None:
+        return _Verdict(False, "Deferred", f"its first installation {why}")
+    if not running.status:
+        return replace(running, message=f"{running.message}; its change {why}")
+    if not is_ready(spec, container):
+        return _say_starting(spec, container)
+    return _Verdict(True, "Deferred", f"it runs as before, its change {why}")
+
+
+def _assess_ready(
+    spec: DaemonSpec,
+    container: Container | None,
+    installed: _Verdict,
+    running: _Verdict,
+    outcome: Outcome,
+) -> _Verdict:
+    if outcome.error:
+        return _Verdict(False, outcome.reason or "Failed", outcome.error)
+    if not installed.status:
+        return installed
+    if not running.status or container is None:
+        return running
+    if container.labels.get(LABEL) != spec.digest:
+        return _Verdict(False, "Outdated", "it does not run from the current spec yet")
+    if not is_ready(spec, container):
+        return _say_starting(spec, container)
+    return _Verdict(True, "Ready", f"running without a respawn for {spec.min_ready_s:g} s or more")
+
+
+def _say_starting(spec: DaemonSpec, container: Container) -> _Verdict:
+    count = container.respawn_count
+    respawned = f", respawned {count} times" if count else ""
+    words = f"running for {container.running_s} s of {spec.min_ready_s:g} s{respawned}"
+    return _Verdict(False, "Starting", words)
+
+
+def is_ready(spec: DaemonSpec, container: Container) -> bool:
+    """Whether the container runs and has done so for as long as the spec asks."""
+    return container.state == "running" and container.running_s >= spec.min_ready_s
+
+
+def _with_conditions(
+    status: DaemonStatus, verdicts: _Verdicts, previous: DaemonStatus | None, now: float
+) -> DaemonStatus:
+    before: Sequence[Condition | None] = (
+        (previous.installed, previous.running, previous.ready) if previous else (None, None, None)
+    )
+    installed, running, ready = (
+        Condition(
+            verdict.status,
+            verdict.reason,
+            verdict.message,
+            since=old.since if old is not None and old.status == verdict.status else now,
+        )
+        for verdict, old in zip(verdicts, before, strict=True)
+    )
+    return replace(status, installed=installed, running=running, ready=ready)

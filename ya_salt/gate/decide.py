@@ -1,0 +1,176 @@
+"""Decide who may start: the rule, what one look at the gate's memory shows, the moment. Pure.
+
+Both the gate on etcd and the simulator ask here, so what is simulated is what happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from ya_salt.gate.protocol import REMOVAL, Ask, Held, Identity
+from ya_salt.gate.rule import Rule
+from ya_salt.gate.windows import describe_closed
+from ya_salt.model import Deferral
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Somebody stopped the rule by hand, until somebody resumes it."""
+
+    reason: str
+    by: str
+    since: float
+
+
+@dataclass(frozen=True)
+class View:
+    """What one consistent look at a rule shows."""
+
+    rule: Rule
+    slots: frozenset[int] = frozenset()
+    """Numbers of the slots that are taken."""
+    starts: frozenset[int] = frozenset()
+    """Numbers of the rate tokens that were taken within the window."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Host whose operation failed -> the target that it failed with."""
+    pause: Pause | None = None
+    held: Held | None = None
+    """The slot of the host that asks."""
+
+
+@dataclass(frozen=True)
+class GoOn:
+    """The host has a slot for this very operation."""
+
+
+@dataclass(frozen=True)
+class NoSlotNeeded:
+    """The rule lets it through without one."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """Any one of `slots` may be taken, with any one of `tokens`.
+
+    No slots: the host keeps the one that it has. No tokens: the rule has no rate.
+    """
+
+    slots: tuple[int, ...]
+    tokens: tuple[int, ...]
+
+
+Decision = Grant | GoOn | NoSlotNeeded | Deferral
+
+
+def decide(view: View, identity: Identity, ask: Ask, now: float) -> Decision:
+    """Say whether this host may start the operation now (seconds since 1970)."""
+    rule = view.rule
+    unselected = _describe_unselected(rule, identity)
+    if unselected:
+        return Deferral("NotSelected", unselected)
+    if ask.operation == "install" and rule.first_install == "allow" and view.held is None:
+        # With a slot of an earlier operation it has to be told apart from that one.
+        return NoSlotNeeded()
+    closed = _find_closed(view, now)
+    if closed is not None:
+        return closed
+    if view.held is not None and _is_same(view.held, ask):
+        return GoOn()
+    halted = _find_halt(view, identity, ask)
+    if halted is not None:
+        return halted
+    return _find_grant(view)
+
+
+def _describe_unselected(rule: Rule, identity: Identity) -> str:
+    for fact, wanted in rule.selector.items():
+        value = identity.facts.get(fact)
+        if value is None or value not in wanted:
+            has = f"has {fact}: {value}" if value is not None else f"has no fact {fact}"
+            return (
+                f"{rule.name} is for hosts with {fact}: {', '.join(wanted)}; this one {has} "
+                "(setting gate.facts)"
+            )
+    return ""
+
+
+def _find_closed(view: View, now: float) -> Deferral | None:
+    if view.pause is not None:
+        by = f" by {view.pause.by}" if view.pause.by else ""
+        why = f": {view.pause.reason}" if view.pause.reason else ""
+        name = view.rule.name
+        return Deferral("Paused", f"{name} is paused{by}{why}; orlyctl resume {name} lets it go on")
+    return describe_closed(view.rule, now)
+
+
+def _is_same(held: Held, ask: Ask) -> bool:
+    """Whether what was started goes on; what came to its end is another operation the next time.
+
+    An update that was cut short after its packages may go on as a restart.
+    """
+    return held.state != "settling" and held.target == ask.target
+
+
+def _find_halt(view: View, identity: Identity, ask: Ask) -> Deferral | None:
+    limit = view.rule.max_failures
+    failed = sorted(
+        host
+        for host, target in view.failures.items()
+        if target == ask.target and host != identity.host
+    )
+    if limit is None or len(failed) < limit:
+        return None
+    what = "the removal" if ask.target == REMOVAL else f"version {ask.target}"
+    return Deferral(
+        "Halted",
+        f"{what} failed on {_shorten(failed)}: {view.rule.name} halts at {limit}; another"
+        f" version goes on by itself, orlyctl status {view.rule.name} says what failed",
+    )
+
+
+def _find_grant(view: View) -> Grant | Deferral:
+    rule = view.rule
+    tokens: tuple[int, ...] = ()
+    if rule.rate is not None:
+        # The count may have been lowered within the window, as the limit of hosts may.
+        tokens = find_free_slots(rule.rate.count, view.starts)
+        if not tokens:
+            return Deferral(
+                "RateLimited",
+                f"{rule.name} lets {rule.rate.count} hosts start in {rule.rate.window_s} s, "
+                "and they have",
+            )
+    if view.held is not None:
+        return Grant((), tokens)
+    slots = find_free_slots(rule.max_concurrent, view.slots)
+    return Grant(slots, tokens) if slots else _describe_full(view)
+
+
+def _describe_full(view: View) -> Deferral:
+    rule, failed = view.rule, sorted(view.failures)
+    text = f"{len(view.slots)} hosts are at it, {rule.name} lets {rule.max_concurrent}"
+    if failed:
+        text += (
+            f"; {_shorten(failed)} failed and keeps its slot until it succeeds or is released"
+            f" (orlyctl status {rule.name})"
+        )
+    return Deferral("Full", text)
+
+
+def _shorten(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
+
+
+def find_free_slots(limit: int, taken: frozenset[int]) -> tuple[int, ...]:
+    """Slots that may be taken so that, whoever else takes one by a look of his own, none is over.
+
+    Below the limit slots may be free while those numbered above it, from when it was higher, are
+    still held. So no more are given out than are left to the limit, and those the lowest: with n
+    the number after them, n and the slots held from n on are within the limit. Whoever looks later
+    sees fewer held from there on, never more: new ones are only given out below somebody's n.
+    (docs/adr/0005-numbered-slots.md has the proof.) The same goes for rate tokens.
+    """
+    free = (number for number in range(limit) if number not in taken)
+    return tuple(islice(free, max(0, limit - len(taken))))

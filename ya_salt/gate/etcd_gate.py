@@ -1,0 +1,524 @@
+"""The gate on etcd: rules of orlyctl, numbered slots, and nothing taken that is not given back."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast, get_args
+from uuid import uuid4
+
+from ya_salt.errors import GateError, SpecError
+from ya_salt.gate.decide import GoOn, Grant, NoSlotNeeded, View, decide
+from ya_salt.gate.etcd import (
+    Compare,
+    Etcd,
+    Put,
+    UnknownOutcomeError,
+    absent,
+    created,
+    unchanged,
+)
+from ya_salt.gate.etcd_values import KeyValue, Range, untouched_since
+from ya_salt.gate.overview import Holder
+from ya_salt.gate.protocol import RULE_PREFIX, Allowed, Ask, Held, Identity, Operation, State
+from ya_salt.gate.records import Keys, list_numbers, read_holder, read_object, read_pause
+from ya_salt.gate.rule import Rule
+from ya_salt.gate.rule_file import parse_rule
+from ya_salt.model import Deferral
+
+_TRIES = 3
+
+_log = logging.getLogger("ya_salt.rollout")
+
+
+class OrlyGate:
+    """A Gate. Each call is over within the deadline of `etcd`.
+
+    While a rule lets nobody start, asking costs etcd one read and no write.
+    """
+
+    def __init__(
+        self,
+        etcd: Etcd,
+        prefix: str,
+        identity: Identity,
+        *,
+        now: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._etcd = etcd
+        self._prefix = prefix
+        self._host = identity.host
+        self._identity = replace(identity, facts={"hostname": identity.host, **identity.facts})
+        self._now = now
+        self._rng = rng or random.Random()  # noqa: S311 - only spreads hosts over free numbers
+
+    def close(self) -> None:
+        self._etcd.close()
+
+    def ask(self, ask: Ask) -> Allowed | Deferral:
+        taking = Taking(self._etcd, self._keys(ask.daemon), self._host, ask)
+        with self._etcd.deadline():
+            # Where GateError ends it nothing is given back: it may be ours.
+            answer = self._ask(ask, taking)
+            taking.finish()
+        return answer
+
+    def foresee(self, ask: Ask) -> Allowed | Deferral:
+        with self._etcd.deadline():
+            look = self._look(ask)
+            if isinstance(look, Deferral):
+                return look
+            answer = decide(look.view, self._identity, ask, self._now())
+            lost = self._find_lost(self._keys(ask.daemon), look.view.rule, answer)
+            if lost:
+                freed = frozenset(holder.slot for _, holder in lost)
+                view = replace(look.view, slots=look.view.slots - freed)
+                answer = decide(view, self._identity, ask, self._now())
+        return answer if isinstance(answer, Deferral) else Allowed(look.view.held)
+
+    def find(self, daemon: str) -> Held | None:
+        keys = self._keys(daemon)
+        ranges = (Range(keys.rule), *list_own_ranges(keys, self._host))
+        rules, holders, alive = self._etcd.read(*ranges).found
+        rule = parse_rule_value(keys, rules)
+        return parse_held(keys, holders, alive, rule if isinstance(rule, Rule) else None)
+
+    def tell(self, held: Held, state: State, error: str = "") -> Held | None:
+        with self._etcd.deadline():
+            return self._holding(held.daemon).tell(held, state, error, self._now())
+
+    def release(self, held: Held) -> None:
+        with self._etcd.deadline():
+            self._holding(held.daemon).release(held)
+
+    def renew(self, held: Held) -> Held | None:
+        with self._etcd.deadline():
+            return self._holding(held.daemon).renew(held)
+
+    # -- one question --------------------------------------------------------------------------
+
+    def _ask(self, ask: Ask, taking: Taking) -> Allowed | Deferral:
+        for _ in range(_TRIES):
+            answer = self._try(ask, taking)
+            if answer is not None:
+                return answer
+        return Deferral(
+            "Busy",
+            f"other hosts were quicker with {ask.rule} {_TRIES} times; the next pass asks again",
+        )
+
+    def _try(self, ask: Ask, taking: Taking) -> Allowed | Deferral | None:
+        """None where something changed meanwhile."""
+        look = self._look(ask)
+        if isinstance(look, Deferral):
+            return look
+        match decide(look.view, self._identity, ask, self._now()):
+            case NoSlotNeeded():
+                return Allowed()
+            case GoOn():
+                return self._keep(look.view.held)
+            case Grant(slots, tokens):
+                slot, token = self._pick(slots), self._pick(tokens)
+                return self._keep(taking.take(look, slot, token, self._now()))
+            case Deferral() as refusal:
+                keys = self._keys(ask.daemon)
+                return None if self._free_lost(keys, look.view.rule, refusal) else refusal
+
+    def _look(self, ask: Ask) -> Look | Deferral:
+        keys = self._keys(ask.daemon)
+        read = self._etcd.read(*list_ranges(keys, self._host))
+        return parse_look(keys, read.found, read.revision)
+
+    def _keep(self, held: Held | None) -> Allowed | None:
+        """Whoever goes on has to be known to be alive: the slots of others may be taken back."""
+        if held is not None and not held.lease:
+            held = self._holding(held.daemon).renew(held)
+        return Allowed(held) if held is not None else None
+
+    def _pick(self, numbers: Sequence[int]) -> int | None:
+        return self._rng.choice(numbers) if numbers else None
+
+    # -- lost hosts ----------------------------------------------------------------------------
+
+    def _free_lost(self, keys: Keys, rule: Rule, refusal: Deferral) -> bool:
+        """Take a slot back from one host, picked by chance: many look for one at the same time."""
+        lost = self._find_lost(keys, rule, refusal)
+        if not lost:
+            return False
+        item, holder = self._rng.choice(lost)
+        deletes = (item.key, keys.slot(holder.slot), keys.failed(holder.host))
+        is_lost = (unchanged(item.key, item.mod_revision), absent(keys.alive(holder.host)))
+        if self._etcd.transact(is_lost, deletes=deletes).succeeded:
+            _log.warning(
+                "%s: slot %d taken back from %s, not heard of for %d s, at %s of %s",
+                *(rule.name, holder.slot, holder.host, rule.lost_after_s),
+                *(holder.operation, holder.target),
+            )
+        return True
+
+    def _find_lost(self, keys: Keys, rule: Rule, answer: object) -> list[tuple[KeyValue, Holder]]:
+        """Holders that stand in the way and that the rule gives up.
+
+        What failed is no lost host: it counts until somebody looks into it.
+        """
+        if not isinstance(answer, Deferral) or answer.reason != "Full" or rule.on_lost != "free":
+            return []
+        alive_keys = Range(keys.alives, is_prefix=True, keys_only=True)
+        items, alive = self._etcd.read(Range(keys.holders, is_prefix=True), alive_keys).found
+        living = {item.key.removeprefix(keys.alives) for item in alive}
+        holders = ((item, _read_holder(keys, item)) for item in items)
+        return [
+            (item, holder)
+            for item, holder in holders
+            if holder.host not in living and holder.state != "failed" and holder.slot >= 0
+        ]
+
+    def _keys(self, daemon: str) -> Keys:
+        return Keys(self._prefix, RULE_PREFIX + daemon)
+
+    def _holding(self, daemon: str) -> Holding:
+        return Holding(self._etcd, self._keys(daemon), self._host)
+
+
+def _read_holder(keys: Keys, item: KeyValue) -> Holder:
+    return read_holder(item.key.removeprefix(keys.holders), item.value, is_alive=False)
+
+
+_MAX_ERROR_BYTES = 512
+_Found = tuple[tuple[KeyValue, ...], ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is to decide on, and at which revision the rule was so."""
+
+    view: View
+    rule_revision: int
+    revision: int
+    """etcd's at the look."""
+
+
+def list_ranges(keys: Keys, host: str) -> tuple[Range, ...]:
+    """What `parse_look` needs. Little, however many hosts hold: a whole fleet reads it at once."""
+    return (
+        Range(keys.rule),
+        Range(keys.pause),
+        *list_own_ranges(keys, host),
+        Range(keys.slots, is_prefix=True, keys_only=True),
+        Range(keys.starts, is_prefix=True, keys_only=True),
+        Range(keys.failures, is_prefix=True),
+    )
+
+
+def list_own_ranges(keys: Keys, host: str) -> tuple[Range, Range]:
+    return Range(keys.holder(host)), Range(keys.alive(host))
+
+
+def parse_look(keys: Keys, found: _Found, revision: int) -> Look | Deferral:
+    """`found` is for the ranges of `list_ranges`."""
+    rules, pauses, holders, alive, slots, starts, failures = found
+    rule = parse_rule_value(keys, rules)
+    if isinstance(rule, Deferral):
+        return rule
+    view = View(
+        rule=rule,
+        slots=list_numbers(tuple(item.key for item in slots)),
+        starts=list_numbers(tuple(item.key for item in starts)),
+        failures={
+            item.key.removeprefix(keys.failures): str(read_object(item.value).get("target", ""))
+            for item in failures
+        },
+        pause=read_pause(pauses[0].value) if pauses else None,
+        held=parse_held(keys, holders, alive, rule),
+    )
+    return Look(view, rules[0].mod_revision, revision)
+
+
+def parse_rule_value(keys: Keys, rules: tuple[KeyValue, ...]) -> Rule | Deferral:
+    if not rules:
+        return Deferral(
+            "RuleMissing", f"there is no rule {keys.name}; orlyctl apply-rule -f FILE makes it"
+        )
+    try:
+        rule = parse_rule(rules[0].value, keys.name, is_json=True)
+    except SpecError as error:
+        return _refuse(f"{error.problems[0]}; this host's ya-salt may be older than the rule")
+    if rule.name != keys.name:
+        return _refuse(f"what is kept as {keys.name} is the rule {rule.name}")
+    return rule
+
+
+def _refuse(words: str) -> Deferral:
+    return Deferral("RuleUnreadable", f"{words}; orlyctl apply-rule -f FILE puts it right")
+
+
+def parse_held(
+    keys: Keys,
+    holders: tuple[KeyValue, ...],
+    alive: tuple[KeyValue, ...],
+    rule: Rule | None,
+) -> Held | None:
+    """The own slot, from the own holder's key and sign of life. Without a rule it need not wait."""
+    if not holders:
+        return None
+    (item,) = holders
+    holder = read_holder(item.key.removeprefix(keys.holders), item.value, is_alive=bool(alive))
+    return Held(
+        daemon=keys.name.removeprefix(RULE_PREFIX),
+        id=holder.id,
+        operation=cast(Operation, _choose(holder.operation, get_args(Operation), "update")),
+        target=holder.target,
+        since=holder.since,
+        state=cast(State, _choose(holder.state, get_args(State), "working")),
+        error=holder.error,
+        slot=holder.slot,
+        revision=item.create_revision,
+        lease=alive[0].lease if alive else 0,
+        min_healthy_s=rule.min_healthy_s if rule else 0,
+        lost_after_s=rule.lost_after_s if rule else 0,
+    )
+
+
+def is_same(held: Held, other: Held | None) -> bool:
+    """Whether it is the very same slot, not one taken later."""
+    return other is not None and (held.id, held.revision) == (other.id, other.revision)
+
+
+def put_state(held: Held, state: State, error: str) -> Held:
+    """What went wrong is only of interest where something did."""
+    words = error.encode(errors="replace")[:_MAX_ERROR_BYTES].decode(errors="ignore")
+    return replace(held, state=state, error=words if state == "failed" else "")
+
+
+def encode_holder(host: str, held: Held, ask: Ask) -> str:
+    return encode(
+        host=host,
+        id=held.id,
+        slot=held.slot,
+        operation=held.operation,
+        target=held.target,
+        reason=ask.reason[:_MAX_ERROR_BYTES],
+        since=held.since,
+        state=held.state,
+        error=held.error,
+    )
+
+
+def encode_change(old: str, held: Held) -> str:
+    """A holder's value with another state."""
+    return encode(**{**read_object(old), "state": held.state, "error": held.error})
+
+
+def encode(**values: object) -> str:
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _choose(text: str, choices: tuple[str, ...], default: str) -> str:
+    return text if text in choices else default
+
+
+TOKEN_MARGIN_S = 10
+"""A token's lease begins before its transaction, and at most the deadline of a question before."""
+
+_Lease = Literal["alive", "token"]
+
+
+class Taking:
+    """The tries of one question. `finish` gives back the leases of which nothing came."""
+
+    def __init__(self, etcd: Etcd, keys: Keys, host: str, ask: Ask) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._host = host
+        self._ask = ask
+        self._unused: dict[tuple[_Lease, int], int] = {}
+
+    def take(self, look: Look, slot: int | None, token: int | None, now: float) -> Held | None:
+        """The slot as it is then ours; None where somebody else was quicker.
+
+        `slot` of None keeps the one that we have; `token` of None: there is no rate.
+        """
+        held = self._make_held(look, slot, now)
+        puts = self._list_puts(look, held, slot, token)
+        try:
+            # What failed on the slot that is kept was another operation.
+            deletes = [self._keys.failed(self._host)] if slot is None else []
+            done = self._etcd.transact(self._list_compares(look, slot, token), puts, deletes)
+        except UnknownOutcomeError:
+            return self._resolve(look, held, puts)
+        if not done.succeeded:
+            return None
+        self._note_used(puts)
+        if slot is not None:
+            return replace(held, revision=done.revision)
+        self._etcd.drop_lease(look.view.held.lease if look.view.held else 0)
+        return held
+
+    def finish(self) -> None:
+        for lease in self._unused.values():
+            self._etcd.drop_lease(lease)
+        self._unused.clear()
+
+    def _make_held(self, look: Look, slot: int | None, now: float) -> Held:
+        rule, old = look.view.rule, look.view.held
+        return Held(
+            daemon=self._ask.daemon,
+            id=uuid4().hex,
+            operation=self._ask.operation,
+            target=self._ask.target,
+            since=now,
+            slot=old.slot if slot is None and old else slot or 0,
+            revision=old.revision if old else 0,
+            lease=self._grant("alive", rule.lost_after_s),
+            min_healthy_s=rule.min_healthy_s,
+            lost_after_s=rule.lost_after_s,
+        )
+
+    def _grant(self, kind: _Lease, ttl_s: int) -> int:
+        lease = self._unused.get((kind, ttl_s))
+        if lease is None:
+            lease = self._unused[kind, ttl_s] = self._etcd.grant_lease(ttl_s)
+        return lease
+
+    def _list_compares(self, look: Look, slot: int | None, token: int | None) -> list[Compare]:
+        keys, old = self._keys, look.view.held
+        holder = keys.holder(self._host)
+        compares = [
+            unchanged(keys.rule, look.rule_revision),
+            absent(keys.pause),
+            created(holder, old.revision) if old else absent(holder),
+        ]
+        if look.view.rule.max_failures is not None:
+            # Whoever fails meanwhile may be the one at whom the rule halts.
+            compares.append(untouched_since(keys.failures, look.revision))
+        if slot is not None:
+            compares.append(absent(keys.slot(slot)))
+        if token is not None:
+            compares.append(absent(keys.start(token)))
+        return compares
+
+    def _list_puts(
+        self, look: Look, held: Held, slot: int | None, token: int | None
+    ) -> tuple[Put, ...]:
+        keys, rule = self._keys, look.view.rule
+        host = encode(host=self._host)
+        puts = [
+            Put(keys.holder(self._host), encode_holder(self._host, held, self._ask)),
+            Put(keys.alive(self._host), host, held.lease),
+        ]
+        if slot is not None:
+            puts.append(Put(keys.slot(slot), encode(host=self._host, id=held.id)))
+        if token is not None and rule.rate is not None:
+            lease = self._grant("token", rule.rate.window_s + TOKEN_MARGIN_S)
+            puts.append(Put(keys.start(token), host, lease))
+        return tuple(puts)
+
+    def _resolve(self, look: Look, held: Held, puts: Sequence[Put]) -> Held | None:
+        """What became of it; where it was not done, it is not done later either."""
+        mine = self._find(look, held)
+        if mine is None:
+            # It may be on its way yet: etcd refuses a transaction that names a lease that is gone.
+            self._etcd.revoke_lease(held.lease)
+            mine = self._find(look, held)
+        self._note_used(puts if mine else [put for put in puts if put.lease == held.lease])
+        return mine
+
+    def _find(self, look: Look, held: Held) -> Held | None:
+        holders, alive = self._etcd.read(*list_own_ranges(self._keys, self._host)).found
+        mine = parse_held(self._keys, holders, alive, look.view.rule)
+        return mine if mine is not None and mine.id == held.id else None
+
+    def _note_used(self, puts: Sequence[Put]) -> None:
+        used = {put.lease for put in puts}
+        self._unused = {key: lease for key, lease in self._unused.items() if lease not in used}
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The own holder's key, and the lease of the sign of life (0: there is none)."""
+
+    item: KeyValue
+    lease: int
+
+
+class Holding:
+    """The slot of `host` under one rule. Methods raise GateError."""
+
+    def __init__(self, etcd: Etcd, keys: Keys, host: str) -> None:
+        self._etcd = etcd
+        self._keys = keys
+        self._host = host
+
+    def tell(self, held: Held, state: State, error: str, now: float) -> Held | None:
+        wanted = put_state(held, state, error)
+        for _ in range(_TRIES):
+            record = self._find(held)
+            if record is None:
+                return None
+            value = encode_change(record.item.value, wanted)
+            if value == record.item.value or self._tell(record, wanted, value, now):
+                return replace(wanted, lease=record.lease)
+        raise self._complain()
+
+    def _tell(self, record: _Record, wanted: Held, value: str, now: float) -> bool:
+        puts, deletes = [Put(record.item.key, value)], []
+        failed = self._keys.failed(self._host)
+        if wanted.state == "failed":
+            failure = encode(target=wanted.target, error=wanted.error, since=now)
+            puts.append(Put(failed, failure))
+        else:
+            deletes.append(failed)
+        return self._change(record, puts, deletes)
+
+    def release(self, held: Held) -> None:
+        for _ in range(_TRIES):
+            record = self._find(held)
+            if record is None:
+                return
+            if self._change(record, (), self._list_all(held)):
+                self._etcd.drop_lease(record.lease)
+                return
+        raise self._complain()
+
+    def _list_all(self, held: Held) -> list[str]:
+        keys = self._keys
+        own = [keys.holder(self._host), keys.alive(self._host), keys.failed(self._host)]
+        return [*own, keys.slot(held.slot)] if held.slot >= 0 else own
+
+    def renew(self, held: Held) -> Held | None:
+        for _ in range(_TRIES):
+            record = self._find(held)
+            if record is None:
+                return None
+            if not held.lost_after_s:
+                return replace(held, lease=record.lease)
+            if record.lease and self._etcd.keep_alive(record.lease):
+                return replace(held, lease=record.lease)
+            lease = self._etcd.grant_lease(held.lost_after_s)
+            alive = Put(self._keys.alive(self._host), encode(host=self._host), lease)
+            if self._change(record, [alive], ()):
+                return replace(held, lease=lease)
+        raise self._complain()
+
+    def _find(self, held: Held) -> _Record | None:
+        """None where the slot is ours no more."""
+        holders, alive = self._etcd.read(*list_own_ranges(self._keys, self._host)).found
+        if not is_same(held, parse_held(self._keys, holders, alive, None)):
+            return None
+        return _Record(holders[0], alive[0].lease if alive else 0)
+
+    def _change(self, record: _Record, puts: Sequence[Put], deletes: Sequence[str]) -> bool:
+        """Whether it was done; not where the record changed meanwhile, or where nobody knows."""
+        is_so = unchanged(record.item.key, record.item.mod_revision)
+        try:
+            return self._etcd.transact([is_so], puts, deletes).succeeded
+        except UnknownOutcomeError:
+            return False
+
+    def _complain(self) -> GateError:
+        return GateError(f"{self._keys.holder(self._host)} does not stay as it is read; try again")

@@ -1,0 +1,165 @@
+"""How a rule stands: who holds, who failed, what blocks whom. Pure.
+
+What blocks is asked of decide.py, as the hosts' own asking is, so both say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from ya_salt.gate.decide import Pause, View, decide
+from ya_salt.gate.protocol import Ask, Identity
+from ya_salt.gate.rule import Rule
+from ya_salt.model import Deferral
+
+_STATES = {
+    "Paused": "paused",
+    "Frozen": "frozen",
+    "OutsideWindow": "closed",
+    "Halted": "halted",
+    "Full": "full",
+    "RateLimited": "rate-limited",
+    "RuleUnreadable": "unreadable",
+}
+_NO_TARGET = ""
+"""No version is called so, thus none failed that is: what blocks this blocks any version."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A host that has a slot. Times are seconds since 1970."""
+
+    host: str
+    id: str = ""
+    slot: int = -1
+    operation: str = ""
+    target: str = ""
+    reason: str = ""
+    since: float = 0.0
+    state: str = "working"
+    error: str = ""
+    is_alive: bool = True
+    """Whether it was heard of within the rule's lost_after."""
+
+    @property
+    def doing(self) -> str:
+        return f"{self.operation} to {self.target}"
+
+
+@dataclass(frozen=True)
+class Release:
+    """An operator gave a host's slot back."""
+
+    host: str
+    reason: str
+    by: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One consistent look at all that etcd keeps of a rule."""
+
+    name: str
+    rule: Rule | None = None
+    """None where it cannot be read, see `problem`."""
+    problem: str = ""
+    pause: Pause | None = None
+    slots: Mapping[int, str] = field(default_factory=dict)
+    """Number of a slot that is taken -> the host that took it."""
+    starts: frozenset[int] = frozenset()
+    """Numbers of the rate tokens taken within the window."""
+    holders: tuple[Holder, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """Host whose operation failed -> the target that it failed with."""
+    releases: tuple[Release, ...] = ()
+    """Of the last days, the newest first."""
+
+    def count_lost(self) -> int:
+        return sum(not holder.is_alive for holder in self.holders)
+
+    def find_strays(self) -> dict[int, str]:
+        """Slots that are taken by a host whose record is gone or speaks of another slot."""
+        known = {(holder.slot, holder.host) for holder in self.holders}
+        return {number: host for number, host in self.slots.items() if (number, host) not in known}
+
+
+@dataclass(frozen=True)
+class Block:
+    """Something that keeps hosts from starting."""
+
+    reason: str
+    """A reason of Deferral."""
+    whom: str
+    message: str
+    target: str = ""
+    """The version that is halted."""
+
+
+@dataclass(frozen=True)
+class Released:
+    """What an operator gives back: the holder (None where only slots are left of it), its slots."""
+
+    holder: Holder | None
+    slots: tuple[int, ...]
+
+
+def find_released(standing: Standing, host: str) -> Released | None:
+    """What `host` has of the rule's slots; None: nothing."""
+    holder = next((item for item in standing.holders if item.host == host), None)
+    slots = tuple(number for number, owner in standing.slots.items() if owner == host)
+    return Released(holder, slots) if holder or slots else None
+
+
+def judge_state(blocks: tuple[Block, ...]) -> str:
+    """The word for what blocks most; "open" where nothing does."""
+    return _STATES.get(blocks[0].reason, blocks[0].reason) if blocks else "open"
+
+
+def list_halted(blocks: tuple[Block, ...]) -> list[str]:
+    """The versions that no further host gets."""
+    return [block.target for block in blocks if block.reason == "Halted"]
+
+
+def list_blocks(standing: Standing, now: float) -> tuple[Block, ...]:
+    """All that blocks anybody at `now` (seconds since 1970), what a person has to end in front."""
+    rule = standing.rule
+    if rule is None:
+        return (Block("RuleUnreadable", "every host", standing.problem),)
+    gated = "every host" if rule.first_install == "gate" else "every host but for a first install"
+    found = [
+        Block(deferral.reason, f"{gated}{whom}", deferral.message, target)
+        for whom, target, view in _list_views(standing, rule)
+        if (deferral := _ask_as_anybody(view, target, now)) is not None
+    ]
+    return tuple(_note_lost(block, standing, rule) for block in found)
+
+
+def _list_views(standing: Standing, rule: Rule) -> Iterator[tuple[str, str, View]]:
+    """Whom it may block, the target, and a look that shows only one cause."""
+    yield "", _NO_TARGET, View(replace(rule, freeze=(), windows=()), pause=standing.pause)
+    yield "", _NO_TARGET, View(rule)
+    always = replace(rule, freeze=(), windows=())
+    for target in sorted(set(standing.failures.values())):
+        yield f" that wants {target}", target, View(always, failures=standing.failures)
+    yield " without a slot", _NO_TARGET, View(always, slots=frozenset(standing.slots))
+    yield " that wants to start", _NO_TARGET, View(always, starts=standing.starts)
+
+
+def _ask_as_anybody(view: View, target: str, now: float) -> Deferral | None:
+    facts = {fact: values[0] for fact, values in view.rule.selector.items()}
+    decision = decide(view, Identity("", facts), Ask("", "update", target), now)
+    return decision if isinstance(decision, Deferral) else None
+
+
+def _note_lost(block: Block, standing: Standing, rule: Rule) -> Block:
+    lost = standing.count_lost()
+    if block.reason != "Full" or not lost:
+        return block
+    fate = (
+        "the next host that asks takes over from them"
+        if rule.on_lost == "free"
+        else f"orlyctl release {rule.name} HOST frees the slot of one that does not come back"
+    )
+    return replace(block, message=f"{block.message}; {lost} of them not heard of: {fate}")

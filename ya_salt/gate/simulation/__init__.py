@@ -1,0 +1,1 @@
+"""A rollout played on a fleet and a clock that are not there. Pure."""

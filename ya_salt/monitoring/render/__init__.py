@@ -1,0 +1,1 @@
+"""Each receiver's own form of the metrics. Pure."""

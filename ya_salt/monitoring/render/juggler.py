@@ -1,0 +1,75 @@
+"""Juggler's client: a raw event for each daemon and one for the host. Rendering is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ya_salt.model import JugglerSettings
+from ya_salt.monitoring.metrics import Facts, cut_text
+
+TAG = "porto-daemon"
+MAX_EVENTS = 50
+"""In one request, says Juggler."""
+MAX_DESCRIPTION_BYTES = 1024
+
+Event = dict[str, Any]
+
+
+def render_events(facts: Facts, settings: JugglerSettings, hostname: str) -> list[Event]:
+    """One event a daemon, OK when ready, else CRIT; and `porto-daemons` for the host."""
+    told = [
+        (
+            f"porto-daemon-{daemon.name}-ready",
+            "OK" if daemon.ready else "CRIT",
+            daemon.description,
+        )
+        for daemon in facts.daemons
+    ]
+    return [
+        {
+            "host": hostname,
+            "service": service,
+            "instance": settings.instance,
+            "status": status,
+            "description": cut_text(description, MAX_DESCRIPTION_BYTES),
+            "tags": [TAG],
+        }
+        for service, status, description in (*told, _describe_host(facts))
+    ]
+
+
+def _describe_host(facts: Facts) -> tuple[str, str, str]:
+    problems = facts.host.problems
+    if not problems:
+        return "porto-daemons", "OK", "every file is used, the last pass was made"
+    status = "CRIT" if any(problem.is_critical for problem in problems) else "WARN"
+    return "porto-daemons", status, "; ".join(problem.text for problem in problems)
+
+
+def render_requests(events: Sequence[Event], source: str) -> Iterator[dict[str, Any]]:
+    """Bodies of requests, each with as many events as Juggler takes at once."""
+    for start in range(0, len(events), MAX_EVENTS):
+        yield {"source": source, "events": list(events[start : start + MAX_EVENTS])}
+
+
+def find_refused(events: Sequence[Event], answer: Any) -> list[tuple[Event, int, str]]:
+    """(event, code, words) of every event that the answer's `events[].code` does not accept.
+
+    Code 0 stands for an answer that says nothing about the event: that is no yes either.
+    """
+    told = answer.get("events") if isinstance(answer, dict) else None
+    verdicts = told if isinstance(told, list) else []
+    refused = []
+    for index, event in enumerate(events):
+        verdict = verdicts[index] if index < len(verdicts) else None
+        code, words = _read_verdict(verdict)
+        if code != 200:
+            refused.append((event, code, words))
+    return refused
+
+
+def _read_verdict(verdict: Any) -> tuple[int, str]:
+    if not isinstance(verdict, dict) or not isinstance(verdict.get("code"), int):
+        return 0, "the answer says nothing about it"
+    return verdict["code"], str(verdict.get("error") or verdict.get("message") or "")

@@ -1,0 +1,253 @@
+"""Read spec files: text to DaemonSpec, directory to (specs, rejected, ignored). Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from ya_salt.errors import OperatorError, SpecError, SpecProblem
+from ya_salt.model import DaemonSpec, Ignored, Loaded, Rejected
+from ya_salt.specs.checks import Report
+from ya_salt.specs.daemon import Draft, read_manifest
+from ya_salt.specs.digest import make_digest, make_document
+from ya_salt.specs.files import (
+    MAX_BYTES,
+    Guard,
+    RefusedFileError,
+    read_entry,
+    read_path,
+    why_ignored,
+)
+from ya_salt.specs.tree import START, Complaint, Place, read_json, read_yaml
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class DaemonsDirectoryError(OperatorError):
+    """The daemons directory itself cannot be read: nothing is known about any daemon."""
+
+
+class DaemonsDirectoryMissingError(DaemonsDirectoryError):
+    """There is no daemons directory."""
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """A file that was read: `spec` where nothing is wrong, else `problems`."""
+
+    path: str
+    name: str
+    name_place: Place
+    spec: DaemonSpec | None
+    problems: tuple[SpecProblem, ...]
+
+
+def parse_spec(text: bytes | str, path: str) -> DaemonSpec:
+    """Check one file's content; `path` names it in errors, and `.json` at its end means JSON.
+
+    Raises SpecError with everything that is wrong, in the order of the file.
+    """
+    parsed = _parse(text, path)
+    if parsed.spec is None:
+        raise SpecError(parsed.problems)
+    return parsed.spec
+
+
+def load_specs(directory: str, *, uid: int | None = None) -> Loaded:
+    """Read every spec file of a directory, in name order.
+
+    `uid` is the user to whom files may belong (default: the running one); root's checks on owners
+    and permissions apply to root only. Raises DaemonsDirectoryError where the directory cannot be
+    read: that must not look like a directory without daemons.
+    """
+    folder = _open_directory(directory)
+    try:
+        guard = Guard(os.geteuid() if uid is None else uid)
+        problem = guard.problem(os.fstat(folder), directory)
+        note = f"its directory {problem}" if problem else ""
+        found = [_load_entry(name, directory, folder, guard, note) for name in _names(folder)]
+    except OSError as error:
+        raise _directory_error(directory, error) from error
+    finally:
+        os.close(folder)
+    return _sort_out(found)
+
+
+def load_files(paths: Sequence[str]) -> Loaded:
+    """Read the named files; links are followed and permissions are the caller's business."""
+    return _sort_out([_load_file(path) for path in dict.fromkeys(paths)])
+
+
+_Found = _Parsed | Rejected | Ignored
+
+
+def _open_directory(directory: str) -> int:
+    try:
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _directory_error(directory, error) from error
+
+
+def _directory_error(directory: str, error: Exception) -> DaemonsDirectoryError:
+    if isinstance(error, FileNotFoundError):
+        return DaemonsDirectoryMissingError(
+            f"{directory}: the daemons directory does not exist;"
+            " create it, or set its path in the settings"
+        )
+    reason = getattr(error, "strerror", None) or str(error)
+    return DaemonsDirectoryError(f"{directory}: the daemons directory cannot be read: {reason}")
+
+
+def _names(folder: int) -> list[str]:
+    return sorted(os.listdir(folder))
+
+
+def _load_entry(name: str, directory: str, folder: int, guard: Guard, note: str) -> _Found:
+    path = _printable(f"{directory.rstrip('/')}/{name}")
+    reason = why_ignored(name)
+    if reason:
+        return Ignored(path, reason)
+    if path != f"{directory.rstrip('/')}/{name}":
+        return Rejected(path, (f"{path}: its name cannot be printed; rename it",))
+    try:
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return Ignored(path, "a directory")
+        content, problem = read_entry(name, path, folder, guard)
+    except FileNotFoundError:
+        return Ignored(path, "gone while the directory was read")
+    except (OSError, RefusedFileError) as error:
+        return _rejected(path, error)
+    parsed = _parse(content, path)
+    problem = problem or note
+    return Rejected(path, (f"{path}: {problem}",), parsed.name) if problem else parsed
+
+
+def _load_file(path: str) -> _Found:
+    try:
+        return _parse(read_path(path), _printable(path))
+    except (OSError, ValueError, RefusedFileError) as error:
+        return _rejected(_printable(path), error)
+
+
+def _rejected(path: str, error: Exception) -> Rejected:
+    if isinstance(error, RefusedFileError):
+        return Rejected(path, (f"{path}: {error}",))
+    reason = getattr(error, "strerror", None) or str(error)
+    return Rejected(path, (f"{path}: cannot be read: {reason}",))
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _sort_out(found: Iterable[_Found]) -> Loaded:
+    """Refuse names that are given twice, then tell specs, rejected and ignored apart."""
+    entries = list(found)
+    valid = [entry for entry in entries if isinstance(entry, _Parsed) and entry.spec]
+    rejected: list[Rejected] = [entry for entry in entries if isinstance(entry, Rejected)]
+    specs: list[DaemonSpec] = []
+    for entry in entries:
+        if not isinstance(entry, _Parsed):
+            continue
+        twins = [other.path for other in valid if other.name == entry.name and other is not entry]
+        if entry.spec is None:
+            rejected.append(Rejected(entry.path, _sentences(entry.problems), entry.name))
+        elif twins:
+            rejected.append(Rejected(entry.path, _sentences((_twin(entry, twins),)), entry.name))
+        else:
+            specs.append(entry.spec)
+    ignored = tuple(entry for entry in entries if isinstance(entry, Ignored))
+    order = {entry.path: number for number, entry in enumerate(entries)}
+    rejected.sort(key=lambda one: order[one.path])
+    return Loaded(tuple(specs), _disown(rejected, specs), ignored)
+
+
+def _sentences(problems: Iterable[SpecProblem]) -> tuple[str, ...]:
+    return tuple(str(problem) for problem in problems)
+
+
+def _twin(entry: _Parsed, twins: list[str]) -> SpecProblem:
+    message = f"{entry.name} is also defined in {', '.join(twins)}; keep it in one file"
+    return SpecProblem(entry.path, *entry.name_place, "meta.name", message)
+
+
+def _disown(rejected: list[Rejected], specs: list[DaemonSpec]) -> tuple[Rejected, ...]:
+    """Let a broken file speak for a daemon only where no good file does: it disturbs nobody."""
+    names = {spec.name for spec in specs}
+    return tuple(replace(one, name="") if one.name in names else one for one in rejected)
+
+
+def _parse(text: bytes | str, path: str) -> _Parsed:
+    report = Report()
+    decoded = _decode(report, text, is_json=path.endswith(".json"))
+    draft = Draft()
+    if decoded is not None:
+        tree = read_json(decoded) if path.endswith(".json") else read_yaml(decoded)
+        checks = Report()
+        draft = read_manifest(checks, tree.root)
+        report.complaints += tree.complaints
+        # Of a tree that was cut off nothing can be said to be missing or empty.
+        report.complaints += checks.complaints if tree.is_whole else []
+    problems = _problems(path, report.complaints)
+    spec = None if problems else _make_spec(draft, path)
+    return _Parsed(path, draft.name, draft.name_place, spec, problems)
+
+
+def _problems(path: str, complaints: Iterable[Complaint]) -> tuple[SpecProblem, ...]:
+    found = {SpecProblem(path, *place, name, message) for place, name, message in complaints}
+    return tuple(sorted(found))
+
+
+def _decode(report: Report, text: bytes | str, *, is_json: bool) -> str | None:
+    """Return the text, or report why it is none."""
+    size = len(text)
+    if size > MAX_BYTES:
+        report.add(START, "", f"is over {MAX_BYTES} bytes; a spec is a few kilobytes")
+        return None
+    try:
+        decoded = text.decode() if isinstance(text, bytes) else text.encode().decode()
+    except UnicodeError as error:
+        report.add(_undecoded_place(text, error), "", "is not UTF-8 here; save the file as UTF-8")
+        return None
+    decoded = decoded.removeprefix("\ufeff")
+    found = None if is_json and "\0" not in decoded else _UNPRINTABLE.search(decoded)
+    if found:
+        char = "a NUL byte" if found[0] == "\0" else f"the control character U+{ord(found[0]):04X}"
+        report.add(_place_of(decoded[: found.start()]), "", f"holds {char}; remove it")
+        return None
+    return decoded
+
+
+def _undecoded_place(text: bytes | str, error: UnicodeError) -> Place:
+    start = error.start if isinstance(error, UnicodeDecodeError | UnicodeEncodeError) else 0
+    before = text[:start]
+    return _place_of(before.decode() if isinstance(before, bytes) else before)
+
+
+def _place_of(before: str) -> Place:
+    return Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+
+
+def _make_spec(draft: Draft, path: str) -> DaemonSpec:
+    texts, packages = draft.container.texts, tuple(draft.packages)
+    return DaemonSpec(
+        name=draft.name,
+        version=draft.version,
+        path=path,
+        digest=make_digest(draft.name, texts, packages),
+        properties=MappingProxyType(texts),
+        packages=packages,
+        delete_requested=draft.delete_requested,
+        annotations=MappingProxyType(draft.annotations),
+        min_ready_s=_either(draft.min_ready_s, DaemonSpec.min_ready_s),
+        ready_timeout_s=_either(draft.ready_timeout_s, DaemonSpec.ready_timeout_s),
+        document=make_document(draft),
+    )
+
+
+def _either(value: float | None, default: float) -> float:
+    return default if value is None else value
