@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from helpers.apart import set_apart  # noqa: E402 - the tests' helpers are not installed
 from helpers.example import ExampleHost  # noqa: E402 - the tests' helpers are not installed
 
-from ya_salt.converge.host import Host, Scope  # noqa: E402 - after the path above
+from ya_salt.converge.host import Host, PassRequest  # noqa: E402 - after the path above
 from ya_salt.converge.observe import look_at_containers  # noqa: E402 - after the path above
 from ya_salt.converge.run import run_pass  # noqa: E402 - after the path above
 from ya_salt.model import Settings  # noqa: E402 - after the path above
@@ -74,7 +74,7 @@ class Measured:
 
     def run_pass(self) -> None:
         loaded = load_specs(self.settings.specs_dir)
-        result = run_pass(self.host, Scope(loaded.specs, loaded))
+        result = run_pass(self.host, PassRequest(loaded.specs, loaded))
         if not result.ok:
             raise SystemExit(str([item for item in result.statuses if item.error][:3]))
 

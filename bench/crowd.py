@@ -20,7 +20,7 @@ from bench.one_key import count_hosts, try_once
 from ya_salt.errors import GateError
 from ya_salt.gate.etcd import Etcd, Put, Range
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Allowed, Ask, Identity
+from ya_salt.gate.protocol import Granted, Identity, SlotRequest
 from ya_salt.gate.records import Keys
 from ya_salt.model import GateSettings
 
@@ -180,4 +180,4 @@ def _make_attempt(job: _Job, etcd: Etcd, host: str) -> Callable[[], bool]:
     if job.kind == "single":
         return lambda: try_once(etcd, f"{job.prefix}holders", host, job.crowd.hosts)
     gate = OrlyGate(etcd, job.prefix, Identity(host))
-    return lambda: isinstance(gate.ask(Ask("web", "update", "1")), Allowed)
+    return lambda: isinstance(gate.ask(SlotRequest("web", "update", "1")), Granted)

@@ -25,7 +25,7 @@ from bench.crowd import KINDS, Crowd, Kind, Outcome, run_crowd  # noqa: E402 - a
 from ya_salt.gate.admin import RuleAdmin  # noqa: E402 - after the path above
 from ya_salt.gate.etcd import Etcd, Put, Range  # noqa: E402 - after the path above
 from ya_salt.gate.etcd_gate import OrlyGate  # noqa: E402 - after the path above
-from ya_salt.gate.protocol import Allowed, Ask, Held, Identity  # noqa: E402 - after the path above
+from ya_salt.gate.protocol import Granted, Identity, Slot, SlotRequest  # noqa: E402 - after the path above
 from ya_salt.gate.records import Keys  # noqa: E402 - after the path above
 from ya_salt.gate.rule_file import parse_rule  # noqa: E402 - after the path above
 from ya_salt.model import Deferral, GateSettings  # noqa: E402 - after the path above
@@ -81,7 +81,7 @@ class Measured:
     def __init__(self, etcd: Etcd, hosts: int) -> None:
         self._etcd = etcd
         self._gate = OrlyGate(etcd, PREFIX, Identity("host"))
-        self._held: Held | None = None
+        self._held: Slot | None = None
         apply(etcd, PREFIX, "free", "max_concurrent: 100")
         apply(etcd, PREFIX, "rated", "max_concurrent: 100, rate: {count: 1000, window: 2s}")
         apply(etcd, PREFIX, "full", "max_concurrent: 10")
@@ -102,8 +102,8 @@ class Measured:
         self._etcd.read(Range(f"{PREFIX}bare"))
 
     def ask(self, daemon: str) -> None:
-        answer = self._gate.ask(Ask(daemon, "update", "1"))
-        if not isinstance(answer, Allowed) or answer.held is None:
+        answer = self._gate.ask(SlotRequest(daemon, "update", "1"))
+        if not isinstance(answer, Granted) or answer.held is None:
             raise SystemExit(f"{daemon}: {answer}")
         self._held = answer.held
 
@@ -112,7 +112,7 @@ class Measured:
             self._gate.release(self._held)
 
     def be_refused(self, daemon: str) -> None:
-        answer = self._gate.ask(Ask(daemon, "update", "1"))
+        answer = self._gate.ask(SlotRequest(daemon, "update", "1"))
         if not isinstance(answer, Deferral) or answer.reason != "Full":
             raise SystemExit(f"{daemon}: {answer}")
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+Progress = Callable[[str], None]
+"""Told in a sentence what is being done, for a person who looks."""
 
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
@@ -206,7 +209,7 @@ class Container:
 
 
 @dataclass(frozen=True)
-class Applied:
+class LastApplied:
     """What we did to a container, kept in its own `private` text so that it outlives our store.
 
     Hashes are short: they only have to tell a changed value from an unchanged one.
@@ -470,3 +473,41 @@ class StepResult:
     @property
     def is_done(self) -> bool:
         return not self.error and self.deferral is None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass did about one daemon."""
+
+    plan: DaemonPlan
+    results: tuple[StepResult, ...] = ()
+
+    @property
+    def error(self) -> str:
+        return self.plan.refusal or next((item.error for item in self.results if item.error), "")
+
+    @property
+    def reason(self) -> str:
+        failed = next((item for item in self.results if item.error), None)
+        return self.plan.refusal_reason or (failed.reason if failed else "")
+
+    @property
+    def deferral(self) -> Deferral | None:
+        """Why something of the plan waits for the rollout gate."""
+        found = (item.deferral for item in self.results if item.deferral is not None)
+        return self.plan.deferral or next(found, None)
+
+    @property
+    def restarts(self) -> int:
+        """Times that the daemon was stopped and started, or started from the dead."""
+        return sum(
+            isinstance(item.step, ReplaceContainer | StartContainer) and item.is_done
+            for item in self.results
+        )
+
+    @property
+    def touched(self) -> bool:
+        """Whether the process is a new one, so that it is worth waiting for."""
+        return self.restarts > 0 or any(
+            isinstance(item.step, CreateContainer) and item.is_done for item in self.results
+        )

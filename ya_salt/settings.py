@@ -302,7 +302,7 @@ def _parse_map(setting: Setting, text: str) -> dict[str, str]:
 def _read_file(path: str, *, is_required: bool) -> _Found:
     text = _read_text(path, is_required=is_required)
     tree = read_yaml(text)
-    problems = [f"{path}:{c.place.line}:{c.place.column}: {c.message}" for c in tree.complaints]
+    problems = [f"{path}:{c.place.line}:{c.place.column}: {c.message}" for c in tree.diagnostics]
     found: _Found = {}
     if isinstance(tree.root, MapNode):
         _read_mapping(path, "", tree.root, found, problems)

@@ -22,7 +22,7 @@ from ya_salt.gate.admin import RuleAdmin
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.etcd import Etcd
 from ya_salt.gate.factory import make_gate
-from ya_salt.gate.protocol import Allowed, Ask, Held
+from ya_salt.gate.protocol import Granted, Slot, SlotRequest
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
 
@@ -41,7 +41,7 @@ class GatedStory(Story):
         self.passes.settings = replace(self.passes.settings, gate=self.gate, hostname="host")
         self.client = Etcd(self.gate)
         self.admin = RuleAdmin(self.client, prefix)
-        self.others: dict[str, Held] = {}
+        self.others: dict[str, Slot] = {}
         for name in DAEMONS:
             text = f"meta: {{name: porto-daemon-{name}}}\nspec: {{max_concurrent: 1}}"
             self.admin.apply(parse_rule(text, "rule"))
@@ -70,8 +70,8 @@ class GatedStory(Story):
     def let_another_host_in(self, name: str) -> None:
         gate = make_gate(self.gate, "other")
         assert gate is not None
-        answer = gate.ask(Ask(name, "update", "1"))
-        if isinstance(answer, Allowed) and answer.held is not None:
+        answer = gate.ask(SlotRequest(name, "update", "1"))
+        if isinstance(answer, Granted) and answer.held is not None:
             self.others[name] = answer.held
         gate.close()
 

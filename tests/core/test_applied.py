@@ -7,20 +7,20 @@ from hypothesis import strategies as st
 
 from ya_salt.converge.drift import (
     PRIVATE_MAX_BYTES,
-    decode_applied,
-    encode_applied,
+    decode_last_applied,
+    encode_last_applied,
     group_sent,
     hash_packages,
     hash_values,
 )
-from ya_salt.model import Applied, Package
+from ya_salt.model import LastApplied, Package
 
 TEXTS = st.dictionaries(st.text(max_size=30), st.text(max_size=60), max_size=8)
 
 
 @given(TEXTS, TEXTS, st.lists(st.text(max_size=20), max_size=5), st.text(max_size=12))
 def test_it_comes_back_as_it_was(sent, defaults, names, packages) -> None:
-    applied = Applied(
+    applied = LastApplied(
         sent=sent,
         read=sent,
         defaults=defaults,
@@ -28,33 +28,35 @@ def test_it_comes_back_as_it_was(sent, defaults, names, packages) -> None:
         packages=packages,
         package_names=tuple(names),
     )
-    text = encode_applied(applied)
+    text = encode_last_applied(applied)
     assert len(text.encode()) <= PRIVATE_MAX_BYTES
-    assert decode_applied(text) == applied
+    assert decode_last_applied(text) == applied
 
 
 def test_what_does_not_fit_loses_what_can_be_done_without_first() -> None:
     sent = {f"property-{i}": "x" * 12 for i in range(60)}
     long = {f"property-{i}": "y" * 60 for i in range(60)}
-    kept = decode_applied(encode_applied(Applied(sent=sent, defaults=long, package_names=("a",))))
-    assert kept == Applied(sent=sent, package_names=("a",))
+    kept = decode_last_applied(
+        encode_last_applied(LastApplied(sent=sent, defaults=long, package_names=("a",)))
+    )
+    assert kept == LastApplied(sent=sent, package_names=("a",))
     names = tuple(f"package-{i}" for i in range(400))
-    kept = decode_applied(encode_applied(Applied(sent=sent, package_names=names)))
-    assert kept == Applied(sent=sent)
+    kept = decode_last_applied(encode_last_applied(LastApplied(sent=sent, package_names=names)))
+    assert kept == LastApplied(sent=sent)
     huge = {f"property-{i}": "x" * 12 for i in range(600)}
-    text = encode_applied(Applied(sent=huge, packages="p"))
+    text = encode_last_applied(LastApplied(sent=huge, packages="p"))
     assert len(text) <= PRIVATE_MAX_BYTES
-    assert decode_applied(text) == Applied(packages="p")
+    assert decode_last_applied(text) == LastApplied(packages="p")
 
 
 @given(st.text(max_size=100))
 def test_any_other_text_is_nobodys_memory(text: str) -> None:
-    assert decode_applied(text) is None
+    assert decode_last_applied(text) is None
 
 
 def test_other_programs_json_is_not_ours() -> None:
     for text in ("[]", "{}", '{"v":2}', '{"v":1}', '{"v":1,"packages":"a","sent":[1]}', "null"):
-        assert decode_applied(text) is None
+        assert decode_last_applied(text) is None
 
 
 def test_the_order_of_packages_does_not_count_their_versions_do() -> None:

@@ -7,16 +7,16 @@ from dataclasses import replace
 import pytest
 
 from ya_salt.converge.changes import describe_changes
-from ya_salt.converge.drift import encode_applied, group_sent, hash_values, wanted_properties
+from ya_salt.converge.drift import encode_last_applied, group_sent, hash_values, wanted_properties
 from ya_salt.model import (
     LABEL,
-    Applied,
     ChangeLive,
     Container,
     CreateContainer,
     DaemonSpec,
     InstalledPackage,
     InstallPackages,
+    LastApplied,
     Observed,
     Package,
     PurgePackages,
@@ -43,7 +43,9 @@ SPEC = DaemonSpec(
 
 def make_observed(sent: DaemonSpec, remembered: DaemonSpec | None = None) -> Observed:
     """A container that runs from `sent`."""
-    private = encode_applied(Applied(sent=hash_values(group_sent(wanted_properties(sent)))))
+    private = encode_last_applied(
+        LastApplied(sent=hash_values(group_sent(wanted_properties(sent))))
+    )
     container = Container(
         "d", "running", {LABEL: sent.digest}, private, values={"memory_limit": "1024"}
     )

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ya_salt.gate.client import GateMemory, decode_memory, encode_memory
-from ya_salt.gate.protocol import Held
+from ya_salt.gate.protocol import Slot
 
-HELD = Held("web", "id", "update", "2", 1.5, "failed", "exit 1", 3, 7, 9, 60, 3600)
+HELD = Slot("web", "id", "update", "2", 1.5, "failed", "exit 1", 3, 7, 9, 60, 3600)
 FULL = GateMemory(
     held={"web": HELD},
     asked={"a", "b"},
@@ -43,7 +43,7 @@ def test_anything_else_is_an_empty_one(data: Any) -> None:
 @given(st.sampled_from(sorted(encode_memory(FULL))), JSON)
 def test_with_one_broken_part_it_is_whole_or_empty(part: str, data: Any) -> None:
     memory = decode_memory({**encode_memory(FULL), part: data})
-    assert memory == GateMemory() or all(isinstance(item, Held) for item in memory.held.values())
+    assert memory == GateMemory() or all(isinstance(item, Slot) for item in memory.held.values())
     encode_memory(memory)
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ya_salt.converge.drift import (
-    encode_applied,
+    encode_last_applied,
     group_sent,
     hash_packages,
     hash_values,
@@ -20,7 +20,6 @@ from ya_salt.converge.drift import (
 from ya_salt.converge.plan import make_plan
 from ya_salt.model import (
     LABEL,
-    Applied,
     ChangeLive,
     Container,
     CreateContainer,
@@ -29,6 +28,7 @@ from ya_salt.model import (
     DaemonStatus,
     InstalledPackage,
     InstallPackages,
+    LastApplied,
     Observed,
     Package,
     PurgePackages,
@@ -80,7 +80,7 @@ def make_container(
         if not name.startswith("labels[") and name not in unsupported
     }
     labels = {name[7:-1]: text for name, text in wanted.items() if name.startswith("labels[")}
-    applied = Applied(
+    applied = LastApplied(
         sent=hash_values(group_sent(wanted)),
         read=hash_values(values),
         defaults=defaults or {},
@@ -93,7 +93,7 @@ def make_container(
         name=spec.name,
         state="running",
         labels={LABEL: spec.digest, **labels},
-        private=encode_applied(applied),
+        private=encode_last_applied(applied),
         running_s=60,
         values=values,
     )

@@ -6,7 +6,7 @@ import pytest
 
 from ya_salt.converge.plan import defer
 from ya_salt.gate.client import find_ask, find_sharing, pin_waiting
-from ya_salt.gate.protocol import Ask
+from ya_salt.gate.protocol import SlotRequest
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -122,8 +122,8 @@ def make_update(name: str, *packages: str) -> DaemonPlan:
     return DaemonPlan(name, (install, ReplaceContainer(spec, "new")))
 
 
-def ask_for(*names: str) -> dict[str, Ask]:
-    return {name: Ask(name, "update", "2.0") for name in names}
+def ask_for(*names: str) -> dict[str, SlotRequest]:
+    return {name: SlotRequest(name, "update", "2.0") for name in names}
 
 
 def test_who_shares_a_package_with_one_that_waits_waits_too() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from google.protobuf import json_format
 
-from ya_salt.converge.status import Outcome, make_status, make_unmanaged_status
+from ya_salt.converge.status import make_status, make_unmanaged_status
 from ya_salt.messages import make_daemon_status, make_host_status, make_spec_list
 from ya_salt.model import (
     LABEL,
@@ -22,6 +22,7 @@ from ya_salt.model import (
     InstalledPackage,
     InstallPackages,
     Observed,
+    Outcome,
     Package,
     Record,
     ReplaceContainer,

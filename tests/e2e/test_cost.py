@@ -10,7 +10,7 @@ import pytest
 from helpers.apart import set_apart
 from helpers.example import NAME, ExampleHost
 
-from ya_salt.converge.host import Host, Scope
+from ya_salt.converge.host import Host, PassRequest
 from ya_salt.converge.run import run_pass
 from ya_salt.model import Settings
 from ya_salt.packages import Apt
@@ -50,7 +50,7 @@ class Counter:
         )
         host = Host(settings, Apt(root=settings.root), self.connect)
         loaded = load_specs(settings.specs_dir)
-        self.result = run_pass(host, Scope(loaded.specs, loaded))
+        self.result = run_pass(host, PassRequest(loaded.specs, loaded))
 
     @property
     def requests(self) -> list[str]:

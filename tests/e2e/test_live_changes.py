@@ -11,7 +11,7 @@ from helpers.passes import Passes
 from helpers.portod import DevPortod
 
 from ya_salt.converge.containers import STOP_TIMEOUT_S
-from ya_salt.converge.drift import decode_applied
+from ya_salt.converge.drift import decode_last_applied
 
 NAME = "changing"
 LIVE = [
@@ -119,7 +119,7 @@ def test_the_default_of_a_number_that_reads_back_empty_is_a_number(passes: Passe
     with passes.client() as client:
         passes.write(NAME, "max_respawns: 3")
         passes.run_one()
-        applied = decode_applied(client.get_property(NAME, "private"))
+        applied = decode_last_applied(client.get_property(NAME, "private"))
     assert applied is not None
     assert applied.defaults == {"max_respawns": "-1"}
 

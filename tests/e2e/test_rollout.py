@@ -18,7 +18,7 @@ import pytest
 from helpers.etcd import EtcdServer, list_missing
 from helpers.example import NAME, VERSION, ExampleHost
 
-from ya_salt.converge.host import Scope, make_host
+from ya_salt.converge.host import PassRequest, make_host
 from ya_salt.converge.run import run_pass
 from ya_salt.gate import client
 from ya_salt.porto.client import PortoClient
@@ -287,7 +287,7 @@ def test_a_removal_that_has_to_wait_at_the_last_moment_purges_nothing(
 
     loaded = load_specs(settings.specs_dir)
     made = replace(make_host(settings), connect=connect)
-    (status,) = run_pass(made, Scope(loaded.specs, loaded)).statuses
+    (status,) = run_pass(made, PassRequest(loaded.specs, loaded)).statuses
     host.orlyctl("resume", f"porto-daemon-{NAME}")
     assert status.gate is not None
     assert (status.phase, status.gate.reason) == ("Managed", "Paused")

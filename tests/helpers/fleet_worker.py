@@ -16,7 +16,7 @@ from helpers.fleet import Note, Orders, name_host, read_notes
 from ya_salt.errors import GateError
 from ya_salt.gate.etcd import Etcd
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Ask, Held, Identity
+from ya_salt.gate.protocol import Identity, Slot, SlotRequest
 from ya_salt.model import Deferral, GateSettings
 
 _IDLE_S = 2.0
@@ -29,7 +29,7 @@ class PlayedHost:
     name: str
     gate: OrlyGate
     has: str = ""
-    held: Held | None = None
+    held: Slot | None = None
     ends_at: float | None = None
     is_unsure: bool = False
     """There may be a slot from before we were killed."""
@@ -132,7 +132,7 @@ class Worker:
 
     def _ask(self, host: PlayedHost, began: float) -> float:
         target = self._target
-        ask = Ask(self._orders.daemon, "update", target, "it is a test")
+        ask = SlotRequest(self._orders.daemon, "update", target, "it is a test")
         # Should this raise, we may have a slot all the same; the next one finds it by itself.
         answer = host.gate.ask(ask)
         if isinstance(answer, Deferral):

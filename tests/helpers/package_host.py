@@ -17,7 +17,7 @@ import pytest
 
 from helpers.debs import Repository
 from ya_salt.model import Package
-from ya_salt.packages import Apt, Outcome, PackagePass, command
+from ya_salt.packages import Apt, PackagePass, TransactionResult, command
 
 needs_apt = pytest.mark.skipif(
     not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="needs apt and dpkg"
@@ -56,7 +56,7 @@ class Host:
         self.progress.clear()
         return PackagePass(self.apt, self.progress.append, pinned)
 
-    def install(self, *groups: str) -> Outcome:
+    def install(self, *groups: str) -> TransactionResult:
         """Install groups like `"foo=1.0 bar=2"`; a group is called by its first package."""
         return self.new_pass().install({_call(group): wanted(group) for group in groups})
 
@@ -64,7 +64,7 @@ class Host:
         """Bring about what daemons run from before the story begins."""
         assert not self.install(*groups).errors
 
-    def purge(self, *groups: str) -> Outcome:
+    def purge(self, *groups: str) -> TransactionResult:
         return self.new_pass().purge({_call(group): group.split() for group in groups})
 
     def state(self, *names: str) -> dict[str, str]:
@@ -90,7 +90,7 @@ def _call(group: str) -> str:
     return group.split("=", maxsplit=1)[0].split(maxsplit=1)[0]
 
 
-def reasons(outcome: Outcome) -> dict[str, str]:
+def reasons(outcome: TransactionResult) -> dict[str, str]:
     return {group: error.reason for group, error in outcome.errors.items()}
 
 

@@ -16,7 +16,7 @@ from helpers.apart import set_apart
 from helpers.package_host import Host, wanted
 from helpers.portod import DevPortod
 from ya_salt.converge.host import Host as WholeHost
-from ya_salt.converge.host import PassResult, Scope
+from ya_salt.converge.host import PassRequest, PassResult
 from ya_salt.converge.preview import plan_pass
 from ya_salt.converge.run import run_pass
 from ya_salt.model import DaemonPlan, DaemonStatus, Package, Settings
@@ -99,10 +99,10 @@ class PassHost(Host):
     def plan(self) -> tuple[DaemonPlan, ...]:
         return plan_pass(self._make_host(), self._load())
 
-    def _load(self) -> Scope:
+    def _load(self) -> PassRequest:
         loaded = load_specs(str(self.specs_dir))
         assert not loaded.rejected, loaded.rejected
-        return Scope(loaded.specs, loaded)
+        return PassRequest(loaded.specs, loaded)
 
     def _make_host(self) -> WholeHost:
         return WholeHost(self.settings, self.apt, self.client, self.progress.append)

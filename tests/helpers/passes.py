@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.apart import set_apart
-from ya_salt.converge.host import Host, PassResult, Scope
+from ya_salt.converge.host import Host, PassRequest, PassResult
 from ya_salt.converge.preview import plan_pass
 from ya_salt.converge.run import run_pass
 from ya_salt.gate.factory import make_gate
@@ -88,7 +88,7 @@ class Passes:
             clients.append(make(self.socket_path))
             return clients[-1]
 
-        result = run_pass(self.make_host(connect), Scope(loaded.specs, loaded, **scope))
+        result = run_pass(self.make_host(connect), PassRequest(loaded.specs, loaded, **scope))
         self.requests = [request for client in clients for request in client.requests]
         return result
 
@@ -99,7 +99,7 @@ class Passes:
     def plan(self) -> dict[str, DaemonPlan]:
         """What a pass would do, by daemon."""
         loaded = load_specs(str(self.specs_dir))
-        plans = plan_pass(self.make_host(), Scope(loaded.specs, loaded))
+        plans = plan_pass(self.make_host(), PassRequest(loaded.specs, loaded))
         return {plan.name: plan for plan in plans}
 
     def run_one(self) -> DaemonStatus:

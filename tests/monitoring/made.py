@@ -8,8 +8,8 @@ from typing import Any
 
 from ya_salt.model import Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Counter, Memory
-from ya_salt.monitoring.metrics import Facts, make_facts
-from ya_salt.monitoring.report import News
+from ya_salt.monitoring.metrics import Metrics, make_metrics
+from ya_salt.monitoring.report import ReportInput
 
 NOW = 1_700_000_000.0
 
@@ -77,12 +77,12 @@ def make(
     now: float = NOW,
     gate: Mapping[str, Any] = NO_GATE,
     **last_pass: Any,
-) -> Facts:
-    return make_facts(statuses, memory or Memory(), {**LAST_PASS, **last_pass}, now, gate)
+) -> Metrics:
+    return make_metrics(statuses, memory or Memory(), {**LAST_PASS, **last_pass}, now, gate)
 
 
-def make_news(*statuses: DaemonStatus, now: float = NOW, **last_pass: Any) -> News:
-    return News(statuses, {**LAST_PASS, **last_pass}, now)
+def make_news(*statuses: DaemonStatus, now: float = NOW, **last_pass: Any) -> ReportInput:
+    return ReportInput(statuses, {**LAST_PASS, **last_pass}, now)
 
 
 def remember(**counts: Sequence[int]) -> Memory:

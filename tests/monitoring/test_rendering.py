@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from made import ANSWERED, DEAD, FAILED, GOOD, NO_GATE, NOW, WAITING, make, remember
 
 from ya_salt.gate.client import GateMemory, find_gate_facts
-from ya_salt.gate.protocol import Held
+from ya_salt.gate.protocol import Slot
 from ya_salt.model import Condition, GateStanding, JugglerSettings, YasmSettings
 from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, cut_text
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
@@ -154,7 +154,7 @@ def test_whether_the_gate_can_be_asked(sentence: str, gate, up, unreachable: int
 
 
 def test_what_a_host_remembers_of_a_gate_is_told_while_it_has_one() -> None:
-    held = Held("d", "id", "update", "1.3", NOW, state="failed", error="no licence")
+    held = Slot("d", "id", "update", "1.3", NOW, state="failed", error="no licence")
     memory = GateMemory({"d": held}, state="failed", message="m", since=NOW, override="o")
     signals = ("porto-daemon-d-gate_failed_thhh", "porto-daemons-gate_unreachable_thhh")
     for kind, value in (("orly", 1), ("none", 0)):

@@ -60,5 +60,5 @@ def test_the_reading_finds_what_is_known_to_be_there() -> None:
 
 def test_codes_of_other_modules_still_exist() -> None:
     folder = Path(ya_salt.packages.__file__).parents[1]
-    words = "".join(file.read_text() for file in folder.glob("*.py"))
+    words = "".join(file.read_text() for file in folder.rglob("*.py"))
     assert all(f'"{code}"' in words for code in ELSEWHERE)

@@ -30,16 +30,16 @@ from ya_salt.gate.decide import (
     decide,
     find_free_slots,
 )
-from ya_salt.gate.protocol import REMOVAL, Ask, Held, Identity
+from ya_salt.gate.protocol import REMOVAL, Identity, Slot, SlotRequest
 from ya_salt.gate.rule import Freeze, Rate, Rule, Window
 from ya_salt.model import Deferral
 
 NOW = 1_790_000_000.0
 NAME = "porto-daemon-d"
 HOST = Identity("a", {"hostname": "a", "dc": "sas"})
-UPDATE = Ask("d", "update", "2")
-INSTALL = Ask("d", "install", "2")
-HELD = Held("d", "id1", "update", "2", NOW - 60)
+UPDATE = SlotRequest("d", "update", "2")
+INSTALL = SlotRequest("d", "install", "2")
+HELD = Slot("d", "id1", "update", "2", NOW - 60)
 RULE = Rule(NAME, max_concurrent=2)
 PAUSE = Pause("bad metrics", "alice", NOW - 60)
 NEVER = (Freeze(NOW - 1, NOW + 3600, "holidays"),)
@@ -53,7 +53,7 @@ def view_with(changed: Rule = RULE, **changes: Any) -> View:
     return View(changed, **changes)
 
 
-ALLOWED: list[tuple[str, View, Ask, Decision]] = [
+ALLOWED: list[tuple[str, View, SlotRequest, Decision]] = [
     ("nobody is at it: any slot", View(RULE), UPDATE, Grant((0, 1), ())),
     ("one is at it: the other slot", view_with(slots=frozenset({0})), UPDATE, Grant((1,), ())),
     (
@@ -121,7 +121,7 @@ ALLOWED: list[tuple[str, View, Ask, Decision]] = [
     (
         "an update that was cut short goes on as a restart",
         view_with(held=HELD),
-        Ask("d", "restart", "2"),
+        SlotRequest("d", "restart", "2"),
         GoOn(),
     ),
     (
@@ -157,7 +157,7 @@ ALLOWED: list[tuple[str, View, Ask, Decision]] = [
     ),
 ]
 
-DEFERRED: list[tuple[str, View, Ask, str, str]] = [
+DEFERRED: list[tuple[str, View, SlotRequest, str, str]] = [
     (
         "all slots are taken",
         view_with(slots=frozenset({0, 1})),
@@ -231,7 +231,7 @@ DEFERRED: list[tuple[str, View, Ask, str, str]] = [
     (
         "a removal failed elsewhere",
         view_with(failures={"b": REMOVAL}),
-        Ask("d", "remove", REMOVAL),
+        SlotRequest("d", "remove", REMOVAL),
         "Halted",
         "the removal failed on b: porto-daemon-d halts at 1; another version goes on by itself,"
         " orlyctl status porto-daemon-d says what failed",
@@ -286,14 +286,14 @@ DEFERRED: list[tuple[str, View, Ask, str, str]] = [
 @pytest.mark.parametrize(
     ("view", "ask", "decision"), [pytest.param(*row, id=it) for it, *row in ALLOWED]
 )
-def test_may_start(view: View, ask: Ask, decision: Decision) -> None:
+def test_may_start(view: View, ask: SlotRequest, decision: Decision) -> None:
     assert decide(view, HOST, ask, NOW) == decision
 
 
 @pytest.mark.parametrize(
     ("view", "ask", "reason", "message"), [pytest.param(*row, id=it) for it, *row in DEFERRED]
 )
-def test_has_to_wait(view: View, ask: Ask, reason: str, message: str) -> None:
+def test_has_to_wait(view: View, ask: SlotRequest, reason: str, message: str) -> None:
     assert decide(view, HOST, ask, NOW) == Deferral(reason, message)
 
 

@@ -12,7 +12,7 @@ from helpers.etcd import EtcdServer
 from ya_salt.errors import GateError
 from ya_salt.gate.etcd import Etcd, Put, Range, absent
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Allowed, Ask, Identity
+from ya_salt.gate.protocol import Granted, Identity, SlotRequest
 from ya_salt.gate.records import Keys
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
@@ -71,22 +71,22 @@ def test_host_may_do_all_that_the_gate_needs(guarded: Guarded) -> None:
     gates = [
         OrlyGate(guarded.connect("ya-salt"), "/orly/", Identity(host)) for host in ("h1", "h2")
     ]
-    ask = Ask("web", "update", "2.0")
+    ask = SlotRequest("web", "update", "2.0")
 
     answer = gates[0].ask(ask)
-    assert isinstance(answer, Allowed)
+    assert isinstance(answer, Granted)
     held = answer.held
     assert held is not None
     assert gates[0].renew(held) == held
     held = gates[0].tell(held, "failed", "exit 1")
     assert held is not None
-    again = gates[0].ask(Ask("web", "update", "2.1"))
-    assert isinstance(again, Allowed)
+    again = gates[0].ask(SlotRequest("web", "update", "2.1"))
+    assert isinstance(again, Granted)
     # A lost host is taken the slot from.
     assert again.held is not None
     guarded.connect("operator").revoke_lease(again.held.lease)
-    other = gates[1].ask(Ask("web", "update", "2.1"))
-    assert isinstance(other, Allowed)
+    other = gates[1].ask(SlotRequest("web", "update", "2.1"))
+    assert isinstance(other, Granted)
     assert other.held is not None
     gates[1].release(other.held)
 

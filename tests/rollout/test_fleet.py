@@ -24,7 +24,7 @@ from ya_salt.errors import GateError
 from ya_salt.gate.admin import RuleAdmin
 from ya_salt.gate.etcd import Etcd
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Ask, Identity
+from ya_salt.gate.protocol import Identity, SlotRequest
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import GateSettings
 
@@ -301,7 +301,7 @@ def measure_refusal(gate: OrlyGate) -> float:
     """Seconds until the gate says that it cannot be asked."""
     began = time.monotonic()
     with pytest.raises(GateError):
-        gate.ask(Ask("web", "update", "1"))
+        gate.ask(SlotRequest("web", "update", "1"))
     return time.monotonic() - began
 
 

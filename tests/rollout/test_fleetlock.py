@@ -28,11 +28,11 @@ from hypothesis import strategies as st
 from ya_salt.errors import GateError
 from ya_salt.gate.fleetlock import FleetLockGate, name_group
 from ya_salt.gate.posting import UnansweredError, post
-from ya_salt.gate.protocol import REMOVAL, Allowed, Ask, Gate, Held, Identity
+from ya_salt.gate.protocol import REMOVAL, Gate, Granted, Identity, Slot, SlotRequest
 from ya_salt.model import Deferral, GateSettings
 
-UPDATE = Ask("d", "update", "1.2", "version 1.2")
-OTHER = Ask("e", "restart", "abc")
+UPDATE = SlotRequest("d", "update", "1.2", "version 1.2")
+OTHER = SlotRequest("e", "restart", "abc")
 GROUP = "porto-daemon-d"
 NOBODY = "http://127.0.0.1:1"
 BOUND_S = 6
@@ -57,7 +57,7 @@ def face(start: Callable[..., Face]) -> Face:
 
 
 def make_gate(
-    *endpoints: Face | str, host: str = "web1", held: Callable[[], list[Held]] = list, **settings
+    *endpoints: Face | str, host: str = "web1", held: Callable[[], list[Slot]] = list, **settings
 ) -> FleetLockGate:
     urls = tuple(one if isinstance(one, str) else one.url for one in endpoints)
     return FleetLockGate(
@@ -65,9 +65,9 @@ def make_gate(
     )
 
 
-def take(gate: Gate, ask: Ask = UPDATE) -> Held:
+def take(gate: Gate, ask: SlotRequest = UPDATE) -> Slot:
     answer = gate.ask(ask)
-    assert isinstance(answer, Allowed), answer
+    assert isinstance(answer, Granted), answer
     assert answer.held is not None
     return answer.held
 
@@ -93,7 +93,7 @@ def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_asking_takes_the_host_s_lock(locks: Locks, face: Face) -> None:
     held = take(make_gate(face))
     assert locks.holders == {GROUP: {"web1"}}
-    assert held == Held("d", held.id, "update", "1.2", since=7.0)
+    assert held == Slot("d", held.id, "update", "1.2", since=7.0)
     assert (held.slot, held.revision, held.lease, held.min_healthy_s) == (-1, 0, 0, 0)
     assert face.problems == []
 
@@ -161,11 +161,11 @@ def test_another_process_goes_on_with_what_the_host_remembers(face: Face) -> Non
     ("ask", "state"),
     [
         (replace(UPDATE, target="1.3"), "failed"),
-        (Ask("d", "remove", REMOVAL), "working"),
+        (SlotRequest("d", "remove", REMOVAL), "working"),
         (UPDATE, "settling"),
     ],
 )
-def test_another_operation_is_a_slot_of_its_own(face: Face, ask: Ask, state: str) -> None:
+def test_another_operation_is_a_slot_of_its_own(face: Face, ask: SlotRequest, state: str) -> None:
     held = replace(take(make_gate(face)), state=state)
     taken = take(make_gate(face, held=lambda: [held]), ask)
     assert taken.id != held.id
@@ -190,7 +190,7 @@ def test_unlocking_twice_is_fine(locks: Locks, face: Face) -> None:
 
 def test_a_host_without_a_memory_can_unlock(locks: Locks, face: Face) -> None:
     take(make_gate(face))
-    make_gate(face).release(Held("d", "", "update", "1.2", since=0.0))
+    make_gate(face).release(Slot("d", "", "update", "1.2", since=0.0))
     assert locks.holders == {GROUP: set()}
 
 
@@ -215,8 +215,8 @@ def test_looking_reads_nothing_and_takes_nothing(face: Face) -> None:
     held = take(make_gate(face))
     seen = face.seen
     gate = make_gate(face, held=lambda: [held])
-    assert gate.foresee(UPDATE) == Allowed(held)
-    assert gate.foresee(OTHER) == Allowed(None)
+    assert gate.foresee(UPDATE) == Granted(held)
+    assert gate.foresee(OTHER) == Granted(None)
     assert gate.find("d") is None
     gate.close()
     assert face.seen == seen
@@ -265,11 +265,11 @@ def test_who_failed_keeps_the_one_lock_of_a_group(locks: Locks, face: Face) -> N
 
 
 def test_what_another_gate_gave_holds_nothing_here(locks: Locks, face: Face) -> None:
-    elsewhere = Held("e", "0123abcd", "update", "2", since=0.0, slot=3, revision=9)
+    elsewhere = Slot("e", "0123abcd", "update", "2", since=0.0, slot=3, revision=9)
     gate = make_gate(face, group="fleet", held=lambda: [elsewhere])
     gate.release(take(gate))
     assert locks.holders == {"fleet": set()}
-    assert take(gate, Ask("e", "update", "2")).id != elsewhere.id
+    assert take(gate, SlotRequest("e", "update", "2")).id != elsewhere.id
 
 
 def test_daemons_side_by_side_never_lose_the_lock_of_their_group(locks: Locks, face: Face) -> None:
@@ -279,7 +279,7 @@ def test_daemons_side_by_side_never_lose_the_lock_of_their_group(locks: Locks, f
     def work(name: str) -> int:
         found = 0
         for _ in range(25):
-            held = take(gate, Ask(name, "restart", "x"))
+            held = take(gate, SlotRequest(name, "restart", "x"))
             found += locks.holders["fleet"] == {"web1"}
             gate.release(held)
         return found
@@ -329,7 +329,7 @@ def test_an_unknown_group_is_refused_in_the_server_s_words(locks: Locks, face: F
     error = fail(lambda: make_gate(face).ask(UPDATE))
     assert error.reason == "GateRefused"
     assert f"unknown group {GROUP}" in str(error)
-    error = fail(lambda: make_gate(face).release(Held("d", "", "update", "1.2", since=0.0)))
+    error = fail(lambda: make_gate(face).release(Slot("d", "", "update", "1.2", since=0.0)))
     assert error.reason == "GateRefused"
     assert "unlock" in str(error)
 
@@ -493,7 +493,7 @@ def test_a_lock_of_unknown_fate_can_be_given_back(locks: Locks, face: Face) -> N
     fail(lambda: gate.ask(UPDATE))
     assert locks.holders == {GROUP: {"web1"}}
     face.mode = "serve"
-    gate.release(Held("d", "", "update", "1.2", since=0.0))
+    gate.release(Slot("d", "", "update", "1.2", since=0.0))
     assert locks.holders == {GROUP: set()}
 
 
@@ -595,7 +595,7 @@ def test_daemons_of_a_group_wait_for_the_same_silence(face: Face) -> None:
     gate = make_gate(face, group="fleet")
     started = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(gate.ask, Ask(name, "restart", "x")) for name in "abcd"]
+        asked = [pool.submit(gate.ask, SlotRequest(name, "restart", "x")) for name in "abcd"]
         reasons = {future.exception().reason for future in asked}
     assert time.monotonic() - started < BOUND_S
     assert reasons == {"GateUnreachable"}

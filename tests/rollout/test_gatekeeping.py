@@ -19,10 +19,11 @@ from helpers.portod import DevPortod
 
 from ya_salt.gate import client
 from ya_salt.gate.admin import RuleAdmin
-from ya_salt.gate.client import FACT, make_gate
+from ya_salt.gate.client import FACT
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.etcd import Etcd
-from ya_salt.gate.protocol import Ask, Held
+from ya_salt.gate.factory import make_gate
+from ya_salt.gate.protocol import Slot, SlotRequest
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import DaemonStatus, GateSettings
 from ya_salt.porto.client import PortoClient
@@ -51,16 +52,16 @@ class Fleet:
     def rule(self, spec: str = "max_concurrent: 1", name: str = RULE) -> None:
         self.admin.apply(parse_rule(f"meta: {{name: {name}}}\nspec: {{{spec}}}", "rule"))
 
-    def other(self, target: str = "1", host: str = "other") -> Held:
+    def other(self, target: str = "1", host: str = "other") -> Slot:
         """Another host takes a slot."""
         gate = make_gate(self.gate, host)
         assert gate is not None
-        answer = gate.ask(Ask("agent", "update", target))
+        answer = gate.ask(SlotRequest("agent", "update", target))
         gate.close()
         assert getattr(answer, "held", None), answer
         return answer.held
 
-    def leave(self, held: Held, host: str = "other") -> None:
+    def leave(self, held: Slot, host: str = "other") -> None:
         gate = make_gate(self.gate, host)
         assert gate is not None
         gate.release(held)
@@ -255,9 +256,9 @@ def test_a_bad_version_keeps_its_slot_and_a_repaired_one_goes_on(running: Fleet)
     assert running.holders() == {"host": "failed"}
     gate = make_gate(running.gate, "other")
     assert gate is not None
-    refused = gate.ask(Ask("agent", "update", "2"))
+    refused = gate.ask(SlotRequest("agent", "update", "2"))
     assert getattr(refused, "reason", "") == "Halted"
-    held = getattr(gate.ask(Ask("agent", "update", "3")), "held", None)
+    held = getattr(gate.ask(SlotRequest("agent", "update", "3")), "held", None)
     assert held is not None
     gate.release(held)
     gate.close()

@@ -12,7 +12,7 @@ from ya_salt.gate.admin import NotPossibleError, RuleAdmin
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.etcd import Etcd, Put, Range, UnknownOutcomeError
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Allowed, Ask, Identity
+from ya_salt.gate.protocol import Granted, Identity, SlotRequest
 from ya_salt.gate.records import Keys
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
@@ -63,7 +63,7 @@ class Bench:
 
     def start(self, host: str) -> None:
         gate = OrlyGate(self.other, self.prefix, Identity(host))
-        assert isinstance(gate.ask(Ask("x", "update", "1.1")), Allowed)
+        assert isinstance(gate.ask(SlotRequest("x", "update", "1.1")), Granted)
 
     def release(self, host: str) -> None:
         self.admin.release(RULE, host, "why", "ann@adm", 1000.0)

@@ -17,11 +17,11 @@ from helpers.etcd_proxy import EtcdProxy, find_dead_url
 from ya_salt.errors import GateError
 from ya_salt.gate.etcd import Etcd, KeyValue, Put, Range
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Allowed, Ask, Held
+from ya_salt.gate.protocol import Granted, Slot, SlotRequest
 from ya_salt.gate.records import Keys
 from ya_salt.model import Deferral
 
-UPDATE = Ask("web", "update", "2.0", "package web 1.0 -> 2.0")
+UPDATE = SlotRequest("web", "update", "2.0", "package web 1.0 -> 2.0")
 NEWER = replace(UPDATE, target="2.1")
 
 PutRule = Callable[..., None]
@@ -70,14 +70,14 @@ def proxy(etcd_server: EtcdServer) -> Iterator[EtcdProxy]:
         yield made
 
 
-def take(gate: OrlyGate, ask: Ask = UPDATE) -> Held:
+def take(gate: OrlyGate, ask: SlotRequest = UPDATE) -> Slot:
     answer = gate.ask(ask)
-    assert isinstance(answer, Allowed), answer
+    assert isinstance(answer, Granted), answer
     assert answer.held is not None
     return answer.held
 
 
-def refuse(gate: OrlyGate, ask: Ask = UPDATE) -> Deferral:
+def refuse(gate: OrlyGate, ask: SlotRequest = UPDATE) -> Deferral:
     answer = gate.ask(ask)
     assert isinstance(answer, Deferral), answer
     return answer
@@ -113,7 +113,7 @@ def test_taking_a_slot_leaves_it_with_holder_token_and_sign_of_life(
     # Nothing that holds has a lease: an expiring slot would let a bad version creep on.
     assert (kept[f"slots/{slot}"].lease, kept["holders/h1"].lease) == (0, 0)
     assert kept["alive/h1"].lease == held.lease != kept[f"starts/{start}"].lease != 0
-    assert held == Held(
+    assert held == Slot(
         daemon="web",
         id=held.id,
         operation="update",
@@ -146,7 +146,7 @@ def test_asking_again_takes_and_writes_nothing_more(
     held = take(gate)
     before = keep.revision()
     assert take(gate) == held
-    assert gate.foresee(UPDATE) == Allowed(held)
+    assert gate.foresee(UPDATE) == Granted(held)
     assert keep.revision() == before
 
 
@@ -197,7 +197,7 @@ def test_first_install_needs_no_slot_where_the_rule_says_so(
     make_gate: MakeGate, put_rule: PutRule, keep: Keep
 ) -> None:
     put_rule("first_install: allow")
-    assert make_gate("h1").ask(replace(UPDATE, operation="install")) == Allowed()
+    assert make_gate("h1").ask(replace(UPDATE, operation="install")) == Granted()
     assert keep.list("slots") == []
 
 
@@ -216,7 +216,7 @@ def test_full_until_somebody_gives_a_slot_back(make_gate: MakeGate, put_rule: Pu
 
     gates[0].release(first)
 
-    assert gates[2].foresee(UPDATE) == Allowed()
+    assert gates[2].foresee(UPDATE) == Granted()
     assert take(gates[2]).slot == first.slot
 
 
@@ -562,7 +562,7 @@ def test_lost_host_gives_way_where_the_rule_says_so(
     assert refuse(asker).reason == "Full"
     keep.end_lease("alive/h1")
 
-    assert asker.foresee(UPDATE) == Allowed()
+    assert asker.foresee(UPDATE) == Granted()
     assert keep.list("holders") == ["h1", "h2"]
     assert take(asker).slot == held.slot
 

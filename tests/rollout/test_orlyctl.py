@@ -20,7 +20,7 @@ from helpers.programs import find_free_ports
 
 from ya_salt.gate.etcd import Etcd, Put, Range
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Allowed, Ask, Held, Identity
+from ya_salt.gate.protocol import Granted, Identity, Slot, SlotRequest
 from ya_salt.model import GateSettings
 
 RULE = "porto-daemon-x"
@@ -82,9 +82,9 @@ class Bench:
     def gate(self, host: str) -> OrlyGate:
         return OrlyGate(self.etcd, self.prefix, Identity(host))
 
-    def start(self, host: str, target: str = "1.1") -> Held:
-        answer = self.gate(host).ask(Ask("x", "update", target, "x 1.0 -> 1.1"))
-        assert isinstance(answer, Allowed), answer
+    def start(self, host: str, target: str = "1.1") -> Slot:
+        answer = self.gate(host).ask(SlotRequest("x", "update", target, "x 1.0 -> 1.1"))
+        assert isinstance(answer, Granted), answer
         assert answer.held is not None
         return answer.held
 
@@ -408,7 +408,7 @@ def test_a_pause_lets_nobody_start_until_it_is_resumed(bench: Bench) -> None:
     bench.apply()
     ran = bench.orlyctl("pause", RULE, "--reason", "look at this", SUDO_USER="ann")
     assert (ran.code, ran.out) == (0, f"{RULE}: paused; no further daemon is stopped\n")
-    answer = bench.gate("a").ask(Ask("x", "update", "1.1"))
+    answer = bench.gate("a").ask(SlotRequest("x", "update", "1.1"))
     assert getattr(answer, "reason", "") == "Paused"
     status = bench.status()
     assert status["state"] == "paused"

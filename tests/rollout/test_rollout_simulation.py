@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ya_salt.gate.decide import Grant, decide
 from ya_salt.gate.etcd_gate import TOKEN_MARGIN_S
-from ya_salt.gate.protocol import Ask
+from ya_salt.gate.protocol import SlotRequest
 from ya_salt.gate.rule import Freeze, Rate, Rule, Window
 from ya_salt.gate.simulation import rollout as module
 from ya_salt.gate.simulation.result import Result, Scenario
@@ -242,7 +242,7 @@ def test_the_question_is_the_one_that_hosts_ask(monkeypatch: pytest.MonkeyPatch)
     rule = make_rule(selector={"dc": ("sas", "vla")})
     play(rule, hosts=1, operation="restart", phases_s=(7.0,))
     facts = {"hostname": "host-1", "dc": "sas"}
-    assert asked[0] == (rule, Ask("web", "restart", "new"), facts, START + 7)
+    assert asked[0] == (rule, SlotRequest("web", "restart", "new"), facts, START + 7)
 
 
 # -- a bad version -------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from ya_salt.gate.etcd_gate import OrlyGate
-from ya_salt.gate.protocol import Allowed, Ask, Held
+from ya_salt.gate.protocol import Granted, Slot, SlotRequest
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.gate.simulation.result import Result, Scenario
 from ya_salt.gate.simulation.rollout import simulate
@@ -39,7 +39,7 @@ class RealHost:
     name: str
     phase: int
     gate: OrlyGate
-    held: Held | None = None
+    held: Slot | None = None
     target: str = ""
     ends_at: int | None = None
     ready_at: int | None = None
@@ -67,8 +67,8 @@ class RealHost:
     def begin(self, at: int, log: list, target: str) -> None:
         if at % INTERVAL_S != self.phase or self.ends_at is not None or self.has == target:
             return
-        answer = self.gate.ask(Ask("web", "update", target))
-        if isinstance(answer, Allowed):
+        answer = self.gate.ask(SlotRequest("web", "update", target))
+        if isinstance(answer, Granted):
             is_retry = self.held is not None and self.target == target
             log.append((at, self.name, "retried" if is_retry else "started", target))
             self.held, self.target, self.ends_at = answer.held, target, at + OP_S

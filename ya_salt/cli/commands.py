@@ -25,7 +25,7 @@ from ya_salt.cli.status_table import (
     say_sinks,
     watch,
 )
-from ya_salt.converge.host import Scope, is_fine, make_host
+from ya_salt.converge.host import PassRequest, is_fine, make_host
 from ya_salt.converge.preview import look_now, plan_pass, report_now
 from ya_salt.converge.run import run_pass
 from ya_salt.errors import PortoError, UsageError
@@ -100,13 +100,15 @@ def _judge_plans(plans: Sequence[DaemonPlan], broken: Sequence[Rejected]) -> int
     return FAILED if broken or any(item.refusal for item in plans) else OK
 
 
-def _load_scope(files: Sequence[str], settings: Settings) -> tuple[Scope, tuple[Rejected, ...]]:
+def _load_scope(
+    files: Sequence[str], settings: Settings
+) -> tuple[PassRequest, tuple[Rejected, ...]]:
     """What a pass is about, and the files in its way that cannot be used."""
     if not files:
         loaded = load_specs(settings.specs_dir)
-        return Scope(loaded.specs, loaded), loaded.rejected
+        return PassRequest(loaded.specs, loaded), loaded.rejected
     given = load_files(files)
-    return Scope(given.specs, _load_rest(settings), whole=False), given.rejected
+    return PassRequest(given.specs, _load_rest(settings), whole=False), given.rejected
 
 
 def _load_rest(settings: Settings) -> Loaded:

@@ -15,9 +15,9 @@ from ya_salt.cli import orlyctl_render as show
 from ya_salt.cli.status_table import render_data
 from ya_salt.errors import OperatorError
 from ya_salt.gate.decide import Pause
-from ya_salt.gate.overview import Standing
+from ya_salt.gate.overview import RuleStatus
 from ya_salt.gate.rule import Rule
-from ya_salt.gate.rule_change import Applied
+from ya_salt.gate.rule_change import RuleResult
 from ya_salt.gate.rule_file import load_rule_file
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class RuleFilesError(OperatorError):
 def apply_rule(options: argparse.Namespace) -> int:
     """`orlyctl apply-rule -f FILE… [--dry-run]`."""
     rules = _load_rules(options.files)
-    applied: list[Applied] = []
+    applied: list[RuleResult] = []
     with _open_admin(options) as admin:
         try:
             for rule in rules.values():
@@ -58,7 +58,7 @@ def apply_rule(options: argparse.Namespace) -> int:
     return PENDING if options.dry_run and any(item.is_change for item in applied) else OK
 
 
-def _say_applied(applied: Sequence[Applied], options: argparse.Namespace) -> None:
+def _say_applied(applied: Sequence[RuleResult], options: argparse.Namespace) -> None:
     is_dry = options.dry_run
     _print(
         options.output,
@@ -140,7 +140,7 @@ def status(options: argparse.Namespace) -> int:
     return OK
 
 
-def _render_status(standings: Sequence[Standing], now: float, *, is_one: bool) -> str:
+def _render_status(standings: Sequence[RuleStatus], now: float, *, is_one: bool) -> str:
     return (
         show.render_standing(standings[0], now) if is_one else show.render_overview(standings, now)
     )

@@ -15,13 +15,13 @@ from ya_salt.gate.overview import (
     Block,
     Holder,
     Released,
-    Standing,
+    RuleStatus,
     judge_state,
     list_blocks,
     list_halted,
 )
 from ya_salt.gate.rule import Rule
-from ya_salt.gate.rule_change import Applied, make_file
+from ya_salt.gate.rule_change import RuleResult, make_file
 from ya_salt.messages import format_time
 
 _OVERVIEW = ("RULE", "STATE", "LIMIT", "HELD", "FAILED", "LOST", "STARTS")
@@ -37,7 +37,7 @@ def clean(text: str) -> str:
 # -- rules -------------------------------------------------------------------------------------
 
 
-def render_applied(applied: Applied, *, is_dry: bool) -> str:
+def render_applied(applied: RuleResult, *, is_dry: bool) -> str:
     """One line: what became of a rule, or would."""
     name = applied.rule.name
     result = f"would be {applied.result}" if is_dry and applied.is_change else applied.result
@@ -48,7 +48,7 @@ def render_applied(applied: Applied, *, is_dry: bool) -> str:
     return f"{line}; {_describe_pause(applied.pause)}, orlyctl resume {name} ends that"
 
 
-def render_rules(standings: Sequence[Standing], now: float) -> str:
+def render_rules(standings: Sequence[RuleStatus], now: float) -> str:
     rows = [
         (item.name, *_list_terms(item.rule), judge_state(list_blocks(item, now)))
         for item in standings
@@ -70,13 +70,13 @@ def _list_terms(rule: Rule | None) -> tuple[str, ...]:
 # -- how they stand ----------------------------------------------------------------------------
 
 
-def render_overview(standings: Sequence[Standing], now: float) -> str:
+def render_overview(standings: Sequence[RuleStatus], now: float) -> str:
     """A line a rule."""
     rows = [_list_cells(item, list_blocks(item, now)) for item in standings]
     return render_table(_OVERVIEW, rows) if rows else "no rules"
 
 
-def _list_cells(item: Standing, blocks: tuple[Block, ...]) -> tuple[str, ...]:
+def _list_cells(item: RuleStatus, blocks: tuple[Block, ...]) -> tuple[str, ...]:
     return (
         item.name,
         _describe_state(blocks),
@@ -97,7 +97,7 @@ def _describe_rate(rule: Rule | None) -> str:
     return f"{rule.rate.count} in {_format_span(rule.rate.window_s)}" if rule and rule.rate else ""
 
 
-def _describe_starts(item: Standing) -> str:
+def _describe_starts(item: RuleStatus) -> str:
     rate = _describe_rate(item.rule)
     return f"{len(item.starts)} of {rate}" if rate else ""
 
@@ -108,7 +108,7 @@ def _format_span(seconds: int) -> str:
     return next(f"{seconds // size}{unit}" for unit, size in sizes if seconds % size == 0)
 
 
-def render_standing(item: Standing, now: float) -> str:
+def render_standing(item: RuleStatus, now: float) -> str:
     """Everything about one rule: who is at it, what blocks whom, who was released."""
     blocks = list_blocks(item, now)
     parts = [
@@ -126,7 +126,7 @@ def render_standing(item: Standing, now: float) -> str:
     return "\n".join(parts)
 
 
-def _describe_counts(item: Standing) -> str:
+def _describe_counts(item: RuleStatus) -> str:
     limit = f" of {item.rule.max_concurrent}" if item.rule else ""
     starts = _describe_starts(item)
     counts = [
@@ -138,7 +138,7 @@ def _describe_counts(item: Standing) -> str:
     return ", ".join(counts)
 
 
-def _render_holders(item: Standing, now: float) -> list[str]:
+def _render_holders(item: RuleStatus, now: float) -> list[str]:
     rows = [_list_holder_cells(holder, now) for holder in item.holders]
     return [
         *([render_table(_HOLDERS, rows)] if rows else []),
@@ -161,7 +161,7 @@ def _list_holder_cells(holder: Holder, now: float) -> tuple[str, ...]:
     )
 
 
-def _list_failed(item: Standing) -> list[Holder]:
+def _list_failed(item: RuleStatus) -> list[Holder]:
     return [holder for holder in item.holders if holder.state == "failed"]
 
 
@@ -205,7 +205,7 @@ def render_resumed(rule: str, before: Pause | None) -> str:
     return f"{rule}: resumed; was {_describe_pause(before)}"
 
 
-def applied_to_data(applied: Sequence[Applied], *, is_dry: bool) -> dict[str, Any]:
+def applied_to_data(applied: Sequence[RuleResult], *, is_dry: bool) -> dict[str, Any]:
     return {
         "dryRun": is_dry,
         "rules": [
@@ -223,12 +223,12 @@ def applied_to_data(applied: Sequence[Applied], *, is_dry: bool) -> dict[str, An
     }
 
 
-def rules_to_data(standings: Sequence[Standing]) -> dict[str, Any]:
+def rules_to_data(standings: Sequence[RuleStatus]) -> dict[str, Any]:
     """The rules as they were applied; one that cannot be read has a problem in place of itself."""
     return {"rules": [_rule_to_data(item) for item in standings]}
 
 
-def _rule_to_data(item: Standing) -> dict[str, Any]:
+def _rule_to_data(item: RuleStatus) -> dict[str, Any]:
     if item.rule is None:
         return {"name": item.name, "rule": None, "problem": item.problem}
     return {"name": item.name, "rule": json.loads(item.rule.document), "problem": ""}
@@ -239,11 +239,11 @@ def rule_to_file(rule: Rule) -> dict[str, Any]:
     return make_file(json.loads(rule.document))
 
 
-def standings_to_data(standings: Sequence[Standing], now: float) -> dict[str, Any]:
+def standings_to_data(standings: Sequence[RuleStatus], now: float) -> dict[str, Any]:
     return {"rules": [_standing_to_data(item, now) for item in standings]}
 
 
-def _standing_to_data(item: Standing, now: float) -> dict[str, Any]:
+def _standing_to_data(item: RuleStatus, now: float) -> dict[str, Any]:
     blocks = list_blocks(item, now)
     return {
         "name": item.name,
@@ -274,7 +274,7 @@ def _standing_to_data(item: Standing, now: float) -> dict[str, Any]:
     }
 
 
-def _rate_to_data(item: Standing) -> dict[str, int] | None:
+def _rate_to_data(item: RuleStatus) -> dict[str, int] | None:
     if item.rule is None or item.rule.rate is None:
         return None
     rate = item.rule.rate

@@ -12,7 +12,7 @@ from typing import Any
 
 from ya_salt.converge.drift import (
     base_name,
-    decode_applied,
+    decode_last_applied,
     find_differences,
     group_sent,
     hash_values,
@@ -114,7 +114,7 @@ class _Difference:
     def __init__(self, spec: DaemonSpec, container: Container, observed: Observed) -> None:
         record = observed.records.get(spec.name)
         self._container = container
-        self._applied = decode_applied(container.private)
+        self._applied = decode_last_applied(container.private)
         self._spec = spec
         self._wanted = _mask(wanted_properties(spec))
         self._before = dict(record.spec.properties) if record and record.spec else {}

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from ya_salt.converge.drift import (
     OUR_PROPERTIES,
-    decode_applied,
-    encode_applied,
+    decode_last_applied,
+    encode_last_applied,
     group_sent,
     hash_packages,
     hash_values,
@@ -18,7 +18,7 @@ from ya_salt.converge.drift import (
     wanted_properties,
 )
 from ya_salt.errors import PortoError
-from ya_salt.model import LABEL, Applied, DaemonSpec, Observed
+from ya_salt.model import LABEL, DaemonSpec, LastApplied, Observed
 from ya_salt.porto.client import PortoClient
 
 STOP_TIMEOUT_S = 10.0
@@ -62,7 +62,7 @@ def create_container(
             package_names=tuple(package_names),
             portod=observed.portod,
         )
-        client.set_property(spec.name, "private", encode_applied(applied))
+        client.set_property(spec.name, "private", encode_last_applied(applied))
         client.set_property(spec.name, "weak", "false")
     except PortoError:
         _destroy_quietly(client, spec.name)
@@ -96,7 +96,7 @@ def change_live(
 
     The label is written last: a change cut short is found unfinished by the next pass.
     """
-    before = decode_applied(client.get_property(spec.name, "private")) or Applied()
+    before = decode_last_applied(client.get_property(spec.name, "private")) or LastApplied()
     defaults = _keep_defaults(client, spec.name, before, changes)
     unsupported = _set_all(client, spec.name, changes)
     wanted = wanted_properties(spec)
@@ -107,12 +107,12 @@ def change_live(
         package_names=tuple(package_names),
         portod=observed.portod,
     )
-    client.set_property(spec.name, "private", encode_applied(applied))
+    client.set_property(spec.name, "private", encode_last_applied(applied))
     client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
 
 
 def _keep_defaults(
-    client: PortoClient, name: str, before: Applied, changes: Iterable[str]
+    client: PortoClient, name: str, before: LastApplied, changes: Iterable[str]
 ) -> Mapping[str, str]:
     """Known defaults and those of properties that are new, remembered before anything is set.
 
@@ -122,7 +122,9 @@ def _keep_defaults(
     fresh = _read_defaults(client, name, [item for item in changes if item not in known])
     defaults = {**fresh, **before.defaults}
     if fresh:
-        client.set_property(name, "private", encode_applied(replace(before, defaults=defaults)))
+        client.set_property(
+            name, "private", encode_last_applied(replace(before, defaults=defaults))
+        )
     return defaults
 
 
@@ -218,10 +220,10 @@ def _read_defaults(client: PortoClient, name: str, wanted: Iterable[str]) -> dic
 
 def _remember(
     client: PortoClient, spec: DaemonSpec, wanted: Mapping[str, str], unsupported: list[str]
-) -> Applied:
+) -> LastApplied:
     names = dict.fromkeys(name_read_back(item) for item in wanted if item not in unsupported)
     readable = [item for item in names if item not in _UNREADABLE]
-    return Applied(
+    return LastApplied(
         sent=hash_values(group_sent(wanted)),
         read=hash_values(client.get([spec.name], readable).get(spec.name, {})),
         unsupported=tuple(unsupported),

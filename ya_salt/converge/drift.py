@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from ya_salt.model import Applied, Container, DaemonSpec, Observed, Package
+from ya_salt.model import Container, DaemonSpec, LastApplied, Observed, Package
 
 PRIVATE_MAX_BYTES = 4096
 _VERSION = 1
@@ -58,7 +58,7 @@ def name_read_back(name: str) -> str:
     return name if base == "controllers" else base
 
 
-def encode_applied(applied: Applied) -> str:
+def encode_last_applied(applied: LastApplied) -> str:
     """`private`'s text. Where it would not fit, what can be done without goes first."""
     for smaller in (
         applied,
@@ -83,13 +83,13 @@ def encode_applied(applied: Applied) -> str:
     return json.dumps({"v": _VERSION, "packages": applied.packages}, separators=(",", ":"))
 
 
-def decode_applied(text: str) -> Applied | None:
-    """What `encode_applied` wrote; None for anything else (somebody overwrote it)."""
+def decode_last_applied(text: str) -> LastApplied | None:
+    """What `encode_last_applied` wrote; None for anything else (somebody overwrote it)."""
     try:
         data = json.loads(text)
         if not isinstance(data, dict) or data.get("v") != _VERSION:
             return None
-        return Applied(
+        return LastApplied(
             sent=_strings(data.get("sent")),
             read=_strings(data.get("read")),
             defaults=_strings(data.get("defaults")),
@@ -125,7 +125,7 @@ def wanted_properties(spec: DaemonSpec) -> dict[str, str]:
 
 
 def find_differences(
-    spec: DaemonSpec, container: Container, applied: Applied
+    spec: DaemonSpec, container: Container, applied: LastApplied
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Names that differ from what was sent, in the spec or no longer in it; and those that drifted.
 
@@ -136,7 +136,7 @@ def find_differences(
 
 
 def _find_changed(
-    wanted: Mapping[str, str], applied: Applied
+    wanted: Mapping[str, str], applied: LastApplied
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Names whose text is another than was sent, and names that were sent and are not wanted."""
     hashes = hash_values(group_sent(wanted))
@@ -146,7 +146,7 @@ def _find_changed(
 
 
 def compare(
-    spec: DaemonSpec, applied: Applied, dynamic: frozenset[str]
+    spec: DaemonSpec, applied: LastApplied, dynamic: frozenset[str]
 ) -> tuple[dict[str, str], set[str]]:
     """What differs from what was sent: (texts to send, names that only a new container has)."""
     wanted = wanted_properties(spec)
@@ -164,7 +164,7 @@ def compare(
     return {**resets, **changes}, static
 
 
-def _reset(name: str, wanted: Mapping[str, str], applied: Applied) -> dict[str, str]:
+def _reset(name: str, wanted: Mapping[str, str], applied: LastApplied) -> dict[str, str]:
     """What to set so that a property that left the spec is gone; nothing where that is unknown."""
     base = base_name(name)
     if base in _EMPTIED:
@@ -196,7 +196,7 @@ def restore(drifted: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]
     return changes
 
 
-def find_drift(spec: DaemonSpec, container: Container, applied: Applied) -> frozenset[str]:
+def find_drift(spec: DaemonSpec, container: Container, applied: LastApplied) -> frozenset[str]:
     """Wanted properties, flattened, that read back otherwise than right after we set them.
 
     Labels are compared one by one: others may keep labels of their own on our container.
@@ -211,7 +211,7 @@ def find_drift(spec: DaemonSpec, container: Container, applied: Applied) -> froz
     )
 
 
-def _is_label_lost(name: str, text: str, container: Container, applied: Applied) -> bool:
+def _is_label_lost(name: str, text: str, container: Container, applied: LastApplied) -> bool:
     return (
         base_name(name) == "labels"
         and applied.sent.get(name) == hash_values({name: text})[name]
@@ -220,7 +220,7 @@ def _is_label_lost(name: str, text: str, container: Container, applied: Applied)
 
 
 def find_relearned(
-    drifted: frozenset[str], container: Container, applied: Applied, observed: Observed
+    drifted: frozenset[str], container: Container, applied: LastApplied, observed: Observed
 ) -> frozenset[str]:
     """Static properties that read back otherwise since portod was upgraded.
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from ya_salt.converge import containers
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.package_users import list_packages_ever
-from ya_salt.converge.status import Outcome
 from ya_salt.errors import PackageError, PortoError
 from ya_salt.model import (
     ChangeLive,
@@ -26,6 +25,8 @@ from ya_salt.model import (
     Deferral,
     InstallPackages,
     Observed,
+    Outcome,
+    Progress,
     PurgePackages,
     RemoveContainer,
     ReplaceContainer,
@@ -36,8 +37,6 @@ from ya_salt.model import (
 )
 from ya_salt.packages import PackagePass
 from ya_salt.porto.client import PortoClient
-
-Progress = Callable[[str], None]
 
 _log = logging.getLogger("ya_salt.execute")
 

@@ -7,16 +7,23 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from ya_salt.converge.execute import Progress
-from ya_salt.converge.status import Outcome
 from ya_salt.gate.factory import make_gate
-from ya_salt.gate.protocol import Gate, Held
-from ya_salt.model import DaemonSpec, DaemonStatus, Loaded, Observed, Rejected, Settings
+from ya_salt.gate.protocol import Gate, Slot
+from ya_salt.model import (
+    DaemonSpec,
+    DaemonStatus,
+    Loaded,
+    Observed,
+    Outcome,
+    Progress,
+    Rejected,
+    Settings,
+)
 from ya_salt.packages import Apt
 from ya_salt.porto.client import PortoClient
 
 
-def _make_no_gate(_name: str, _held: Callable[[], Collection[Held]]) -> Gate | None:
+def _make_no_gate(_name: str, _held: Callable[[], Collection[Slot]]) -> Gate | None:
     return None
 
 
@@ -29,7 +36,7 @@ class Host:
     connect: Callable[[], PortoClient]
     progress: Progress = lambda _text: None
     now: Callable[[], float] = time.time
-    connect_gate: Callable[[str, Callable[[], Collection[Held]]], Gate | None] = _make_no_gate
+    connect_gate: Callable[[str, Callable[[], Collection[Slot]]], Gate | None] = _make_no_gate
     """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
 
 
@@ -52,7 +59,7 @@ def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Ho
 
 
 @dataclass(frozen=True)
-class Scope:
+class PassRequest:
     """What a pass is about: the specs to make true, and everything known of the rest.
 
     `whole` is false for `apply -f`: daemons that are not named are then neither touched nor judged.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ya_salt.converge.drift import decode_applied, name_read_back, wanted_properties
+from ya_salt.converge.drift import decode_last_applied, name_read_back, wanted_properties
 from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.errors import PackageError
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
@@ -70,7 +70,7 @@ def find_lost(client: PortoClient) -> dict[str, Record]:
 
 
 def _recall(container: Container) -> Record:
-    applied = decode_applied(container.private)
+    applied = decode_last_applied(container.private)
     return Record(
         name=container.name,
         package_names=applied.package_names if applied else (),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ya_salt.converge.drift import (
     base_name,
     compare,
-    decode_applied,
+    decode_last_applied,
     find_drift,
     find_relearned,
     hash_packages,
@@ -181,7 +181,7 @@ def _plan_repair(container: Container) -> tuple[Step, ...]:
 
 
 def _plan_change(spec: DaemonSpec, container: Container, observed: Observed) -> tuple[Step, ...]:
-    applied = decode_applied(container.private)
+    applied = decode_last_applied(container.private)
     current = container.labels[LABEL] == spec.digest
     if applied is None or not applied.sent:
         return () if current else (ReplaceContainer(spec, "the spec changed"),)

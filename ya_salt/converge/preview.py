@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
-from ya_salt.converge.host import Host, Scope
+from ya_salt.converge.host import Host, PassRequest
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, make_plan
-from ya_salt.converge.status import Outcome, is_ready, make_status, make_unmanaged_status
+from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
 from ya_salt.errors import PortoError, StoreError
 from ya_salt.gate.client import find_gate_facts, foresee
 from ya_salt.gate.client import load_memory as load_gate
@@ -22,9 +22,10 @@ from ya_salt.model import (
     DaemonStatus,
     Deferral,
     Observed,
+    Outcome,
     Record,
 )
-from ya_salt.monitoring.report import News, load_memory, report, save_memory
+from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, open_store, read_store
@@ -81,14 +82,18 @@ def _report_locked(host: Host, store: Store) -> tuple[Delivery, ...]:
     except PortoError as error:
         last_pass = {**(last_pass or {}), "error": str(error)}
         saved = [record.status for record in records.values() if record.status is not None]
-        return report(store, host.settings, memory, News(tuple(saved), last_pass, host.now(), gate))
+        return report(
+            store, host.settings, memory, ReportInput(tuple(saved), last_pass, host.now(), gate)
+        )
     specs = {record.name: record.spec for record in records.values() if record.spec is not None}
     memory.see_containers(containers.values())
     memory.see_statuses(statuses, specs, containers, host.now())
     with store.transaction():
         _save_transitions(host, store, records, statuses)
         save_memory(store, memory)
-    return report(store, host.settings, memory, News(tuple(statuses), last_pass, host.now(), gate))
+    return report(
+        store, host.settings, memory, ReportInput(tuple(statuses), last_pass, host.now(), gate)
+    )
 
 
 def _save_transitions(
@@ -149,12 +154,12 @@ def log_gate(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str
     return [said]
 
 
-def plan_pass(host: Host, scope: Scope) -> tuple[DaemonPlan, ...]:
+def plan_pass(host: Host, scope: PassRequest) -> tuple[DaemonPlan, ...]:
     """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
     return preview_pass(host, scope)[1]
 
 
-def preview_pass(host: Host, scope: Scope) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[DaemonPlan, ...]]:
     """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
@@ -167,7 +172,7 @@ def preview_pass(host: Host, scope: Scope) -> tuple[Observed, tuple[DaemonPlan, 
 
 
 def look_and_plan(
-    host: Host, scope: Scope, records: Mapping[str, Record], client: PortoClient
+    host: Host, scope: PassRequest, records: Mapping[str, Record], client: PortoClient
 ) -> tuple[Observed, tuple[DaemonPlan, ...]]:
     """Look once; ask portod what may change live only where something is to be changed."""
     observed = observe(scope.targets, records, host.apt, client)
@@ -180,13 +185,13 @@ def look_and_plan(
 
 
 def _plan(
-    scope: Scope, context: Sequence[DaemonSpec], observed: Observed
+    scope: PassRequest, context: Sequence[DaemonSpec], observed: Observed
 ) -> tuple[DaemonPlan, ...]:
     plans = make_plan(scope.targets, context, observed)
     return add_restarts(plans, scope.targets, observed, scope.restarts)
 
 
-def _list_rejected(scope: Scope, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
+def _list_rejected(scope: PassRequest, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
     """The last good specs of daemons whose file is broken now: they still claim their packages."""
     broken = {item.path for item in scope.loaded.rejected}
     valid = {spec.name for spec in scope.context}

@@ -8,14 +8,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ya_salt.converge.execute import Progress, Tools, execute
-from ya_salt.converge.host import Host, PassResult, Scope
+from ya_salt.converge.execute import Tools, execute
+from ya_salt.converge.host import Host, PassRequest, PassResult
 from ya_salt.converge.observe import find_lost, look_at_containers, look_at_packages
 from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.converge.preview import find_trouble, log_gate, log_transition, look_and_plan
-from ya_salt.converge.status import Outcome, is_ready, make_status, make_unmanaged_status
+from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
 from ya_salt.errors import PortoError, StoreError, YaSaltError
-from ya_salt.gate.client import Gatekeeper, find_gate_facts, keep_since, pin_waiting
+from ya_salt.gate.client import GateClient, find_gate_facts, keep_since, pin_waiting
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
@@ -26,13 +26,15 @@ from ya_salt.model import (
     DaemonStatus,
     InstallPackages,
     Observed,
+    Outcome,
+    Progress,
     PurgePackages,
     Record,
     Rejected,
     ReplaceContainer,
     StepResult,
 )
-from ya_salt.monitoring.report import News, load_memory, report, save_memory
+from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.packages import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
@@ -40,7 +42,7 @@ from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
 _log = logging.getLogger("ya_salt.pass")
 
 
-def run_pass(host: Host, scope: Scope, lock_wait_s: float = 0.0) -> PassResult:
+def run_pass(host: Host, scope: PassRequest, lock_wait_s: float = 0.0) -> PassResult:
     """Make the targets true and say how they stand.
 
     A daemon's failure is in its status. Raises LockHeldError, StoreError, and PortoError where
@@ -54,7 +56,7 @@ def run_pass(host: Host, scope: Scope, lock_wait_s: float = 0.0) -> PassResult:
             store.close()
 
 
-def _run_locked(host: Host, scope: Scope, store: Store) -> PassResult:
+def _run_locked(host: Host, scope: PassRequest, store: Store) -> PassResult:
     started = host.now()
     try:
         with host.connect() as client:
@@ -72,7 +74,9 @@ def _run_locked(host: Host, scope: Scope, store: Store) -> PassResult:
     return result
 
 
-def _save_failure(host: Host, scope: Scope, store: Store, started: float, error: Exception) -> None:
+def _save_failure(
+    host: Host, scope: PassRequest, store: Store, started: float, error: Exception
+) -> None:
     """A pass that could not be made is remembered and told, too."""
     if isinstance(error, PortoError):
         _log.error("pass: failed, portod cannot be asked: %s", error)
@@ -82,11 +86,13 @@ def _save_failure(host: Host, scope: Scope, store: Store, started: float, error:
         store.save_fact(LAST_PASS, last_pass)
     saved = tuple(item.status for item in store.load_records().values() if item.status is not None)
     gate = find_gate_facts(host.settings.gate.type, load_gate(store))
-    report(store, host.settings, load_memory(store), News(saved, last_pass, host.now(), gate))
+    report(
+        store, host.settings, load_memory(store), ReportInput(saved, last_pass, host.now(), gate)
+    )
 
 
 def _describe_pass(
-    scope: Scope, started: float, ended: float, error: str, ok: bool = False
+    scope: PassRequest, started: float, ended: float, error: str, ok: bool = False
 ) -> dict[str, object]:
     return {
         "started_at": started,
@@ -101,7 +107,7 @@ def _describe_pass(
 class _Run:
     """The state of one pass under way."""
 
-    def __init__(self, host: Host, scope: Scope, store: Store, client: PortoClient) -> None:
+    def __init__(self, host: Host, scope: PassRequest, store: Store, client: PortoClient) -> None:
         self._host = host
         self._scope = scope
         self._store = store
@@ -117,7 +123,7 @@ class _Run:
         self._containers: Mapping[str, Container] = {}
         self._replaced: list[str] = []
         self._lasts: list[Container] = []
-        self._gate = Gatekeeper(host, store, scope.override_gate)
+        self._gate = GateClient(host, store, scope.override_gate)
 
     def converge(self) -> PassResult:
         try:
@@ -166,7 +172,7 @@ class _Run:
         others = {} if self._scope.whole else self._records
         statuses = {name: item.status for name, item in others.items() if item.status is not None}
         statuses |= {status.name: status for status in result.statuses}
-        news = News(
+        news = ReportInput(
             tuple(statuses[name] for name in sorted(statuses)),
             self._store.load_fact(LAST_PASS),
             self._host.now(),

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ya_salt.converge.drift import decode_applied
+from ya_salt.converge.drift import decode_last_applied
 from ya_salt.converge.package_users import is_package_right
 from ya_salt.model import (
     LABEL,
     Condition,
     Container,
-    CreateContainer,
-    DaemonPlan,
     DaemonSpec,
     DaemonStatus,
     Deferral,
     Observed,
-    ReplaceContainer,
-    StartContainer,
-    StepResult,
+    Outcome,
     describe_step,
 )
 
@@ -32,44 +28,6 @@ _NOT_RUNNING = {
     "starting": "portod is starting it",
     "stopping": "portod is stopping it",
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a pass did about one daemon."""
-
-    plan: DaemonPlan
-    results: tuple[StepResult, ...] = ()
-
-    @property
-    def error(self) -> str:
-        return self.plan.refusal or next((item.error for item in self.results if item.error), "")
-
-    @property
-    def reason(self) -> str:
-        failed = next((item for item in self.results if item.error), None)
-        return self.plan.refusal_reason or (failed.reason if failed else "")
-
-    @property
-    def deferral(self) -> Deferral | None:
-        """Why something of the plan waits for the rollout gate."""
-        found = (item.deferral for item in self.results if item.deferral is not None)
-        return self.plan.deferral or next(found, None)
-
-    @property
-    def restarts(self) -> int:
-        """Times that the daemon was stopped and started, or started from the dead."""
-        return sum(
-            isinstance(item.step, ReplaceContainer | StartContainer) and item.is_done
-            for item in self.results
-        )
-
-    @property
-    def touched(self) -> bool:
-        """Whether the process is a new one, so that it is worth waiting for."""
-        return self.restarts > 0 or any(
-            isinstance(item.step, CreateContainer) and item.is_done for item in self.results
-        )
 
 
 def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and what it said
@@ -165,7 +123,7 @@ def _list_packages(spec: DaemonSpec, observed: Observed) -> tuple[tuple[str, str
 def _collect_warnings(
     spec: DaemonSpec, container: Container | None, outcome: Outcome
 ) -> tuple[str, ...]:
-    applied = decode_applied(container.private) if container and container.is_ours else None
+    applied = decode_last_applied(container.private) if container and container.is_ours else None
     unsupported = tuple(
         f"{name}: this host's kernel has no support for it, the daemon runs without"
         for name in (applied.unsupported if applied else ())

@@ -19,10 +19,10 @@ from ya_salt.gate.etcd_values import (
     created,
     unchanged,
 )
-from ya_salt.gate.overview import Released, Standing, find_released
+from ya_salt.gate.overview import Released, RuleStatus, find_released
 from ya_salt.gate.records import Keys, make_standings, read_pause
 from ya_salt.gate.rule import Rule
-from ya_salt.gate.rule_change import Applied, compare_rule
+from ya_salt.gate.rule_change import RuleResult, compare_rule
 
 RELEASED_TTL_S = 7 * 24 * 3600
 """How long it can be seen who released a host."""
@@ -35,7 +35,7 @@ class NotPossibleError(RetryError):
 @dataclass(frozen=True)
 class _Look:
     keys: Keys
-    standing: Standing
+    standing: RuleStatus
     found: Mapping[str, KeyValue]
 
     def same(self, key: str) -> Compare:
@@ -63,12 +63,12 @@ class RuleAdmin:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def read_all(self) -> tuple[Standing, ...]:
+    def read_all(self) -> tuple[RuleStatus, ...]:
         """All rules at one moment, by name."""
         (found,) = self._etcd.read(Range(self._prefix, is_prefix=True)).found
         return make_standings(self._prefix, [(item.key, item.value) for item in found])
 
-    def read(self, name: str) -> Standing:
+    def read(self, name: str) -> RuleStatus:
         """All that there is of a rule, at one moment. Raises NotPossibleError: there is none."""
         return self._look(name).standing
 
@@ -102,7 +102,7 @@ class RuleAdmin:
 
     # -- rules ---------------------------------------------------------------------------------
 
-    def apply(self, rule: Rule, *, is_dry: bool = False) -> Applied:
+    def apply(self, rule: Rule, *, is_dry: bool = False) -> RuleResult:
         """Make the rule what `rule` says; a pause stays. Raises NotPossibleError on a conflict."""
         keys = self._keys(rule.name)
         parts = self._etcd.read(Range(keys.rule), Range(keys.pause)).found
@@ -231,7 +231,7 @@ class RuleAdmin:
         return found[0].value if found else None
 
 
-def _explain_held(standing: Standing) -> str:
+def _explain_held(standing: RuleStatus) -> str:
     known = {item.host: item for item in standing.holders}
     hosts = [
         f"{host} ({known[host].doing}, {known[host].state})" if host in known else host

@@ -16,9 +16,8 @@ from typing import Any, Literal, TypeVar, get_args
 
 from ya_salt.converge.host import Host
 from ya_salt.converge.plan import defer
-from ya_salt.converge.status import Outcome
 from ya_salt.errors import GateError
-from ya_salt.gate.protocol import REMOVAL, Allowed, Ask, Gate, Held, Operation, State
+from ya_salt.gate.protocol import REMOVAL, Gate, Granted, Operation, Slot, SlotRequest, State
 from ya_salt.hostname import HostName
 from ya_salt.model import (
     LABEL,
@@ -31,6 +30,7 @@ from ya_salt.model import (
     GateStanding,
     InstallPackages,
     Observed,
+    Outcome,
     RemoveContainer,
     ReplaceContainer,
     Step,
@@ -66,7 +66,7 @@ def foresee(
     return _defer_all(plans, asks, deferrals, observed)
 
 
-def _make_line(host: Host, memory: GateMemory) -> Line:
+def _make_line(host: Host, memory: GateMemory) -> GateConnection:
     def connect() -> Gate:
         hostname = HostName(host.settings.hostname, memory.hostnames)
         gate = host.connect_gate(hostname.find(), lambda: tuple(memory.held.values()))
@@ -75,12 +75,12 @@ def _make_line(host: Host, memory: GateMemory) -> Line:
             raise GateError("this host has no gate", "GateRefused")
         return gate
 
-    return Line(connect, memory, host.now)
+    return GateConnection(connect, memory, host.now)
 
 
 def _list_asks(
     specs: Sequence[DaemonSpec], plans: Sequence[DaemonPlan], observed: Observed
-) -> dict[str, Ask]:
+) -> dict[str, SlotRequest]:
     known = {spec.name: spec for spec in specs}
     found = {plan.name: find_ask(plan, known[plan.name], observed) for plan in plans if plan.steps}
     return {name: ask for name, ask in found.items() if ask is not None}
@@ -88,7 +88,7 @@ def _list_asks(
 
 def _defer_all(
     plans: Sequence[DaemonPlan],
-    asks: Mapping[str, Ask],
+    asks: Mapping[str, SlotRequest],
     deferrals: Mapping[str, Deferral],
     observed: Observed,
 ) -> tuple[DaemonPlan, ...]:
@@ -98,7 +98,7 @@ def _defer_all(
     )
 
 
-class Gatekeeper:
+class GateClient:
     """The gate of one pass. Used by the pass's own thread, but for `permit`."""
 
     def __init__(self, host: Host, store: Store, override: str = "") -> None:
@@ -109,7 +109,7 @@ class Gatekeeper:
         self._line = _make_line(host, self._memory)
         self._is_there = host.settings.gate.type != "none"
         self._override = override
-        self._asks: dict[str, Ask] = {}
+        self._asks: dict[str, SlotRequest] = {}
         self._answered_at: dict[str, float] = {}
         self._unknown: set[str] = set()
         """Daemons that we may have a slot for: the gate did not come to an answer."""
@@ -130,7 +130,7 @@ class Gatekeeper:
             self._renew(held)
         for name in sorted(self._memory.asked - set(self._memory.held)):
             found = self._line.find(name)
-            if isinstance(found, Held):
+            if isinstance(found, Slot):
                 self._memory.held[name] = found
             else:
                 self._unknown.add(name)
@@ -161,11 +161,11 @@ class Gatekeeper:
     def _clear_up(self) -> None:
         """Give back what we may have without knowing, where it is not wanted any more."""
         for name in sorted(self._unknown - set(self._asks)):
-            nothing = Held(daemon=name, id="", operation="update", target="", since=0.0)
+            nothing = Slot(daemon=name, id="", operation="update", target="", since=0.0)
             if self._line.release(nothing) is None:
                 self._unknown.discard(name)
 
-    def _ask(self, ask: Ask) -> Deferral | None:
+    def _ask(self, ask: SlotRequest) -> Deferral | None:
         self._host.progress(f"porto-daemon-{ask.daemon}: asking the gate")
         was_dead = self._line.is_dead
         answer = self._line.ask(ask)
@@ -241,14 +241,14 @@ class Gatekeeper:
                 for held in list(self._memory.held.values()):
                     self._renew(held)
 
-    def _renew(self, held: Held) -> None:
+    def _renew(self, held: Slot) -> None:
         renewed = self._line.renew(held)
-        if isinstance(renewed, Held):
+        if isinstance(renewed, Slot):
             self._memory.held[held.daemon] = renewed
         elif renewed is None:
             self._lose(held)
 
-    def _lose(self, held: Held) -> None:
+    def _lose(self, held: Slot) -> None:
         _log.warning("porto-daemon-%s: the slot of %s is ours no more", held.daemon, held.rule)
         self._memory.held.pop(held.daemon, None)
         self._answered_at.pop(held.daemon, None)
@@ -271,14 +271,14 @@ class Gatekeeper:
         return self._stand(held.daemon, held.state, Deferral("", describe_held(held)))
 
     def _settle(
-        self, held: Held, status: DaemonStatus, container: Container | None, *, is_put_off: bool
+        self, held: Slot, status: DaemonStatus, container: Container | None, *, is_put_off: bool
     ) -> None:
         state, error = judge(held, status, container, is_put_off=is_put_off)
         if state == "over":
             self._give_back(held.daemon)
         elif state != held.state:
             told = self._line.tell(held, state, error)
-            if isinstance(told, Held):
+            if isinstance(told, Slot):
                 self._memory.held[held.daemon] = told
             elif told is None:
                 self._lose(held)
@@ -329,7 +329,7 @@ class Gatekeeper:
 T = TypeVar("T")
 
 
-class Line:
+class GateConnection:
     """Every call gives what the gate's method of that name gives, or why it could not be asked.
 
     Once it could not it is left alone: a pass over many daemons must not wait for each of them.
@@ -348,22 +348,22 @@ class Line:
     def is_dead(self) -> bool:
         return self._broken is not None
 
-    def ask(self, ask: Ask) -> Allowed | Deferral:
+    def ask(self, ask: SlotRequest) -> Granted | Deferral:
         return self._call(lambda gate: gate.ask(ask))
 
-    def foresee(self, ask: Ask) -> Allowed | Deferral:
+    def foresee(self, ask: SlotRequest) -> Granted | Deferral:
         return self._call(lambda gate: gate.foresee(ask))
 
-    def find(self, daemon: str) -> Held | Deferral | None:
+    def find(self, daemon: str) -> Slot | Deferral | None:
         return self._call(lambda gate: gate.find(daemon), is_proof=False)
 
-    def renew(self, held: Held) -> Held | Deferral | None:
+    def renew(self, held: Slot) -> Slot | Deferral | None:
         return self._call(lambda gate: gate.renew(held), is_proof=held.revision > 0)
 
-    def tell(self, held: Held, state: State, error: str) -> Held | Deferral | None:
+    def tell(self, held: Slot, state: State, error: str) -> Slot | Deferral | None:
         return self._call(lambda gate: gate.tell(held, state, error), is_proof=held.revision > 0)
 
-    def release(self, held: Held) -> Deferral | None:
+    def release(self, held: Slot) -> Deferral | None:
         return self._call(lambda gate: gate.release(held))
 
     def mend(self) -> None:
@@ -394,7 +394,7 @@ class Line:
 _DOWN = frozenset({"dead", "stopped"})
 
 
-def find_ask(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> Ask | None:
+def find_ask(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> SlotRequest | None:
     """The question for the gate; None where the plan disturbs no running daemon.
 
     A dead daemon may be removed and started again as it is; changing it is asked, too, or a bad
@@ -407,9 +407,9 @@ def find_ask(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> Ask | No
     return None
 
 
-def make_ask(spec: DaemonSpec, operation: Operation, reason: str) -> Ask:
+def make_ask(spec: DaemonSpec, operation: Operation, reason: str) -> SlotRequest:
     removal = operation == "remove"
-    return Ask(
+    return SlotRequest(
         daemon=spec.name,
         operation=operation,
         target=REMOVAL if removal else spec.version or spec.digest[:12],
@@ -441,7 +441,7 @@ def _describe(step: Step, plan: DaemonPlan) -> str:
 
 
 def find_sharing(
-    plans: Sequence[DaemonPlan], asks: Mapping[str, Ask], deferrals: Mapping[str, Deferral]
+    plans: Sequence[DaemonPlan], asks: Mapping[str, SlotRequest], deferrals: Mapping[str, Deferral]
 ) -> dict[str, Deferral]:
     """Further plans that have to wait: their packages are to be changed under one that waits.
 
@@ -507,7 +507,7 @@ def _share(package: str, other: str, deferrals: Mapping[str, Deferral]) -> Defer
 
 
 def judge(
-    held: Held, status: DaemonStatus, container: Container | None, *, is_put_off: bool
+    held: Slot, status: DaemonStatus, container: Container | None, *, is_put_off: bool
 ) -> tuple[State | Literal["over"], str]:
     """(state, error) of the operation that the slot was taken for; `over`: give it back.
 
@@ -527,7 +527,7 @@ def judge(
     return ("over" if healthy_s >= held.min_healthy_s else "settling"), ""
 
 
-def describe_held(held: Held) -> str:
+def describe_held(held: Slot) -> str:
     match held.state:
         case "failed":
             return f"it keeps its slot of {held.rule} until it is ready or released: {held.error}"
@@ -580,14 +580,14 @@ def find_gate_facts(kind: str, memory: GateMemory) -> dict[str, Any]:
     return {**describe_gate(kind, memory), "override": override, "slots": slots}
 
 
-_EXAMPLE = Held(daemon="", id="", operation="update", target="", since=0.0)
+_EXAMPLE = Slot(daemon="", id="", operation="update", target="", since=0.0)
 
 
 @dataclass
 class GateMemory:
     """A fact of the store; lost with it, and then learnt again from the gate."""
 
-    held: dict[str, Held] = field(default_factory=dict)
+    held: dict[str, Slot] = field(default_factory=dict)
     """Daemon -> the slot that we have for it."""
     asked: set[str] = field(default_factory=set)
     """Daemons that we may have a slot for without knowing: we did not live to see the answer."""
@@ -613,7 +613,7 @@ def encode_memory(memory: GateMemory) -> dict[str, Any]:
 def decode_memory(data: Any) -> GateMemory:
     """The inverse; anything that is not a memory is an empty one."""
     try:
-        held = {name: _check(Held(**item)) for name, item in data["held"].items()}
+        held = {name: _check(Slot(**item)) for name, item in data["held"].items()}
         asked = {_check_text(name) for name in data["asked"]}
         hostnames = {name: _check_text(text) for name, text in data["hostnames"].items()}
         return GateMemory(
@@ -629,7 +629,7 @@ def decode_memory(data: Any) -> GateMemory:
         return GateMemory()
 
 
-def _check(held: Held) -> Held:
+def _check(held: Slot) -> Slot:
     """Raises TypeError where a field is of another kind than a slot's."""
     for name, value in asdict(held).items():
         wanted = {"since": (int, float)}.get(name, type(getattr(_EXAMPLE, name)))

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from ya_salt.gate.protocol import REMOVAL, Ask, Held, Identity
+from ya_salt.gate.protocol import REMOVAL, Identity, Slot, SlotRequest
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.windows import describe_closed
 from ya_salt.model import Deferral
@@ -36,7 +36,7 @@ class View:
     failures: Mapping[str, str] = field(default_factory=dict)
     """Host whose operation failed -> the target that it failed with."""
     pause: Pause | None = None
-    held: Held | None = None
+    held: Slot | None = None
     """The slot of the host that asks."""
 
 
@@ -64,7 +64,7 @@ class Grant:
 Decision = Grant | GoOn | NoSlotNeeded | Deferral
 
 
-def decide(view: View, identity: Identity, ask: Ask, now: float) -> Decision:
+def decide(view: View, identity: Identity, ask: SlotRequest, now: float) -> Decision:
     """Say whether this host may start the operation now (seconds since 1970)."""
     rule = view.rule
     unselected = _describe_unselected(rule, identity)
@@ -105,7 +105,7 @@ def _find_closed(view: View, now: float) -> Deferral | None:
     return describe_closed(view.rule, now)
 
 
-def _is_same(held: Held, ask: Ask) -> bool:
+def _is_same(held: Slot, ask: SlotRequest) -> bool:
     """Whether what was started goes on; what came to its end is another operation the next time.
 
     An update that was cut short after its packages may go on as a restart.
@@ -113,7 +113,7 @@ def _is_same(held: Held, ask: Ask) -> bool:
     return held.state != "settling" and held.target == ask.target
 
 
-def _find_halt(view: View, identity: Identity, ask: Ask) -> Deferral | None:
+def _find_halt(view: View, identity: Identity, ask: SlotRequest) -> Deferral | None:
     limit = view.rule.max_failures
     failed = sorted(
         host

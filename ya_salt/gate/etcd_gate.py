@@ -24,7 +24,15 @@ from ya_salt.gate.etcd import (
 )
 from ya_salt.gate.etcd_values import KeyValue, Range, untouched_since
 from ya_salt.gate.overview import Holder
-from ya_salt.gate.protocol import RULE_PREFIX, Allowed, Ask, Held, Identity, Operation, State
+from ya_salt.gate.protocol import (
+    RULE_PREFIX,
+    Granted,
+    Identity,
+    Operation,
+    Slot,
+    SlotRequest,
+    State,
+)
 from ya_salt.gate.records import Keys, list_numbers, read_holder, read_object, read_pause
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
@@ -60,7 +68,7 @@ class OrlyGate:
     def close(self) -> None:
         self._etcd.close()
 
-    def ask(self, ask: Ask) -> Allowed | Deferral:
+    def ask(self, ask: SlotRequest) -> Granted | Deferral:
         taking = Taking(self._etcd, self._keys(ask.daemon), self._host, ask)
         with self._etcd.deadline():
             # Where GateError ends it nothing is given back: it may be ours.
@@ -68,7 +76,7 @@ class OrlyGate:
             taking.finish()
         return answer
 
-    def foresee(self, ask: Ask) -> Allowed | Deferral:
+    def foresee(self, ask: SlotRequest) -> Granted | Deferral:
         with self._etcd.deadline():
             look = self._look(ask)
             if isinstance(look, Deferral):
@@ -79,30 +87,30 @@ class OrlyGate:
                 freed = frozenset(holder.slot for _, holder in lost)
                 view = replace(look.view, slots=look.view.slots - freed)
                 answer = decide(view, self._identity, ask, self._now())
-        return answer if isinstance(answer, Deferral) else Allowed(look.view.held)
+        return answer if isinstance(answer, Deferral) else Granted(look.view.held)
 
-    def find(self, daemon: str) -> Held | None:
+    def find(self, daemon: str) -> Slot | None:
         keys = self._keys(daemon)
         ranges = (Range(keys.rule), *list_own_ranges(keys, self._host))
         rules, holders, alive = self._etcd.read(*ranges).found
         rule = parse_rule_value(keys, rules)
         return parse_held(keys, holders, alive, rule if isinstance(rule, Rule) else None)
 
-    def tell(self, held: Held, state: State, error: str = "") -> Held | None:
+    def tell(self, held: Slot, state: State, error: str = "") -> Slot | None:
         with self._etcd.deadline():
             return self._holding(held.daemon).tell(held, state, error, self._now())
 
-    def release(self, held: Held) -> None:
+    def release(self, held: Slot) -> None:
         with self._etcd.deadline():
             self._holding(held.daemon).release(held)
 
-    def renew(self, held: Held) -> Held | None:
+    def renew(self, held: Slot) -> Slot | None:
         with self._etcd.deadline():
             return self._holding(held.daemon).renew(held)
 
     # -- one question --------------------------------------------------------------------------
 
-    def _ask(self, ask: Ask, taking: Taking) -> Allowed | Deferral:
+    def _ask(self, ask: SlotRequest, taking: Taking) -> Granted | Deferral:
         for _ in range(_TRIES):
             answer = self._try(ask, taking)
             if answer is not None:
@@ -112,14 +120,14 @@ class OrlyGate:
             f"other hosts were quicker with {ask.rule} {_TRIES} times; the next pass asks again",
         )
 
-    def _try(self, ask: Ask, taking: Taking) -> Allowed | Deferral | None:
+    def _try(self, ask: SlotRequest, taking: Taking) -> Granted | Deferral | None:
         """None where something changed meanwhile."""
         look = self._look(ask)
         if isinstance(look, Deferral):
             return look
         match decide(look.view, self._identity, ask, self._now()):
             case NoSlotNeeded():
-                return Allowed()
+                return Granted()
             case GoOn():
                 return self._keep(look.view.held)
             case Grant(slots, tokens):
@@ -129,16 +137,16 @@ class OrlyGate:
                 keys = self._keys(ask.daemon)
                 return None if self._free_lost(keys, look.view.rule, refusal) else refusal
 
-    def _look(self, ask: Ask) -> Look | Deferral:
+    def _look(self, ask: SlotRequest) -> Look | Deferral:
         keys = self._keys(ask.daemon)
         read = self._etcd.read(*list_ranges(keys, self._host))
         return parse_look(keys, read.found, read.revision)
 
-    def _keep(self, held: Held | None) -> Allowed | None:
+    def _keep(self, held: Slot | None) -> Granted | None:
         """Whoever goes on has to be known to be alive: the slots of others may be taken back."""
         if held is not None and not held.lease:
             held = self._holding(held.daemon).renew(held)
-        return Allowed(held) if held is not None else None
+        return Granted(held) if held is not None else None
 
     def _pick(self, numbers: Sequence[int]) -> int | None:
         return self._rng.choice(numbers) if numbers else None
@@ -262,13 +270,13 @@ def parse_held(
     holders: tuple[KeyValue, ...],
     alive: tuple[KeyValue, ...],
     rule: Rule | None,
-) -> Held | None:
+) -> Slot | None:
     """The own slot, from the own holder's key and sign of life. Without a rule it need not wait."""
     if not holders:
         return None
     (item,) = holders
     holder = read_holder(item.key.removeprefix(keys.holders), item.value, is_alive=bool(alive))
-    return Held(
+    return Slot(
         daemon=keys.name.removeprefix(RULE_PREFIX),
         id=holder.id,
         operation=cast(Operation, _choose(holder.operation, get_args(Operation), "update")),
@@ -284,18 +292,18 @@ def parse_held(
     )
 
 
-def is_same(held: Held, other: Held | None) -> bool:
+def is_same(held: Slot, other: Slot | None) -> bool:
     """Whether it is the very same slot, not one taken later."""
     return other is not None and (held.id, held.revision) == (other.id, other.revision)
 
 
-def put_state(held: Held, state: State, error: str) -> Held:
+def put_state(held: Slot, state: State, error: str) -> Slot:
     """What went wrong is only of interest where something did."""
     words = error.encode(errors="replace")[:_MAX_ERROR_BYTES].decode(errors="ignore")
     return replace(held, state=state, error=words if state == "failed" else "")
 
 
-def encode_holder(host: str, held: Held, ask: Ask) -> str:
+def encode_holder(host: str, held: Slot, ask: SlotRequest) -> str:
     return encode(
         host=host,
         id=held.id,
@@ -309,7 +317,7 @@ def encode_holder(host: str, held: Held, ask: Ask) -> str:
     )
 
 
-def encode_change(old: str, held: Held) -> str:
+def encode_change(old: str, held: Slot) -> str:
     """A holder's value with another state."""
     return encode(**{**read_object(old), "state": held.state, "error": held.error})
 
@@ -331,14 +339,14 @@ _Lease = Literal["alive", "token"]
 class Taking:
     """The tries of one question. `finish` gives back the leases of which nothing came."""
 
-    def __init__(self, etcd: Etcd, keys: Keys, host: str, ask: Ask) -> None:
+    def __init__(self, etcd: Etcd, keys: Keys, host: str, ask: SlotRequest) -> None:
         self._etcd = etcd
         self._keys = keys
         self._host = host
         self._ask = ask
         self._unused: dict[tuple[_Lease, int], int] = {}
 
-    def take(self, look: Look, slot: int | None, token: int | None, now: float) -> Held | None:
+    def take(self, look: Look, slot: int | None, token: int | None, now: float) -> Slot | None:
         """The slot as it is then ours; None where somebody else was quicker.
 
         `slot` of None keeps the one that we have; `token` of None: there is no rate.
@@ -364,9 +372,9 @@ class Taking:
             self._etcd.drop_lease(lease)
         self._unused.clear()
 
-    def _make_held(self, look: Look, slot: int | None, now: float) -> Held:
+    def _make_held(self, look: Look, slot: int | None, now: float) -> Slot:
         rule, old = look.view.rule, look.view.held
-        return Held(
+        return Slot(
             daemon=self._ask.daemon,
             id=uuid4().hex,
             operation=self._ask.operation,
@@ -403,7 +411,7 @@ class Taking:
         return compares
 
     def _list_puts(
-        self, look: Look, held: Held, slot: int | None, token: int | None
+        self, look: Look, held: Slot, slot: int | None, token: int | None
     ) -> tuple[Put, ...]:
         keys, rule = self._keys, look.view.rule
         host = encode(host=self._host)
@@ -418,7 +426,7 @@ class Taking:
             puts.append(Put(keys.start(token), host, lease))
         return tuple(puts)
 
-    def _resolve(self, look: Look, held: Held, puts: Sequence[Put]) -> Held | None:
+    def _resolve(self, look: Look, held: Slot, puts: Sequence[Put]) -> Slot | None:
         """What became of it; where it was not done, it is not done later either."""
         mine = self._find(look, held)
         if mine is None:
@@ -428,7 +436,7 @@ class Taking:
         self._note_used(puts if mine else [put for put in puts if put.lease == held.lease])
         return mine
 
-    def _find(self, look: Look, held: Held) -> Held | None:
+    def _find(self, look: Look, held: Slot) -> Slot | None:
         holders, alive = self._etcd.read(*list_own_ranges(self._keys, self._host)).found
         mine = parse_held(self._keys, holders, alive, look.view.rule)
         return mine if mine is not None and mine.id == held.id else None
@@ -439,7 +447,7 @@ class Taking:
 
 
 @dataclass(frozen=True)
-class _Record:
+class _HolderRecord:
     """The own holder's key, and the lease of the sign of life (0: there is none)."""
 
     item: KeyValue
@@ -454,7 +462,7 @@ class Holding:
         self._keys = keys
         self._host = host
 
-    def tell(self, held: Held, state: State, error: str, now: float) -> Held | None:
+    def tell(self, held: Slot, state: State, error: str, now: float) -> Slot | None:
         wanted = put_state(held, state, error)
         for _ in range(_TRIES):
             record = self._find(held)
@@ -465,7 +473,7 @@ class Holding:
                 return replace(wanted, lease=record.lease)
         raise self._complain()
 
-    def _tell(self, record: _Record, wanted: Held, value: str, now: float) -> bool:
+    def _tell(self, record: _HolderRecord, wanted: Slot, value: str, now: float) -> bool:
         puts, deletes = [Put(record.item.key, value)], []
         failed = self._keys.failed(self._host)
         if wanted.state == "failed":
@@ -475,7 +483,7 @@ class Holding:
             deletes.append(failed)
         return self._change(record, puts, deletes)
 
-    def release(self, held: Held) -> None:
+    def release(self, held: Slot) -> None:
         for _ in range(_TRIES):
             record = self._find(held)
             if record is None:
@@ -485,12 +493,12 @@ class Holding:
                 return
         raise self._complain()
 
-    def _list_all(self, held: Held) -> list[str]:
+    def _list_all(self, held: Slot) -> list[str]:
         keys = self._keys
         own = [keys.holder(self._host), keys.alive(self._host), keys.failed(self._host)]
         return [*own, keys.slot(held.slot)] if held.slot >= 0 else own
 
-    def renew(self, held: Held) -> Held | None:
+    def renew(self, held: Slot) -> Slot | None:
         for _ in range(_TRIES):
             record = self._find(held)
             if record is None:
@@ -505,14 +513,14 @@ class Holding:
                 return replace(held, lease=lease)
         raise self._complain()
 
-    def _find(self, held: Held) -> _Record | None:
+    def _find(self, held: Slot) -> _HolderRecord | None:
         """None where the slot is ours no more."""
         holders, alive = self._etcd.read(*list_own_ranges(self._keys, self._host)).found
         if not is_same(held, parse_held(self._keys, holders, alive, None)):
             return None
-        return _Record(holders[0], alive[0].lease if alive else 0)
+        return _HolderRecord(holders[0], alive[0].lease if alive else 0)
 
-    def _change(self, record: _Record, puts: Sequence[Put], deletes: Sequence[str]) -> bool:
+    def _change(self, record: _HolderRecord, puts: Sequence[Put], deletes: Sequence[str]) -> bool:
         """Whether it was done; not where the record changed meanwhile, or where nobody knows."""
         is_so = unchanged(record.item.key, record.item.mod_revision)
         try:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from ya_salt.gate.protocol import Gate, Held, Identity
+from ya_salt.gate.protocol import Gate, Identity, Slot
 from ya_salt.model import GateSettings
 
 
 def make_gate(
-    settings: GateSettings, host: str, held: Callable[[], Collection[Held]] = lambda: ()
+    settings: GateSettings, host: str, held: Callable[[], Collection[Slot]] = lambda: ()
 ) -> Gate | None:
     """None where no gate is configured. `host` is our name; `held` what we hold at the moment.
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ya_salt.gate.fleetlock_server import LIMIT_S, FleetLockServer
-from ya_salt.gate.protocol import Allowed, Ask, Held, Identity, State
+from ya_salt.gate.protocol import Granted, Identity, Slot, SlotRequest, State
 from ya_salt.model import Deferral, GateSettings
 
 
@@ -23,7 +23,7 @@ class FleetLockGate:
     """A Gate.
 
     `held` says what the host remembers to hold at this moment: the server cannot be asked, and
-    where daemons share a group only the last of them may unlock. `Held.id` is GROUP/HEX, so that a
+    where daemons share a group only the last of them may unlock. `Slot.id` is GROUP/HEX, so that a
     lock is given back where it was taken though the settings have changed since.
     """
 
@@ -32,20 +32,20 @@ class FleetLockGate:
         settings: GateSettings,
         identity: Identity,
         *,
-        held: Callable[[], Collection[Held]] = lambda: (),
+        held: Callable[[], Collection[Slot]] = lambda: (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._group = settings.group
         self._server = FleetLockServer(settings, identity.host)
         self._remember = held
         self._clock = clock
-        self._taken: dict[str, Held] = {}
+        self._taken: dict[str, Slot] = {}
         """Daemon -> what was allowed here; whoever asked may not have remembered it yet."""
         self._returned: set[str] = set()
         """Ids that were released here; whoever did may not have forgotten them yet."""
         self._turns: dict[str, threading.Lock] = {}
 
-    def ask(self, ask: Ask) -> Allowed | Deferral:
+    def ask(self, ask: SlotRequest) -> Granted | Deferral:
         """Lock, whatever is remembered: the server may have been told to forget it."""
         known = self._find(ask.daemon)
         group = self._find_group(known, ask.rule)
@@ -55,24 +55,24 @@ class FleetLockGate:
                 return Deferral("Full", full)
             held = known if known and _is_same(known, ask, group) else self._make(ask, group)
             self._taken[ask.daemon] = held
-        return Allowed(held)
+        return Granted(held)
 
-    def foresee(self, ask: Ask) -> Allowed | Deferral:
+    def foresee(self, ask: SlotRequest) -> Granted | Deferral:
         """Always yes: FleetLock tells nothing without locking."""
-        return Allowed(self._find(ask.daemon))
+        return Granted(self._find(ask.daemon))
 
-    def find(self, daemon: str) -> Held | None:  # noqa: ARG002 - the protocol of all gates
+    def find(self, daemon: str) -> Slot | None:  # noqa: ARG002 - the protocol of all gates
         """Always None, which means that nobody knows: FleetLock cannot be asked."""
         return None
 
-    def tell(self, held: Held, state: State, error: str = "") -> Held | None:
+    def tell(self, held: Slot, state: State, error: str = "") -> Slot | None:
         """Nothing is sent: to the server a lock is a lock. A host that failed simply keeps it."""
         told = replace(held, state=state, error=error)
         if held.daemon in self._taken:
             self._taken[held.daemon] = told
         return told
 
-    def release(self, held: Held) -> None:
+    def release(self, held: Slot) -> None:
         """Unlock, unless another daemon of this host still holds in the same group.
 
         A lock that we do not have is unlocked without a word, so it is right to release after an
@@ -85,7 +85,7 @@ class FleetLockGate:
             self._taken.pop(held.daemon, None)
             self._returned.add(held.id)
 
-    def renew(self, held: Held) -> Held | None:
+    def renew(self, held: Slot) -> Slot | None:
         """Nothing to do: a lock of FleetLock never ends by itself."""
         return held
 
@@ -104,14 +104,14 @@ class FleetLockGate:
         with self._turns.setdefault(group, threading.Lock()):
             yield deadline
 
-    def _find(self, daemon: str) -> Held | None:
+    def _find(self, daemon: str) -> Slot | None:
         return self._list_held().get(daemon)
 
-    def _list_held(self) -> dict[str, Held]:
+    def _list_held(self) -> dict[str, Slot]:
         known = {held.daemon: held for held in self._remember()} | self._taken
         return {name: held for name, held in known.items() if held.id not in self._returned}
 
-    def _find_group(self, held: Held | None, rule: str) -> str:
+    def _find_group(self, held: Slot | None, rule: str) -> str:
         return (_read_group(held) if held else "") or self._group or name_group(rule)
 
     def _is_needed(self, group: str, daemon: str) -> bool:
@@ -120,9 +120,9 @@ class FleetLockGate:
             for name, held in self._list_held().items()
         )
 
-    def _make(self, ask: Ask, group: str) -> Held:
+    def _make(self, ask: SlotRequest, group: str) -> Slot:
         id_ = f"{group}/{uuid.uuid4().hex}"
-        return Held(ask.daemon, id_, ask.operation, ask.target, since=self._clock())
+        return Slot(ask.daemon, id_, ask.operation, ask.target, since=self._clock())
 
 
 def name_group(rule: str) -> str:
@@ -138,12 +138,12 @@ def _escape(match: re.Match[str]) -> str:
     return "".join(f".x{byte:02X}" for byte in match[0].encode())
 
 
-def _read_group(held: Held) -> str:
+def _read_group(held: Slot) -> str:
     """The group of an id that was made here; "" for one of another gate."""
     return held.id.rpartition("/")[0]
 
 
-def _is_same(held: Held, ask: Ask, group: str) -> bool:
+def _is_same(held: Slot, ask: SlotRequest, group: str) -> bool:
     """Whether what was started goes on; what came to its end is another operation the next time."""
     same = (_read_group(held), held.operation, held.target) == (group, ask.operation, ask.target)
     return same and held.state != "settling"

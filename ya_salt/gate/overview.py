@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from ya_salt.gate.decide import Pause, View, decide
-from ya_salt.gate.protocol import Ask, Identity
+from ya_salt.gate.protocol import Identity, SlotRequest
 from ya_salt.gate.rule import Rule
 from ya_salt.model import Deferral
 
@@ -58,7 +58,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Standing:
+class RuleStatus:
     """One consistent look at all that etcd keeps of a rule."""
 
     name: str
@@ -105,7 +105,7 @@ class Released:
     slots: tuple[int, ...]
 
 
-def find_released(standing: Standing, host: str) -> Released | None:
+def find_released(standing: RuleStatus, host: str) -> Released | None:
     """What `host` has of the rule's slots; None: nothing."""
     holder = next((item for item in standing.holders if item.host == host), None)
     slots = tuple(number for number, owner in standing.slots.items() if owner == host)
@@ -122,7 +122,7 @@ def list_halted(blocks: tuple[Block, ...]) -> list[str]:
     return [block.target for block in blocks if block.reason == "Halted"]
 
 
-def list_blocks(standing: Standing, now: float) -> tuple[Block, ...]:
+def list_blocks(standing: RuleStatus, now: float) -> tuple[Block, ...]:
     """All that blocks anybody at `now` (seconds since 1970), what a person has to end in front."""
     rule = standing.rule
     if rule is None:
@@ -136,7 +136,7 @@ def list_blocks(standing: Standing, now: float) -> tuple[Block, ...]:
     return tuple(_note_lost(block, standing, rule) for block in found)
 
 
-def _list_views(standing: Standing, rule: Rule) -> Iterator[tuple[str, str, View]]:
+def _list_views(standing: RuleStatus, rule: Rule) -> Iterator[tuple[str, str, View]]:
     """Whom it may block, the target, and a look that shows only one cause."""
     yield "", _NO_TARGET, View(replace(rule, freeze=(), windows=()), pause=standing.pause)
     yield "", _NO_TARGET, View(rule)
@@ -149,11 +149,11 @@ def _list_views(standing: Standing, rule: Rule) -> Iterator[tuple[str, str, View
 
 def _ask_as_anybody(view: View, target: str, now: float) -> Deferral | None:
     facts = {fact: values[0] for fact, values in view.rule.selector.items()}
-    decision = decide(view, Identity("", facts), Ask("", "update", target), now)
+    decision = decide(view, Identity("", facts), SlotRequest("", "update", target), now)
     return decision if isinstance(decision, Deferral) else None
 
 
-def _note_lost(block: Block, standing: Standing, rule: Rule) -> Block:
+def _note_lost(block: Block, standing: RuleStatus, rule: Rule) -> Block:
     lost = standing.count_lost()
     if block.reason != "Full" or not lost:
         return block

@@ -19,7 +19,7 @@ REMOVAL = "removal"
 
 
 @dataclass(frozen=True)
-class Ask:
+class SlotRequest:
     """What a host wants to do to a daemon."""
 
     daemon: str
@@ -44,7 +44,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Held:
+class Slot:
     """A slot that this host has, as the gate and the host both remember it."""
 
     daemon: str
@@ -74,10 +74,10 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Allowed:
+class Granted:
     """Go on. `held` is the slot that was taken or kept; None where none is needed."""
 
-    held: Held | None = None
+    held: Slot | None = None
 
 
 class Gate(Protocol):
@@ -87,25 +87,25 @@ class Gate(Protocol):
     deadline. A write whose answer was lost is resolved by reading, never assumed.
     """
 
-    def ask(self, ask: Ask) -> Allowed | Deferral:
+    def ask(self, ask: SlotRequest) -> Granted | Deferral:
         """Take a slot for the operation, or go on with the one that this host already has.
 
         Asking again for the same operation and target takes nothing more.
         """
 
-    def foresee(self, ask: Ask) -> Allowed | Deferral:
+    def foresee(self, ask: SlotRequest) -> Granted | Deferral:
         """What `ask` would say now. Reads only; its `held` is the present slot."""
 
-    def find(self, daemon: str) -> Held | None:
+    def find(self, daemon: str) -> Slot | None:
         """The slot that this host has by the gate's own memory. Reads only."""
 
-    def tell(self, held: Held, state: State, error: str = "") -> Held | None:
+    def tell(self, held: Slot, state: State, error: str = "") -> Slot | None:
         """Say how the operation stands; the slot as it is now, None where it is ours no more."""
 
-    def release(self, held: Held) -> None:
+    def release(self, held: Slot) -> None:
         """Give the slot back; fine where it is ours no more."""
 
-    def renew(self, held: Held) -> Held | None:
+    def renew(self, held: Slot) -> Slot | None:
         """Say that this host is alive; the slot as it is now, None where it is ours no more."""
 
     def close(self) -> None:

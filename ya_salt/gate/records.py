@@ -11,7 +11,7 @@ from typing import Any
 from ya_salt.errors import SpecError
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.etcd_values import Range
-from ya_salt.gate.overview import Holder, Release, Standing
+from ya_salt.gate.overview import Holder, Release, RuleStatus
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
 
@@ -106,7 +106,7 @@ _Values = Mapping[str, Mapping[str, str]]
 """Kind ("rules", "holders", …) -> the rest of the key after the rule's name -> value."""
 
 
-def make_standings(prefix: str, found: Iterable[tuple[str, str]]) -> tuple[Standing, ...]:
+def make_standings(prefix: str, found: Iterable[tuple[str, str]]) -> tuple[RuleStatus, ...]:
     """`found` are keys with their values; all of a rule's are needed, in any order."""
     rules: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for key, value in found:
@@ -120,9 +120,9 @@ def make_standings(prefix: str, found: Iterable[tuple[str, str]]) -> tuple[Stand
     )
 
 
-def _make_standing(name: str, values: _Values) -> Standing:
+def _make_standing(name: str, values: _Values) -> RuleStatus:
     rule, problem = _read_rule(name, values.get("rules", {}).get(""))
-    return Standing(
+    return RuleStatus(
         name=name,
         rule=rule,
         problem=problem,

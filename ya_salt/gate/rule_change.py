@@ -28,7 +28,7 @@ class FieldChange:
 
 
 @dataclass(frozen=True)
-class Applied:
+class RuleResult:
     """What became of a rule that was applied, or would."""
 
     rule: Rule
@@ -42,14 +42,14 @@ class Applied:
         return self.result != "unchanged"
 
 
-def compare_rule(old: str | None, rule: Rule, pause: Pause | None) -> Applied:
+def compare_rule(old: str | None, rule: Rule, pause: Pause | None) -> RuleResult:
     """`old` is the text that is there; None where there is no such rule."""
     if old is None:
-        return Applied(rule, "created", pause=pause)
+        return RuleResult(rule, "created", pause=pause)
     before, after = _parse(old), json.loads(rule.document)
     if before == after:
-        return Applied(rule, "unchanged", pause=pause)
-    return Applied(rule, "changed", list_changes(before, after), pause)
+        return RuleResult(rule, "unchanged", pause=pause)
+    return RuleResult(rule, "changed", list_changes(before, after), pause)
 
 
 def _parse(text: str) -> dict[str, Any]:

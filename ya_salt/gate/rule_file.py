@@ -24,9 +24,9 @@ from ya_salt.porto.values import (
     quote,
 )
 from ya_salt.specs.checks import (
+    Diagnostics,
     Fields,
     Member,
-    Report,
     camel,
     convert,
     describe,
@@ -45,7 +45,7 @@ from ya_salt.specs.container import Json
 from ya_salt.specs.files import MAX_BYTES, RefusedFileError, read_path
 from ya_salt.specs.tree import (
     START,
-    Complaint,
+    Diagnostic,
     ListNode,
     MapNode,
     Node,
@@ -122,12 +122,12 @@ def parse_rule(text: str, origin: str, *, is_json: bool = False) -> Rule:
     is JSON that gives an equal rule again.
     """
     tree = read_json(text) if is_json else _read_yaml(text)
-    report = Report()
+    report = Diagnostics()
     rule = _read_manifest(report, tree.root)
     # Of a tree that was cut off nothing can be said to be missing or empty.
-    complaints = tree.complaints + (report.complaints if tree.is_whole else [])
-    if complaints:
-        found = {SpecProblem(origin, *place, name, words) for place, name, words in complaints}
+    diagnostics = tree.diagnostics + (report.diagnostics if tree.is_whole else [])
+    if diagnostics:
+        found = {SpecProblem(origin, *place, name, words) for place, name, words in diagnostics}
         raise SpecError(tuple(sorted(found)))
     return rule
 
@@ -139,7 +139,7 @@ def _read_yaml(text: str) -> Tree:
     before = text[: unseen.start()]
     place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
     words = f"holds the control character U+{ord(unseen[0]):04X}; remove it"
-    return Tree(is_whole=False, complaints=[Complaint(place, "", words)])
+    return Tree(is_whole=False, diagnostics=[Diagnostic(place, "", words)])
 
 
 def _explain_top(key: str) -> str:
@@ -162,7 +162,7 @@ _META = make_fields(META_FIELDS, "write a mapping with the rule's name")
 _SPEC = Fields(spellings(SPEC_FIELDS), _explain_spec, "write a mapping with max_concurrent")
 
 
-def _read_manifest(report: Report, root: Node | None) -> Rule:
+def _read_manifest(report: Diagnostics, root: Node | None) -> Rule:
     if not isinstance(root, MapNode):
         place, word = (root.place, describe(root)) if root else (START, "is empty")
         report.add(place, "", f"{word}; {_MANIFEST.right}")
@@ -295,7 +295,7 @@ def read_selector(spec: Message) -> Mapping[str, tuple[str, ...]]:
     return selector
 
 
-def _read_fact_values(report: Report, member: Member) -> tuple[str, ...]:
+def _read_fact_values(report: Diagnostics, member: Member) -> tuple[str, ...]:
     values: list[str] = []
     for node, path in list_items_or_one(report, member, "write one value or a list"):
         text = read_quoted(report, node, path)
@@ -569,7 +569,7 @@ def keep(value: str | int | bool) -> Json:
 class Message:
     """One mapping. `document` is what was set and can be used, by the names of protobuf JSON."""
 
-    def __init__(self, report: Report, node: Node, path: str, fields: Fields) -> None:
+    def __init__(self, report: Diagnostics, node: Node, path: str, fields: Fields) -> None:
         self.report = report
         self.members = read_fields(report, node, path, fields)
         self.document: dict[str, Json] = {}
@@ -612,7 +612,7 @@ class Message:
         return {key: self.document[key] for key in keys if key in self.document}
 
 
-def list_items(report: Report, member: Member, right: str) -> list[tuple[Node, str]]:
+def list_items(report: Diagnostics, member: Member, right: str) -> list[tuple[Node, str]]:
     """Give a list's values and their paths; an empty list is wrong: nobody knows what it means."""
     node, path = member.node, member.field
     if not isinstance(node, ListNode):
@@ -623,7 +623,7 @@ def list_items(report: Report, member: Member, right: str) -> list[tuple[Node, s
     return [(item, f"{path}[{number}]") for number, item in enumerate(node.items)]
 
 
-def list_items_or_one(report: Report, member: Member, right: str) -> list[tuple[Node, str]]:
+def list_items_or_one(report: Diagnostics, member: Member, right: str) -> list[tuple[Node, str]]:
     """Give the same, and one value as a list of itself."""
     if isinstance(member.node, ListNode):
         return list_items(report, member, right)

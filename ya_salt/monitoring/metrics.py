@@ -17,7 +17,7 @@ _GONE = "Removed"
 
 
 @dataclass(frozen=True)
-class DaemonFacts:
+class DaemonMetrics:
     """One daemon. `reason` and `description` are for people and say why it is as it is."""
 
     name: str
@@ -41,7 +41,7 @@ class DaemonFacts:
 
 
 @dataclass(frozen=True)
-class GateFacts:
+class GateMetrics:
     """The rollout gate, as the last pass found it."""
 
     state: str = "unasked"
@@ -69,7 +69,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class HostFacts:
+class HostMetrics:
     """The daemons directory and the last pass over it."""
 
     rejected: tuple[tuple[str, str], ...]
@@ -83,7 +83,7 @@ class HostFacts:
     pass_duration_s: float
     gate_queue: int
     """Daemons whose change waits for its turn."""
-    gate: GateFacts
+    gate: GateMetrics
     now: float
 
     @property
@@ -113,30 +113,30 @@ class HostFacts:
 
 
 @dataclass(frozen=True)
-class Facts:
+class Metrics:
     """Everything that is told after a pass."""
 
-    daemons: tuple[DaemonFacts, ...]
-    host: HostFacts
+    daemons: tuple[DaemonMetrics, ...]
+    host: HostMetrics
     news: Mapping[str, Totals]
     """Daemon -> (respawns, restarts) that YASM has not accepted yet, removed daemons included."""
     now: float
 
 
-def make_facts(
+def make_metrics(
     statuses: Iterable[DaemonStatus],
     memory: Memory,
     last_pass: Mapping[str, Any] | None,
     now: float,
     gate: Mapping[str, Any],
-) -> Facts:
+) -> Metrics:
     """`last_pass` is the store's fact of that name; `gate` is as `report.News` has it.
 
     Where the last pass could not ask portod nobody knows how a daemon stands, so none is ready.
     """
     standing = [status for status in statuses if status.phase != _GONE]
     host = _make_host_facts(standing, last_pass or {}, _read_gate(gate), now)
-    return Facts(
+    return Metrics(
         daemons=tuple(_make_daemon_facts(item, memory, host) for item in standing),
         host=host,
         news=memory.list_news("yasm"),
@@ -144,9 +144,9 @@ def make_facts(
     )
 
 
-def _read_gate(gate: Mapping[str, Any]) -> GateFacts:
-    known = GateFacts()
-    return GateFacts(
+def _read_gate(gate: Mapping[str, Any]) -> GateMetrics:
+    known = GateMetrics()
+    return GateMetrics(
         state=str(gate.get("state", known.state)),
         message=str(gate.get("message", "")),
         since=gate.get("since"),
@@ -156,10 +156,10 @@ def _read_gate(gate: Mapping[str, Any]) -> GateFacts:
 
 
 def _make_host_facts(
-    statuses: Sequence[DaemonStatus], last_pass: Mapping[str, Any], gate: GateFacts, now: float
-) -> HostFacts:
+    statuses: Sequence[DaemonStatus], last_pass: Mapping[str, Any], gate: GateMetrics, now: float
+) -> HostMetrics:
     started, duration = last_pass.get("started_at"), float(last_pass.get("duration_s", 0.0))
-    return HostFacts(
+    return HostMetrics(
         rejected=tuple(
             (str(path), str(problems[0]) if problems else "cannot be used")
             for path, problems in last_pass.get("rejected", ())
@@ -175,10 +175,10 @@ def _make_host_facts(
     )
 
 
-def _make_daemon_facts(status: DaemonStatus, memory: Memory, host: HostFacts) -> DaemonFacts:
+def _make_daemon_facts(status: DaemonStatus, memory: Memory, host: HostMetrics) -> DaemonMetrics:
     ready, running, blind = status.ready, status.running, host.pass_error
     counter = memory.find_counter(status.name)
-    return DaemonFacts(
+    return DaemonMetrics(
         name=status.name,
         version=status.version,
         digest=status.digest,
@@ -227,7 +227,7 @@ def _describe_wait(gate: GateStanding) -> str:
     return f"its {gate.change} waits for the gate since {since}: {gate.reason}: {gate.message}"
 
 
-def _list_gate_problems(gate: GateFacts) -> Iterator[Problem]:
+def _list_gate_problems(gate: GateMetrics) -> Iterator[Problem]:
     """Nothing that runs is stopped because of the gate, so none of it is critical."""
     if gate.is_up is False:
         since = "" if gate.since is None else f" since {format_time(gate.since)}"

@@ -15,7 +15,7 @@ from ya_salt.hostname import HostName
 from ya_salt.model import DaemonStatus, Settings
 from ya_salt.monitoring.channel import Channel
 from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
-from ya_salt.monitoring.metrics import Facts, make_facts
+from ya_salt.monitoring.metrics import Metrics, make_metrics
 from ya_salt.monitoring.sinks import (
     AlertmanagerSink,
     Delivery,
@@ -52,7 +52,7 @@ def save_memory(store: Store, memory: Memory) -> None:
 
 
 @dataclass(frozen=True)
-class News:
+class ReportInput:
     """What is told: `statuses` of all daemons that we know, and how the last pass went."""
 
     statuses: tuple[DaemonStatus, ...]
@@ -64,7 +64,9 @@ class News:
     left out is as without a gate."""
 
 
-def report(store: Store, settings: Settings, memory: Memory, news: News) -> tuple[Delivery, ...]:
+def report(
+    store: Store, settings: Settings, memory: Memory, news: ReportInput
+) -> tuple[Delivery, ...]:
     """Tell every sink that is on. Raises nothing; call it under the pass lock.
 
     `memory` has counted what happened; what was accepted is put into it, and it is saved.
@@ -76,12 +78,14 @@ def report(store: Store, settings: Settings, memory: Memory, news: News) -> tupl
         return ()
 
 
-def _report(store: Store, settings: Settings, memory: Memory, news: News) -> tuple[Delivery, ...]:
+def _report(
+    store: Store, settings: Settings, memory: Memory, news: ReportInput
+) -> tuple[Delivery, ...]:
     memory.settle()
     if not settings.monitoring.yasm.enabled:
         memory.accept("yasm", memory.list_totals())
     hostname = HostName(settings.hostname, memory.hostnames)
-    facts = make_facts(news.statuses, memory, news.last_pass, news.now, news.gate)
+    facts = make_metrics(news.statuses, memory, news.last_pass, news.now, news.gate)
     desk = _Desk()
     sinks = _list_sinks(settings, facts, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
@@ -96,7 +100,7 @@ def _report(store: Store, settings: Settings, memory: Memory, news: News) -> tup
 
 
 def _list_sinks(
-    settings: Settings, facts: Facts, memory: Memory, hostname: HostName, desk: _Desk
+    settings: Settings, facts: Metrics, memory: Memory, hostname: HostName, desk: _Desk
 ) -> list[Sink]:
     told = settings.monitoring
     sinks: list[Sink] = []

@@ -24,7 +24,7 @@ from ya_salt.monitoring.channel import (
     UnansweredError,
 )
 from ya_salt.monitoring.counters import Totals
-from ya_salt.monitoring.metrics import Facts
+from ya_salt.monitoring.metrics import Metrics
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 
 State = Literal["accepted", "absent", "refused", "unanswered"]
@@ -71,7 +71,7 @@ def judge(sink: str, send: Callable[[], Delivery]) -> Delivery:
 class YasmSink:
     """Signals; the only sink that is told deltas, so `mark` is called before they leave us."""
 
-    facts: Facts
+    facts: Metrics
     settings: YasmSettings
     totals: Mapping[str, Totals]
     mark: Callable[[], bool]
@@ -114,7 +114,7 @@ class _UnmarkedError(Exception):
 class JugglerSink:
     """Raw events, at most fifty a request, each with a verdict of its own."""
 
-    facts: Facts
+    facts: Metrics
     settings: JugglerSettings
     hostname: HostName
     name: str = "juggler"
@@ -174,7 +174,7 @@ def _describe_refused(refused: Sequence[tuple[juggler.Event, int, str]], total: 
 class PrometheusSink:
     """A file that is always whole: written beside, then moved."""
 
-    facts: Facts
+    facts: Metrics
     settings: PrometheusSettings
     name: str = "prometheus"
 
@@ -208,7 +208,7 @@ def _write_file(path: Path, data: bytes) -> None:
 class AlertmanagerSink:
     """Alerts that fire, and those that are over until that was accepted."""
 
-    facts: Facts
+    facts: Metrics
     settings: AlertmanagerSettings
     hostname: HostName
     before: Mapping[str, alertmanager.Alert]

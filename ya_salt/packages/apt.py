@@ -6,12 +6,12 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ya_salt.errors import PackageError
-from ya_salt.model import InstalledPackage
+from ya_salt.model import InstalledPackage, Progress
 from ya_salt.packages import dpkg
 from ya_salt.packages.cache import Cache
 from ya_salt.packages.command import Finished, describe_line, missing, run_long, run_short
@@ -21,7 +21,6 @@ from ya_salt.packages.root import Root, prepare_root
 
 _LOG = logging.getLogger("ya_salt.packages")
 
-Progress = Callable[[str], None]
 
 _UNKNOWN = "no packages found"
 _MADISON = re.compile(r"\s*(\S+) \| +(\S+) \| .*Packages$")

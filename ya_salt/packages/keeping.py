@@ -16,8 +16,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ya_salt.errors import PackageError
-from ya_salt.model import Package
-from ya_salt.packages.apt import Apt, Progress
+from ya_salt.model import Package, Progress
+from ya_salt.packages.apt import Apt
 from ya_salt.packages.command import run_short
 from ya_salt.packages.dpkg import as_argument
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from ya_salt.errors import PackageError
-from ya_salt.model import InstalledPackage, Package
+from ya_salt.model import InstalledPackage, Package, Progress
 from ya_salt.packages import dpkg, failures
-from ya_salt.packages.apt import Apt, Progress
+from ya_salt.packages.apt import Apt
 from ya_salt.packages.command import Finished
 from ya_salt.packages.dpkg import find_wrong, format_names
 from ya_salt.packages.failures import Failure
@@ -27,7 +27,7 @@ Groups = Mapping[str, Sequence[Package]]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TransactionResult:
     """How a call ended: errors by group (absent means as asked), and what is there now."""
 
     errors: Mapping[str, PackageError]

@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ya_salt.errors import PackageError
-from ya_salt.model import InstalledPackage, Package
+from ya_salt.model import InstalledPackage, Package, Progress
 from ya_salt.packages import dpkg
-from ya_salt.packages.apt import Apt, Progress
+from ya_salt.packages.apt import Apt
 from ya_salt.packages.dpkg import as_argument, check_names, check_packages, find_wrong
 from ya_salt.packages.failures import (
     Failure,
@@ -30,8 +30,8 @@ from ya_salt.packages.keeping import keep_versions
 from ya_salt.packages.purge import Purge
 from ya_salt.packages.session import (
     Groups,
-    Outcome,
     Session,
+    TransactionResult,
     Work,
     be_silent,
     compare,
@@ -53,7 +53,7 @@ class PackagePass:
         self._session = Session(apt, progress, pinned or {})
         self._apt = apt
 
-    def install(self, groups: Groups) -> Outcome:
+    def install(self, groups: Groups) -> TransactionResult:
         """Bring every package of every group to exactly its version.
 
         Never raises PackageError: what failed is in the outcome, by group. With everything right
@@ -63,27 +63,27 @@ class PackagePass:
         try:
             return self._install(groups)
         except PackageError as error:  # Not even dpkg-query answers.
-            return Outcome(dict.fromkeys(groups, error), {})
+            return TransactionResult(dict.fromkeys(groups, error), {})
 
-    def _install(self, groups: Groups) -> Outcome:
+    def _install(self, groups: Groups) -> TransactionResult:
         every = merge_packages(groups.values())
         self._session.pinned = {p.name: p.version for p in every} | self._session.pinned
         names = [package.name for package in every]
         before = self._apt.query(names)
         work = Work({g: tuple(p) for g, p in groups.items() if find_wrong(p, before)})
         if not work.todo:
-            return Outcome({}, before)
+            return TransactionResult({}, before)
         try:
             with self._session.ready("install"):
                 Installation(self._session, work).carry_out()
         except PackageError as error:
             work.fail_all(error)
         after = self._apt.query(names)
-        return Outcome(work.errors, after, compare(before, after))
+        return TransactionResult(work.errors, after, compare(before, after))
 
     def purge(
         self, groups: Mapping[str, Sequence[str]], allow_held: Collection[str] = ()
-    ) -> Outcome:
+    ) -> TransactionResult:
         """Purge every name of every group, conffiles and all. What is not there is fine.
 
         Nothing else is removed with them unless `Apt.allow_removals` names it. Never raises
@@ -95,18 +95,18 @@ class PackagePass:
         try:
             return self._purge(groups, names, allow_held)
         except PackageError as error:
-            return Outcome(dict.fromkeys(groups, error), {})
+            return TransactionResult(dict.fromkeys(groups, error), {})
 
     def _purge(
         self,
         groups: Mapping[str, Sequence[str]],
         names: Sequence[str],
         allow_held: Collection[str],
-    ) -> Outcome:
+    ) -> TransactionResult:
         before = self._apt.query(names)
         todo = {g: tuple(n) for g, n in groups.items() if any(name in before for name in n)}
         if not todo:
-            return Outcome({}, before)
+            return TransactionResult({}, before)
         self._session.purged = frozenset(names)
         purge = Purge(self._session, dict(todo), allow_held)
         errors = purge.errors
@@ -117,7 +117,7 @@ class PackagePass:
             errors = {**dict.fromkeys(todo, error), **errors}
         after = self._apt.query(names)
         errors = {g: e for g, e in errors.items() if any(name in after for name in todo[g])}
-        return Outcome(errors, after, compare(before, after))
+        return TransactionResult(errors, after, compare(before, after))
 
 
 _LOG = logging.getLogger("ya_salt.packages")

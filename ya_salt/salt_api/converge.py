@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ya_salt.converge.changes import Changes
-from ya_salt.converge.host import Scope, make_host
+from ya_salt.converge.host import PassRequest, make_host
 from ya_salt.converge.preview import preview_pass
 from ya_salt.converge.run import run_pass
 from ya_salt.errors import LockHeldError, YaSaltError
@@ -153,7 +153,7 @@ class _Round:
         # A pass over the whole directory also judges what is left over; one over states alone has
         # no business to.
         whole = bool(loaded.specs) and all(spec.name in known for spec in loaded.specs)
-        scope = Scope(targets, loaded, whole=whole, restarts=restarts)
+        scope = PassRequest(targets, loaded, whole=whole, restarts=restarts)
         told = self._preview(scope) if self._mode.test else self._run(scope)
         for key, spec in self._specs.items():
             # The second state of one file finds the work done.
@@ -166,13 +166,13 @@ class _Round:
         result = None if self._mode.test and verdict.result else verdict.result
         return replace(verdict, result=result, changes={**change, **verdict.changes})
 
-    def _preview(self, scope: Scope) -> dict[str, Verdict]:
+    def _preview(self, scope: PassRequest) -> dict[str, Verdict]:
         host = make_host(self._settings)
         observed, plans = preview_pass(host, scope)
         specs = {spec.name: spec for spec in scope.targets}
         return {plan.name: foresee(specs[plan.name], plan, observed, host.now()) for plan in plans}
 
-    def _run(self, scope: Scope) -> dict[str, Verdict]:
+    def _run(self, scope: PassRequest) -> dict[str, Verdict]:
         with log_to(self._settings.log_file):
             host = make_host(self._settings, Narrator())
             try:
@@ -207,7 +207,7 @@ def _all(settings: Settings, name: str, mode: Mode) -> Mapping[str, Verdict]:
     if not loaded.specs and not name and not mode.test:
         # Nothing to make true, but what is rejected or left over is to be noted.
         with log_to(settings.log_file):
-            run_pass(make_host(settings), Scope((), loaded), mode.lock_wait_s)
+            run_pass(make_host(settings), PassRequest((), loaded), mode.lock_wait_s)
     wishes = [
         Wish(key=spec.path, name=spec.name, place=spec.path, source=spec.path)
         for spec in loaded.specs

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 from ya_salt.converge.changes import Changes, describe_changes
 from ya_salt.converge.host import is_fine
-from ya_salt.converge.status import Outcome, make_status
+from ya_salt.converge.status import make_status
 from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
     Deferral,
     Observed,
+    Outcome,
     describe_step,
 )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from ya_salt.porto.values import quote
-from ya_salt.specs.tree import Complaint, ListNode, MapNode, Node, Place, Scalar
+from ya_salt.specs.tree import Diagnostic, ListNode, MapNode, Node, Place, Scalar
 
 T = TypeVar("T")
 
@@ -27,14 +27,14 @@ class Member(NamedTuple):
     field: str
 
 
-class Report:
+class Diagnostics:
     """Collects everything that is wrong with a file."""
 
     def __init__(self) -> None:
-        self.complaints: list[Complaint] = []
+        self.diagnostics: list[Diagnostic] = []
 
     def add(self, place: Place, field: str, message: str) -> None:
-        self.complaints.append(Complaint(place, field, message))
+        self.diagnostics.append(Diagnostic(place, field, message))
 
 
 def camel(name: str) -> str:
@@ -97,7 +97,7 @@ def describe(node: Node) -> str:
 
 
 def read_members(
-    report: Report, node: Node, field: str, path: Callable[[str, str], str], right: str
+    report: Diagnostics, node: Node, field: str, path: Callable[[str, str], str], right: str
 ) -> list[Member]:
     """Read a mapping whose keys are free texts; each key once."""
     if not isinstance(node, MapNode):
@@ -111,7 +111,7 @@ def read_members(
     return list(members.values())
 
 
-def _is_good_key(report: Report, member: Member) -> bool:
+def _is_good_key(report: Diagnostics, member: Member) -> bool:
     key = member.key
     if key.kind == "null":
         report.add(key.place, member.field, "is a key without a name; quote it if it is meant")
@@ -127,7 +127,7 @@ def _is_good_key(report: Report, member: Member) -> bool:
     return False
 
 
-def _keep_first(report: Report, members: dict[str, Member], name: str, member: Member) -> None:
+def _keep_first(report: Diagnostics, members: dict[str, Member], name: str, member: Member) -> None:
     first = members.setdefault(name, member)
     if first is not member:
         line = first.key.place.line
@@ -136,7 +136,7 @@ def _keep_first(report: Report, members: dict[str, Member], name: str, member: M
         )
 
 
-def read_fields(report: Report, node: Node, field: str, known: Fields) -> dict[str, Member]:
+def read_fields(report: Diagnostics, node: Node, field: str, known: Fields) -> dict[str, Member]:
     """Read a mapping of known fields, by their names in the proto."""
     fields: dict[str, Member] = {}
     for member in read_members(report, node, field, join, known.right):
@@ -156,7 +156,7 @@ def _text_problem(text: str) -> str:
     return ""
 
 
-def read_text(report: Report, node: Node, field: str) -> str | None:
+def read_text(report: Diagnostics, node: Node, field: str) -> str | None:
     """Read one value as its own text, however it is written."""
     if not isinstance(node, Scalar):
         report.add(node.place, field, f"{describe(node)}; write one value")
@@ -170,7 +170,7 @@ def read_text(report: Report, node: Node, field: str) -> str | None:
     return node.text
 
 
-def read_quoted(report: Report, node: Node, field: str) -> str | None:
+def read_quoted(report: Diagnostics, node: Node, field: str) -> str | None:
     """Read a text that YAML must not have taken for a number: 1.10 would become 1.1."""
     text = read_text(report, node, field)
     if text is None or not isinstance(node, Scalar) or node.kind == "string":
@@ -183,7 +183,7 @@ def read_quoted(report: Report, node: Node, field: str) -> str | None:
 
 
 def convert(
-    report: Report, place: Place, field: str, text: str | None, parse: Callable[[str], T]
+    report: Diagnostics, place: Place, field: str, text: str | None, parse: Callable[[str], T]
 ) -> T | None:
     """Apply a parser whose ValueError is a sentence."""
     if text is None:
@@ -195,5 +195,5 @@ def convert(
         return None
 
 
-def read_value(report: Report, node: Node, field: str, parse: Callable[[str], T]) -> T | None:
+def read_value(report: Diagnostics, node: Node, field: str, parse: Callable[[str], T]) -> T | None:
     return convert(report, node.place, field, read_text(report, node, field), parse)

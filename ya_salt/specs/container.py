@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from ya_salt.porto import values
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES, READ_ONLY, Property
 from ya_salt.specs.checks import (
+    Diagnostics,
     Fields,
     Member,
-    Report,
     convert,
     describe,
     index,
@@ -40,7 +40,7 @@ class Container:
     has_command: bool = False
 
 
-def read_container(report: Report, node: Node, path: str) -> Container:
+def read_container(report: Diagnostics, node: Node, path: str) -> Container:
     members = read_fields(report, node, path, _FIELDS)
     container = Container()
     _read_command(report, members, container)
@@ -66,7 +66,7 @@ def _explain(key: str) -> str:
 _FIELDS = Fields(spellings(("cmd", "command", *PROPERTIES)), _explain)
 
 
-def _read_command(report: Report, members: dict[str, Member], container: Container) -> None:
+def _read_command(report: Diagnostics, members: dict[str, Member], container: Container) -> None:
     cmd, command = members.get("cmd"), members.get("command")
     container.has_command = bool(cmd or command)
     if cmd and command:
@@ -86,7 +86,7 @@ def _read_command(report: Report, members: dict[str, Member], container: Contain
             container.document["command"] = text
 
 
-def _read_argv(report: Report, node: ListNode, path: str, container: Container) -> None:
+def _read_argv(report: Diagnostics, node: ListNode, path: str, container: Container) -> None:
     if not node.items:
         report.add(node.place, path, "is an empty list; write the program and its arguments")
     items = [
@@ -114,14 +114,14 @@ def _to_json(row: Property, text: str) -> Json:
             return MASK if row.is_secret else row.show(text)
 
 
-def _read_one(report: Report, row: Property, member: Member, container: Container) -> None:
+def _read_one(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
     text = read_value(report, member.node, member.field, row.parse)
     if text is not None:
         container.texts[row.name] = text
         container.document[row.name] = _to_json(row, text)
 
 
-def _read_list(report: Report, row: Property, member: Member, container: Container) -> None:
+def _read_list(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
     items = _list_items(report, member)
     found = [convert(report, node.place, path, text, row.parse) for node, path, text in items]
     good = [text for text in found if text is not None]
@@ -133,7 +133,7 @@ def _read_list(report: Report, row: Property, member: Member, container: Contain
     container.document[row.name] = [_to_json(row, text) for text in good]
 
 
-def _list_items(report: Report, member: Member) -> list[tuple[Node, str, str | None]]:
+def _list_items(report: Diagnostics, member: Member) -> list[tuple[Node, str, str | None]]:
     """Read a list, or one string in Porto's own syntax: entries between semicolons."""
     node, path = member.node, member.field
     if isinstance(node, ListNode):
@@ -151,7 +151,7 @@ def _list_items(report: Report, member: Member) -> list[tuple[Node, str, str | N
     return [(node, path, part) for part in parts]
 
 
-def _read_map(report: Report, row: Property, member: Member, container: Container) -> None:
+def _read_map(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
     shown: dict[str, Json] = {}
     for entry in read_members(report, member.node, member.field, index, "write a mapping"):
         key = convert(report, entry.key.place, entry.field, entry.key.text, row.check_key or str)
@@ -166,7 +166,7 @@ def _read_map(report: Report, row: Property, member: Member, container: Containe
 _READERS = {"one": _read_one, "list": _read_list, "map": _read_map}
 
 
-def _check_together(report: Report, members: dict[str, Member], texts: dict[str, str]) -> None:
+def _check_together(report: Diagnostics, members: dict[str, Member], texts: dict[str, str]) -> None:
     """Refuse what portod refuses only because of another property."""
     mode = texts.get("virt_mode")
     if mode in ("host", "job"):
@@ -183,5 +183,5 @@ def _check_together(report: Report, members: dict[str, Member], texts: dict[str,
         _add(report, members["labels"], f"holds too many labels; keep at most {MAX_LABELS}")
 
 
-def _add(report: Report, member: Member, message: str) -> None:
+def _add(report: Diagnostics, member: Member, message: str) -> None:
     report.add(member.node.place, member.field, message)

@@ -13,9 +13,9 @@ from ya_salt.model import Package
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES
 from ya_salt.porto.values import NAME_ALPHABET, parse_bool, parse_line, parse_seconds, quote
 from ya_salt.specs.checks import (
+    Diagnostics,
     Fields,
     Member,
-    Report,
     convert,
     describe,
     index,
@@ -81,7 +81,7 @@ _SPEC = Fields(spellings(SPEC_FIELDS), _explain_spec)
 _PACKAGE = make_fields(PACKAGE_FIELDS, "write a mapping of name and version")
 
 
-def read_manifest(report: Report, root: Node | None) -> Draft:
+def read_manifest(report: Diagnostics, root: Node | None) -> Draft:
     draft = Draft()
     if not isinstance(root, MapNode):
         place = root.place if root else START
@@ -127,7 +127,7 @@ def _check_version(text: str) -> str:
     return parse_line(text)
 
 
-def _read_meta(report: Report, node: Node, draft: Draft) -> None:
+def _read_meta(report: Diagnostics, node: Node, draft: Draft) -> None:
     members = read_fields(report, node, "meta", _META)
     if "kind" in members:
         kind = read_value(report, *members["kind"][1:], _check_kind)
@@ -144,11 +144,11 @@ def _read_meta(report: Report, node: Node, draft: Draft) -> None:
         draft.meta |= {"annotations": dict(draft.annotations)}
 
 
-def _read_quoted(report: Report, member: Member, check: Callable[[str], str]) -> str | None:
+def _read_quoted(report: Diagnostics, member: Member, check: Callable[[str], str]) -> str | None:
     return convert(report, member.node.place, member.field, read_quoted(report, *member[1:]), check)
 
 
-def _read_name(report: Report, node: Node, member: Member | None, draft: Draft) -> None:
+def _read_name(report: Diagnostics, node: Node, member: Member | None, draft: Draft) -> None:
     if member is None:
         if isinstance(node, MapNode):
             report.add(node.place, "meta.name", "is missing; write the daemon's name")
@@ -158,17 +158,17 @@ def _read_name(report: Report, node: Node, member: Member | None, draft: Draft) 
     draft.meta |= {"name": draft.name}
 
 
-def _read_bool(report: Report, member: Member) -> bool:
+def _read_bool(report: Diagnostics, member: Member) -> bool:
     return read_value(report, member.node, member.field, parse_bool) == "true"
 
 
-def _read_annotations(report: Report, member: Member) -> dict[str, str]:
+def _read_annotations(report: Diagnostics, member: Member) -> dict[str, str]:
     members = read_members(report, member.node, member.field, index, "write a mapping")
     found = {one.key.text: read_value(report, one.node, one.field, str) for one in members}
     return {key: text for key, text in found.items() if text is not None}
 
 
-def _read_spec(report: Report, node: Node, draft: Draft) -> None:
+def _read_spec(report: Diagnostics, node: Node, draft: Draft) -> None:
     draft.has_spec = True
     members = read_fields(report, node, "spec", _SPEC)
     if "properties" in members:
@@ -182,7 +182,7 @@ def _read_spec(report: Report, node: Node, draft: Draft) -> None:
             setattr(draft, name, read_value(report, *members[name][1:], parse_seconds))
 
 
-def _report_no_command(report: Report, properties: Member | None, spec: Node) -> None:
+def _report_no_command(report: Diagnostics, properties: Member | None, spec: Node) -> None:
     """Say it once: a `properties` that is no mapping has been reported already."""
     holder = properties.node if properties else spec
     if isinstance(holder, MapNode):
@@ -193,7 +193,7 @@ def _report_no_command(report: Report, properties: Member | None, spec: Node) ->
         )
 
 
-def _read_packages(report: Report, member: Member) -> list[Package]:
+def _read_packages(report: Diagnostics, member: Member) -> list[Package]:
     node = member.node
     if not isinstance(node, ListNode):
         report.add(node.place, member.field, f"{describe(node)}; write a list of name and version")
@@ -214,7 +214,7 @@ def _read_packages(report: Report, member: Member) -> list[Package]:
     return list(packages.values())
 
 
-def _read_package(report: Report, node: Node, path: str) -> Package | None:
+def _read_package(report: Diagnostics, node: Node, path: str) -> Package | None:
     members = read_fields(report, node, path, _PACKAGE)
     texts: dict[str, str] = {}
     for name, check in (("name", _check_package_name), ("version", _check_package_version)):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ya_salt.errors import OperatorError, SpecError, SpecProblem
 from ya_salt.model import DaemonSpec, Ignored, Loaded, Rejected
-from ya_salt.specs.checks import Report
+from ya_salt.specs.checks import Diagnostics
 from ya_salt.specs.daemon import Draft, read_manifest
 from ya_salt.specs.digest import make_digest, make_document
 from ya_salt.specs.files import (
@@ -22,7 +22,7 @@ from ya_salt.specs.files import (
     read_path,
     why_ignored,
 )
-from ya_salt.specs.tree import START, Complaint, Place, read_json, read_yaml
+from ya_salt.specs.tree import START, Diagnostic, Place, read_json, read_yaml
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -182,27 +182,27 @@ def _disown(rejected: list[Rejected], specs: list[DaemonSpec]) -> tuple[Rejected
 
 
 def _parse(text: bytes | str, path: str) -> _Parsed:
-    report = Report()
+    report = Diagnostics()
     decoded = _decode(report, text, is_json=path.endswith(".json"))
     draft = Draft()
     if decoded is not None:
         tree = read_json(decoded) if path.endswith(".json") else read_yaml(decoded)
-        checks = Report()
+        checks = Diagnostics()
         draft = read_manifest(checks, tree.root)
-        report.complaints += tree.complaints
+        report.diagnostics += tree.diagnostics
         # Of a tree that was cut off nothing can be said to be missing or empty.
-        report.complaints += checks.complaints if tree.is_whole else []
-    problems = _problems(path, report.complaints)
+        report.diagnostics += checks.diagnostics if tree.is_whole else []
+    problems = _problems(path, report.diagnostics)
     spec = None if problems else _make_spec(draft, path)
     return _Parsed(path, draft.name, draft.name_place, spec, problems)
 
 
-def _problems(path: str, complaints: Iterable[Complaint]) -> tuple[SpecProblem, ...]:
-    found = {SpecProblem(path, *place, name, message) for place, name, message in complaints}
+def _problems(path: str, diagnostics: Iterable[Diagnostic]) -> tuple[SpecProblem, ...]:
+    found = {SpecProblem(path, *place, name, message) for place, name, message in diagnostics}
     return tuple(sorted(found))
 
 
-def _decode(report: Report, text: bytes | str, *, is_json: bool) -> str | None:
+def _decode(report: Diagnostics, text: bytes | str, *, is_json: bool) -> str | None:
     """Return the text, or report why it is none."""
     size = len(text)
     if size > MAX_BYTES:

@@ -56,7 +56,7 @@ class MapNode(NamedTuple):
 Node: TypeAlias = "Scalar | ListNode | MapNode"
 
 
-class Complaint(NamedTuple):
+class Diagnostic(NamedTuple):
     """Something wrong at a place of the file; `field` is the value's path, "" for the whole."""
 
     place: Place
@@ -67,7 +67,7 @@ class Complaint(NamedTuple):
 class UnreadableError(Exception):
     """The text cannot be read past this point."""
 
-    def __init__(self, complaint: Complaint) -> None:
+    def __init__(self, complaint: Diagnostic) -> None:
         super().__init__(complaint.message)
         self.complaint = complaint
 
@@ -79,7 +79,7 @@ class Tree:
     root: Node | None = None
     is_whole: bool = True
     """False where the reading stopped: what is not in the tree may still be in the file."""
-    complaints: list[Complaint] = field(default_factory=list)
+    diagnostics: list[Diagnostic] = field(default_factory=list)
 
 
 def key_path(parent: str, key: str) -> str:
@@ -119,11 +119,11 @@ class TreeBuilder:
         return path
 
     def complain(self, place: Place, message: str) -> None:
-        self.tree.complaints.append(Complaint(place, self.path(), message))
+        self.tree.diagnostics.append(Diagnostic(place, self.path(), message))
 
     def stop(self, place: Place, message: str) -> UnreadableError:
         """Make the error that ends the reading here."""
-        return UnreadableError(Complaint(place, self.path(), message))
+        return UnreadableError(Diagnostic(place, self.path(), message))
 
     def open(self, node: ListNode | MapNode, anchor: str = "") -> None:
         if len(self._frames) >= MAX_DEPTH:
@@ -204,7 +204,7 @@ def read_yaml(text: str) -> Tree:
     try:
         reader.read(text)
     except UnreadableError as error:
-        reader.builder.tree.complaints.append(error.complaint)
+        reader.builder.tree.diagnostics.append(error.complaint)
         reader.builder.give_up()
     return reader.builder.tree
 
@@ -328,7 +328,7 @@ def read_json(text: str) -> Tree:
     try:
         reader.read()
     except UnreadableError as error:
-        reader.builder.tree.complaints.append(error.complaint)
+        reader.builder.tree.diagnostics.append(error.complaint)
         reader.builder.give_up()
     return reader.builder.tree
 

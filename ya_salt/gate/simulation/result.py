@@ -16,7 +16,7 @@ MAX_EVENTS = 1_000_000
 HostState = Literal["waiting", "working", "settling", "failed", "lost", "done"]
 STATES: tuple[HostState, ...] = ("waiting", "working", "settling", "failed", "lost", "done")
 
-Outcome = Literal["done", "halted", "stuck", "closed", "unselected", "unfinished"]
+Ending = Literal["done", "halted", "stuck", "closed", "unselected", "unfinished"]
 """done: nobody waits any more. halted: no host gets this version, too many failed with it. stuck:
 every slot is held by hosts that failed or are lost. closed: frozen or outside of windows, with no
 end in sight. unselected: the rule is not for these hosts. unfinished: there was no time left."""
@@ -88,7 +88,7 @@ class Result:
     """What came of it. Times are seconds since the start."""
 
     scenario: Scenario
-    outcome: Outcome
+    outcome: Ending
     refusal: Deferral | None
     """What the gate said last to those that still wait; None where nobody does."""
     duration_s: float

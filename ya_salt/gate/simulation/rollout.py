@@ -15,15 +15,15 @@ from math import ceil
 from random import Random
 
 from ya_salt.gate.decide import Decision, Grant, NoSlotNeeded, View, decide
-from ya_salt.gate.protocol import RULE_PREFIX, Ask, Held, Identity
+from ya_salt.gate.protocol import RULE_PREFIX, Identity, Slot, SlotRequest
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.simulation.result import (
     MAX_EVENTS,
     STATES,
+    Ending,
     Halt,
     Happening,
     HostState,
-    Outcome,
     Result,
     Scenario,
     What,
@@ -46,9 +46,11 @@ class _Rollout:
         self._rule = scenario.rule
         self._interval = to_ms(scenario.pass_interval_s)
         self._end = to_ms(scenario.max_time_s)
-        self._memory = Memory(self._rule, to_ms(scenario.token_slack_s))
+        self._memory = HostMemory(self._rule, to_ms(scenario.token_slack_s))
         self._book = Logbook(scenario)
-        self._ask = Ask(self._rule.name.removeprefix(RULE_PREFIX), scenario.operation, "new")
+        self._ask = SlotRequest(
+            self._rule.name.removeprefix(RULE_PREFIX), scenario.operation, "new"
+        )
         self._hosts = make_hosts(scenario, self._interval, random)
         self._by_name = {host.name: host for host in self._hosts}
         self._facts = scenario.choose_facts()
@@ -286,7 +288,7 @@ class _Rollout:
 
     # -- the end -----------------------------------------------------------------------------------
 
-    def _judge(self) -> tuple[Outcome, Deferral | None]:
+    def _judge(self) -> tuple[Ending, Deferral | None]:
         is_moving = bool(self._book.count("working") or self._retrying)
         queue = self._waiting or self._holding
         if not queue:
@@ -314,20 +316,20 @@ class Kind(IntEnum):
     ASK = 4
 
 
-class Memory:
+class HostMemory:
     """What etcd would hold for the rule."""
 
     def __init__(self, rule: Rule, token_slack_ms: int) -> None:
         self._rule = rule
         self._token_ms = rule.rate.window_s * 1000 + token_slack_ms if rule.rate else 0
-        self._holders: dict[str, Held] = {}
+        self._holders: dict[str, Slot] = {}
         self._failures: dict[str, str] = {}
         self._tokens: deque[tuple[int, int]] = deque()
         """(when it expires, number), by time."""
         self._slots: frozenset[int] | None = frozenset()
 
     @property
-    def holders(self) -> Mapping[str, Held]:
+    def holders(self) -> Mapping[str, Slot]:
         return self._holders
 
     def look(self, host: str, at: int) -> View:
@@ -344,10 +346,10 @@ class Memory:
         """When the first start counts no more."""
         return self._tokens[0][0] if self._tokens else None
 
-    def take(self, host: str, grant: Grant, ask: Ask, at: int) -> None:
+    def take(self, host: str, grant: Grant, ask: SlotRequest, at: int) -> None:
         """Write down a start, on the host's own slot where it has one."""
         slot = grant.slots[0] if grant.slots else self._holders[host].slot
-        self._holders[host] = Held(
+        self._holders[host] = Slot(
             ask.daemon, f"{host}-{at}", ask.operation, ask.target, at / 1000, slot=slot
         )
         self._failures.pop(host, None)
@@ -549,7 +551,7 @@ class Logbook:
     def count(self, *states: HostState) -> int:
         return sum(self._states[state] for state in states)
 
-    def sum_up(self, outcome: Outcome, refusal: Deferral | None, target: str, end: int) -> Result:
+    def sum_up(self, outcome: Ending, refusal: Deferral | None, target: str, end: int) -> Result:
         """`target` is the last version; `end` is when time was over, for what is unfinished."""
         return Result(
             scenario=self._scenario,
@@ -568,7 +570,7 @@ class Logbook:
             log=tuple(self._log),
         )
 
-    def _find_end(self, outcome: Outcome, end: int) -> float:
+    def _find_end(self, outcome: Ending, end: int) -> float:
         if outcome == "halted":
             return self._halts[-1].at_s
         return (end if outcome == "unfinished" else self.last_at) / 1000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ya_salt.messages import format_time
-from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, Facts, cut_text
+from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, Metrics, cut_text
 
 API = "/api/v2/alerts"
 EXPIRES_S = 2 * MAX_PASS_AGE_S
@@ -18,7 +18,7 @@ _MAX_TEXT_BYTES = 4096
 Alert = dict[str, Any]
 
 
-def render_firing(facts: Facts, hostname: str) -> dict[str, Alert]:
+def render_firing(facts: Metrics, hostname: str) -> dict[str, Alert]:
     """Our own key -> alert: every daemon that is not ready, everything wrong with the host."""
     alerts = {
         f"daemon {daemon.name}": _make_alert(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ya_salt.model import JugglerSettings
-from ya_salt.monitoring.metrics import Facts, cut_text
+from ya_salt.monitoring.metrics import Metrics, cut_text
 
 TAG = "porto-daemon"
 MAX_EVENTS = 50
@@ -16,7 +16,7 @@ MAX_DESCRIPTION_BYTES = 1024
 Event = dict[str, Any]
 
 
-def render_events(facts: Facts, settings: JugglerSettings, hostname: str) -> list[Event]:
+def render_events(facts: Metrics, settings: JugglerSettings, hostname: str) -> list[Event]:
     """One event a daemon, OK when ready, else CRIT; and `porto-daemons` for the host."""
     told = [
         (
@@ -39,7 +39,7 @@ def render_events(facts: Facts, settings: JugglerSettings, hostname: str) -> lis
     ]
 
 
-def _describe_host(facts: Facts) -> tuple[str, str, str]:
+def _describe_host(facts: Metrics) -> tuple[str, str, str]:
     problems = facts.host.problems
     if not problems:
         return "porto-daemons", "OK", "every file is used, the last pass was made"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from ya_salt.monitoring.metrics import DaemonFacts, Facts, HostFacts
+from ya_salt.monitoring.metrics import DaemonMetrics, HostMetrics, Metrics
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -15,7 +15,7 @@ FILE_NAME = "ya-salt.prom"
 
 _Value = float | int | bool | None
 
-_GAUGES: Sequence[tuple[str, str, Callable[[DaemonFacts], _Value]]] = (
+_GAUGES: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (
     ("ready", "Whether the daemon is installed and runs from its current spec.", lambda d: d.ready),
     ("running", "Whether the daemon's command runs.", lambda d: d.running),
     (
@@ -38,13 +38,13 @@ _GAUGES: Sequence[tuple[str, str, Callable[[DaemonFacts], _Value]]] = (
     ),
 )
 
-_COUNTERS: Sequence[tuple[str, str, Callable[[DaemonFacts], _Value]]] = (
+_COUNTERS: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (
     ("respawns", "Times that portod started the daemon again.", lambda d: d.respawns),
     ("restarts", "Times that ya-salt stopped and started the daemon.", lambda d: d.restarts),
     ("cpu_usage_seconds", "CPU time that the daemon's container has used.", lambda d: d.cpu_s),
 )
 
-_HOST_GAUGES: Sequence[tuple[str, str, Callable[[HostFacts], _Value]]] = (
+_HOST_GAUGES: Sequence[tuple[str, str, Callable[[HostMetrics], _Value]]] = (
     ("pass_duration_seconds", "How long the last pass took.", lambda h: h.pass_duration_s),
     ("pass_timestamp_seconds", "When the last pass ended.", lambda h: h.pass_ended_at),
     ("pass_result", "1 where the last pass left nothing to look at, else 0.", lambda h: h.pass_ok),
@@ -69,7 +69,7 @@ _HOST_GAUGES: Sequence[tuple[str, str, Callable[[HostFacts], _Value]]] = (
 )
 
 
-def render_text(facts: Facts) -> bytes:
+def render_text(facts: Metrics) -> bytes:
     """The whole file, in Prometheus' text format."""
     # Only hosts with a node_exporter pay for it.
     from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
@@ -83,12 +83,12 @@ def render_text(facts: Facts) -> bytes:
     return generate_latest(registry)
 
 
-def make_metrics(facts: Facts) -> list[Metric]:
+def make_metrics(facts: Metrics) -> list[Metric]:
     """What is not known (the memory of a container that does not run) has no sample."""
     return [*_make_daemons(facts), *_make_infos(facts), *_make_host(facts)]
 
 
-def _make_daemons(facts: Facts) -> list[Metric]:
+def _make_daemons(facts: Metrics) -> list[Metric]:
     from prometheus_client.core import (  # noqa: PLC0415 - only where somebody collects
         CounterMetricFamily,
         GaugeMetricFamily,
@@ -106,7 +106,7 @@ def _make_daemons(facts: Facts) -> list[Metric]:
     return metrics
 
 
-def _make_infos(facts: Facts) -> list[Metric]:
+def _make_infos(facts: Metrics) -> list[Metric]:
     from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
     info = GaugeMetricFamily(
@@ -122,7 +122,7 @@ def _make_infos(facts: Facts) -> list[Metric]:
     return [info, rejected]
 
 
-def _make_host(facts: Facts) -> list[Metric]:
+def _make_host(facts: Metrics) -> list[Metric]:
     from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
     return [

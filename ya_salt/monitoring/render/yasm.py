@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ya_salt.model import YasmSettings
-from ya_salt.monitoring.metrics import DaemonFacts, Facts
+from ya_salt.monitoring.metrics import DaemonMetrics, Metrics
 
 _ALPHABET = frozenset(string.ascii_letters + string.digits + "-_.@")
 """Of a daemon's characters those that YASM takes in a signal's name."""
 
 
-def render_push(facts: Facts, settings: YasmSettings) -> list[dict[str, Any]]:
+def render_push(facts: Metrics, settings: YasmSettings) -> list[dict[str, Any]]:
     """The body of a push: `[{"ttl": s, "tags": {…}, "values": [{"name": …, "val": …}]}]`."""
     values = [{"name": name, "val": value} for name, value in _list_values(facts)]
     return [{"ttl": settings.ttl_s, "tags": dict(settings.tags), "values": values}]
@@ -27,7 +27,7 @@ def map_name(name: str) -> str:
     return "".join(char if char in _ALPHABET else f"/{ord(char):02x}" for char in name)
 
 
-def _list_values(facts: Facts) -> Iterator[tuple[str, int]]:
+def _list_values(facts: Metrics) -> Iterator[tuple[str, int]]:
     standing = {daemon.name for daemon in facts.daemons}
     for daemon in facts.daemons:
         yield from _list_daemon(daemon, facts)
@@ -38,7 +38,7 @@ def _list_values(facts: Facts) -> Iterator[tuple[str, int]]:
     yield from _list_host(facts)
 
 
-def _list_daemon(daemon: DaemonFacts, facts: Facts) -> Iterator[tuple[str, int]]:
+def _list_daemon(daemon: DaemonMetrics, facts: Metrics) -> Iterator[tuple[str, int]]:
     prefix = f"porto-daemon-{map_name(daemon.name)}"
     yield f"{prefix}-ready_thhh", int(daemon.ready)
     yield f"{prefix}-running_thhh", int(daemon.running)
@@ -53,7 +53,7 @@ def _list_counts(name: str, respawns: int, restarts: int) -> Iterator[tuple[str,
     yield f"{prefix}-restart_count_thhh", restarts
 
 
-def _list_host(facts: Facts) -> Iterator[tuple[str, int]]:
+def _list_host(facts: Metrics) -> Iterator[tuple[str, int]]:
     host = facts.host
     yield "porto-daemons-rejected_files_thhh", len(host.rejected)
     yield "porto-daemons-orphans_thhh", len(host.orphans)
