@@ -7,7 +7,7 @@ SERVERS_READY = $(VENV)/.servers-ready
 WITH_SERVERS = PATH="$(abspath $(VENV))/servers/usr/bin:$$PATH"
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
-LINTED = ya_salt bench demo tests _modules _states _beacons setup.py
+LINTED = ya_salt devporto bench demo tests _modules _states _beacons setup.py
 
 .PHONY: demo test test-core test-salt salt-matrix lint format proto bench bench-gate chaos soak-gate clean
 
@@ -58,7 +58,7 @@ bench: $(READY)
 bench-gate: $(READY) $(SERVERS_READY)
 	$(BIN)/python -m bench.gate $(BENCH_ARGS)
 
-$(SALT_READY): tests/salt/requirements.txt .ci/prepare-salt
+$(SALT_READY): tests/salt/requirements.txt devporto/setup.cfg .ci/prepare-salt
 	PYTHON=$(PYTHON) SALT_VENV=$(SALT_VENV) sh .ci/prepare-salt
 	touch $@
 
@@ -66,9 +66,9 @@ $(SERVERS_READY): $(READY) .ci/prepare-servers
 	VENV=$(VENV) sh .ci/prepare-servers
 	touch $@
 
-$(READY): setup.cfg setup.py pyproject.toml
+$(READY): setup.cfg setup.py pyproject.toml devporto/setup.cfg .ci/prepare
 	PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/prepare
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(SALT_VENV) .venvs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(SALT_VENV) .venvs build dist *.egg-info devporto/build devporto/src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -198,8 +198,8 @@ def test_socket_in_use_is_refused_and_a_dead_one_replaced(
 
 def can_nobody_run(python: str, checkout: Path) -> bool:
     """Interpreters below /root are out of reach for others."""
-    probe = [python, "-S", "-c", "import json, ctypes, ya_salt.devporto.keeper"]
-    env = {"PYTHONPATH": str(checkout)}
+    probe = [python, "-S", "-c", "import json, ctypes, devporto.keeper"]
+    env = {"PYTHONPATH": str(checkout / "devporto/src")}
     try:
         subprocess.run(probe, user=65534, group=65534, extra_groups=[], env=env, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -215,7 +215,7 @@ def test_server_of_a_plain_user(folder: Path) -> None:
     python = next(path for path in pythons if can_nobody_run(path, checkout))
     # The keeper is a second interpreter, started after the change of user.
     code = (
-        "import os, sys; from ya_salt.devporto import run, server; os.setgroups([]);"
+        "import os, sys; from devporto import run, server; os.setgroups([]);"
         "os.setgid(65534); os.setuid(65534); sys.executable = sys.argv[2];"
         "sys.exit(run(sys.argv[1]))"
     )
@@ -229,7 +229,11 @@ def test_server_of_a_plain_user(folder: Path) -> None:
             text=True,
             # Python looks into the current folder first.
             cwd=checkout,
-            env={**os.environ, "PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(checkout / "devporto/src"),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
         )
         try:
             assert server.stderr is not None

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from devporto.refusal import Refusal
+from devporto.values import (
+    check_label,
+    check_name,
+    format_ulimits,
+    match_mask,
+    normalize_path,
+    parse_ulimits,
+)
 
-from ya_salt.devporto import values
-from ya_salt.devporto.matching import check_label, check_name, match_mask, normalize_path
-from ya_salt.devporto.refusal import Refusal
-from ya_salt.devporto.ulimits import format_ulimits, parse_ulimits
+from devporto import values
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ class DevPortod:
 
     def start(self) -> None:
         """Returns once the server has said that it listens."""
-        command = [sys.executable, "-m", "ya_salt.devporto", "--socket", self.socket_path]
+        command = [sys.executable, "-m", "devporto", "--socket", self.socket_path]
         if self._sysroot:
             command += ["--sysroot", self._sysroot]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

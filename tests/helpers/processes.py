@@ -28,7 +28,8 @@ def copy_for_everybody(folder: Path) -> Path:
     """Copy the code to where a user without rights may read it; the checkout may be root's own."""
     copy = folder / "checkout"
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(CHECKOUT / "ya_salt", copy / "ya_salt", ignore=ignore)
+    for code in ("ya_salt", "devporto/src"):
+        shutil.copytree(CHECKOUT / code, copy / code, ignore=ignore)
     shutil.copytree(CHECKOUT / "tests" / "helpers", copy / "tests" / "helpers", ignore=ignore)
     for path in (folder, copy, *copy.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)

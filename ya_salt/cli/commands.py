@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import shutil
 import signal
 import sys
 import time
@@ -252,14 +254,30 @@ def logs(options: argparse.Namespace, in_force: InForce) -> int:
 
 
 def dev_portod(options: argparse.Namespace) -> int:
-    """`ya-salt dev-portod --socket PATH`."""
-    # Only this command needs the server, and it should not slow down the others.
-    from ya_salt import devporto  # noqa: PLC0415
-
-    return devporto.run(options.socket, sysroot=options.sysroot)
+    """`ya-salt dev-portod --socket PATH`: becomes the server, a distribution of its own."""
+    command = [*_find_dev_portod(), "--socket", options.socket]
+    if options.sysroot is not None:
+        command += ["--sysroot", options.sysroot]
+    sys.stderr.flush()
+    os.execv(command[0], command)  # noqa: S606 - no shell has a part in it
 
 
 # -- pieces ------------------------------------------------------------------------------------
+
+
+def _find_dev_portod() -> list[str]:
+    """Find the server in this Python's packages, else on PATH. Raises UsageError."""
+    spec = importlib.util.find_spec("devporto")
+    # Without an origin it is a mere folder of that name, as a checkout has one.
+    if spec is not None and spec.origin is not None:
+        return [sys.executable, "-m", "devporto"]
+    script = shutil.which("dev-portod")
+    if script is None:
+        raise UsageError(
+            "dev-portod is not installed, as it is no part of ya-salt: in a checkout of "
+            "ya-salt type `pip install ./devporto`"
+        )
+    return [script]
 
 
 def _open_for_reading(settings: Settings) -> Store | None:

@@ -1,0 +1,28 @@
+"""`python -m devporto --socket PATH`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from devporto import run
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="dev-portod",
+        description="A Porto server for development and tests. Not a security boundary.",
+        epilog=(
+            "SIGHUP drops every connection and opens the socket again, as a portod that "
+            "restarts; containers stay, weak ones go. SIGTERM ends the server and every "
+            "process it started."
+        ),
+    )
+    parser.add_argument("--socket", required=True, metavar="PATH", help="unix socket to listen on")
+    parser.add_argument("--sysroot", metavar="DIR", help="package root that stands in for /")
+    options = parser.parse_args()
+    return run(options.socket, sysroot=options.sysroot)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
