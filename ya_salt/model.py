@@ -202,6 +202,12 @@ class Container:
     memory_bytes: int | None = None
     cpu_ns: int | None = None
     """CPU time that it has used since it was started."""
+    started_at: int = 0
+    """Seconds since 1970: when its process was started last; 0 where it never was."""
+    died_at: int = 0
+    """Seconds since 1970: when it died; 0 unless it is dead."""
+    changed_at: int = 0
+    """Seconds since 1970: when its state or one of its properties changed last."""
 
     @property
     def is_ours(self) -> bool:
@@ -272,6 +278,7 @@ class DaemonStatus:
 
     name: str
     version: str = ""
+    """Of what runs, or ran last."""
     path: str = ""
     phase: str = "Managed"
     installed: Condition | None = None
@@ -290,6 +297,8 @@ class DaemonStatus:
     memory_bytes: int | None = None
     cpu_ns: int | None = None
     gate: GateStanding | None = None
+    wanted_version: str = ""
+    """Of the file; another than `version` where it has not come to run."""
 
     @property
     def waits(self) -> bool:
@@ -322,6 +331,8 @@ class Observed:
     packages_error: str = ""
     """Why dpkg could not be asked; "" where it could."""
     containers: Mapping[str, Container] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Name -> why portod could not tell whether there is such a container, and how it stands."""
     dynamic: frozenset[str] = frozenset()
     """Properties that may change in a running container; only asked for where one has to change."""
     portod: str = ""
@@ -389,6 +400,14 @@ class StartContainer:
 
 
 @dataclass(frozen=True)
+class StopContainer:
+    """The daemon was stopped for a restart whose start failed: never planned, but told."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class RemoveContainer:
     """Stop the daemon gracefully and destroy its container."""
 
@@ -412,6 +431,7 @@ Step = (
     | ReplaceContainer
     | ChangeLive
     | StartContainer
+    | StopContainer
     | RemoveContainer
     | PurgePackages
 )
@@ -430,6 +450,8 @@ def describe_step(step: Step) -> str:  # noqa: PLR0911 - one line for each kind 
             return f"live change: {reason}"
         case StartContainer(reason=reason):
             return f"start: {reason}"
+        case StopContainer(reason=reason):
+            return f"stop: {reason}"
         case RemoveContainer(reason=reason):
             return f"remove: {reason}"
         case PurgePackages(packages=packages, reason=reason):
@@ -499,15 +521,19 @@ class Outcome:
 
     @property
     def restarts(self) -> int:
-        """Times that the daemon was stopped and started, or started from the dead."""
-        return sum(
-            isinstance(item.step, ReplaceContainer | StartContainer) and item.is_done
-            for item in self.results
-        )
+        """Times that the daemon was stopped to be started anew, or started from the dead."""
+        counted = ReplaceContainer | StartContainer | StopContainer
+        return sum(isinstance(item.step, counted) and item.is_done for item in self.results)
 
     @property
     def touched(self) -> bool:
         """Whether the process is a new one, so that it is worth waiting for."""
-        return self.restarts > 0 or any(
-            isinstance(item.step, CreateContainer) and item.is_done for item in self.results
+        renewing = ReplaceContainer | StartContainer | CreateContainer
+        return any(isinstance(item.step, renewing) and item.is_done for item in self.results)
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the old process was stopped and no new one came in its place."""
+        return not self.touched and any(
+            isinstance(item.step, StopContainer) and item.is_done for item in self.results
         )

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ya_salt.gate.client import GateMemory, decode_memory, encode_memory
+from ya_salt.gate.memory import GateMemory, decode_memory, encode_memory
 from ya_salt.gate.protocol import Slot
 
 HELD = Slot("web", "id", "update", "2", 1.5, "failed", "exit 1", 3, 7, 9, 60, 3600)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ya_salt.converge.plan import defer
-from ya_salt.gate.client import find_ask, find_sharing, pin_waiting
 from ya_salt.gate.protocol import SlotRequest
+from ya_salt.gate.requests import find_request, find_sharing, pin_waiting
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -55,7 +55,7 @@ def look(state: str = "running", digest: str = "e" * 64, *, was_created: bool = 
 def test_what_disturbs_a_running_daemon_is_asked(
     steps: tuple[Step, ...], observed: Observed, operation: str
 ) -> None:
-    ask = find_ask(DaemonPlan("a", steps), SPEC, observed)
+    ask = find_request(DaemonPlan("a", steps), SPEC, observed)
     assert ask is not None
     assert ask.operation == operation
     assert ask.target == ("removal" if operation == "remove" else "2.0")
@@ -76,19 +76,19 @@ def test_what_disturbs_a_running_daemon_is_asked(
     ],
 )
 def test_live_changes_and_repair_are_not_asked(steps: tuple[Step, ...], observed: Observed) -> None:
-    assert find_ask(DaemonPlan("a", steps), SPEC, observed) is None
+    assert find_request(DaemonPlan("a", steps), SPEC, observed) is None
 
 
 def test_a_host_without_a_record_installs_for_the_first_time() -> None:
     plan = DaemonPlan("a", (CreateContainer(SPEC, "there is no container"),))
-    ask = find_ask(plan, SPEC, Observed())
+    ask = find_request(plan, SPEC, Observed())
     assert ask is not None
     assert ask.operation == "install"
 
 
 def test_without_a_version_failures_are_counted_by_the_digest() -> None:
     spec = DaemonSpec("a", "", "/a.yaml", "0123456789abcdef" * 4, {}, ())
-    ask = find_ask(DaemonPlan("a", (ReplaceContainer(spec, "x"),)), spec, look())
+    ask = find_request(DaemonPlan("a", (ReplaceContainer(spec, "x"),)), spec, look())
     assert ask is not None
     assert ask.target == "0123456789ab"
 

@@ -239,7 +239,8 @@ def test_a_removed_daemon_is_removed_only_when_nothing_failed_or_waits() -> None
 
 def test_an_unmanaged_daemon_shows_what_its_container_does_now() -> None:
     previous = replace(assess(), restart_count=4)
-    dead = make_unmanaged_status(previous, "Orphaned", replace(CONTAINER, state="dead"), "", 2000.0)
+    there = Observed(containers={previous.name: replace(CONTAINER, state="dead")})
+    dead = make_unmanaged_status(previous, "Orphaned", there, "", 2000.0)
     assert (dead.phase, dead.restart_count, reasons(dead)) == (
         "Orphaned",
         4,

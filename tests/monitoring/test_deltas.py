@@ -90,7 +90,8 @@ class World:
         store = open_store(self.state_dir)
         try:
             memory = load_memory(store)
-            memory.see_containers(self.containers())
+            for name in memory.see_containers(self.containers()):
+                self.daemons[name].restart_count += 1
             memory.mark_restarts([restart] if restart in self.daemons else [])
             with store.transaction():
                 save_memory(store, memory)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import ANSWERED, DEAD, FAILED, GOOD, NO_GATE, NOW, WAITING, make, remember
 
-from ya_salt.gate.client import GateMemory, find_gate_facts
+from ya_salt.gate.memory import GateMemory, find_gate_facts
 from ya_salt.gate.protocol import Slot
 from ya_salt.model import Condition, GateStanding, JugglerSettings, YasmSettings
 from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, cut_text

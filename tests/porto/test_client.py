@@ -189,7 +189,7 @@ def test_an_answer_in_pieces_is_put_together(folder: Path) -> None:
 
 @pytest.mark.parametrize("behave", [say_nothing, drip_forever])
 def test_a_deadline_holds_whatever_the_peer_does(folder: Path, behave) -> None:
-    client = PortoClient(Listener(folder, behave).path, timeout_s=0.3)
+    client = PortoClient(Listener(folder, behave).path, read_timeout_s=0.3, write_timeout_s=0.3)
     started = time.monotonic()
     with pytest.raises(PortoUnknownFateError, match="no answer in time"):
         client.version()

@@ -19,10 +19,10 @@ from helpers.portod import DevPortod
 
 from ya_salt.gate import client
 from ya_salt.gate.admin import RuleAdmin
-from ya_salt.gate.client import FACT
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.etcd import Etcd
 from ya_salt.gate.factory import make_gate
+from ya_salt.gate.memory import FACT
 from ya_salt.gate.protocol import Slot, SlotRequest
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import DaemonStatus, GateSettings

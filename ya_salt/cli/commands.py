@@ -31,8 +31,8 @@ from ya_salt.converge.host import PassRequest, is_fine, make_host
 from ya_salt.converge.preview import look_now, plan_pass, report_now
 from ya_salt.converge.run import run_pass
 from ya_salt.errors import PortoError, UsageError
-from ya_salt.gate.client import describe_gate
 from ya_salt.gate.client import load_memory as load_gate
+from ya_salt.gate.memory import describe_gate
 from ya_salt.messages import format_time, make_host_status, make_spec_list
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
 from ya_salt.monitoring.report import FACT as MONITORING

@@ -31,6 +31,7 @@ from ya_salt.model import (
     ReplaceContainer,
     StartContainer,
     Step,
+    StopContainer,
 )
 
 Change = dict[str, str]
@@ -85,7 +86,7 @@ def _describe_process(step: Step, observed: Observed) -> Change:
             return _change(before, "running")
         case ReplaceContainer():
             return _change(before, "restarted")
-        case RemoveContainer():
+        case RemoveContainer() | StopContainer():
             return _change(before, "absent")
         case InstallPackages() | PurgePackages() | ChangeLive():
             return {}

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ya_salt.converge import containers
+from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.errors import PackageError, PortoError
@@ -33,6 +35,7 @@ from ya_salt.model import (
     StartContainer,
     Step,
     StepResult,
+    StopContainer,
     describe_step,
 )
 from ya_salt.packages import PackagePass
@@ -49,6 +52,8 @@ class Tools:
     connect: Callable[[], PortoClient]
     """Each daemon's steps have a connection of their own: weak containers live and die with it."""
     progress: Progress
+    journal: Journal
+    """Told of every step right before it is taken, and what came of it."""
     mark_restarts: Callable[[Iterable[str]], None]
     """Remember, before apt runs, whose process it will leave outdated."""
     parallel: int = 4
@@ -62,13 +67,32 @@ def execute(plans: Sequence[DaemonPlan], observed: Observed, tools: Tools) -> di
     """Carry out every plan; the outcome by daemon. Raises nothing for a daemon that fails."""
     results: dict[str, list[StepResult]] = {plan.name: [] for plan in plans}
     _install(plans, results, tools)
-    with ThreadPoolExecutor(max_workers=max(1, tools.parallel)) as pool:
-        busy = [plan for plan in plans if any(_is_container_step(step) for step in plan.steps)]
-        list(
-            pool.map(lambda plan: _run_containers(plan, results[plan.name], observed, tools), busy)
-        )
+    busy = [plan for plan in plans if any(_is_container_step(step) for step in plan.steps)]
+    if busy:
+        _run_all(busy, results, observed, tools)
     _purge(plans, results, tools)
     return {plan.name: Outcome(plan, tuple(results[plan.name])) for plan in plans}
+
+
+def _run_all(
+    plans: Sequence[DaemonPlan],
+    results: Mapping[str, list[StepResult]],
+    observed: Observed,
+    tools: Tools,
+) -> None:
+    """Several side by side. Where we are told to end, who has begun comes to its end."""
+    with ThreadPoolExecutor(max_workers=max(1, tools.parallel)) as pool:
+        work = [
+            pool.submit(_run_containers, plan, results[plan.name], observed, tools)
+            for plan in plans
+        ]
+        try:
+            for item in work:
+                item.result()
+        except BaseException:
+            for item in work:
+                item.cancel()
+            raise
 
 
 def _is_container_step(step: Step) -> bool:
@@ -91,10 +115,10 @@ def _install(
         and any(isinstance(step, ReplaceContainer) for step in plan.steps)
     )
     for step in steps:
-        _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+        _begin(step, tools)
     done = tools.packages.install({step.name: step.packages for step in steps})
     for step in steps:
-        results[step.name].append(_package_result(step, done.errors.get(step.name)))
+        _end(_package_result(step, done.errors.get(step.name)), results[step.name], tools)
 
 
 def _purge(
@@ -109,7 +133,7 @@ def _purge(
     if not steps:
         return
     for step in steps:
-        _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+        _begin(step, tools)
     free = {name for step in steps for name in step.allow_held}
     in_use = _list_in_use(plans, results)
     groups = {step.name: [name for name in step.packages if name not in in_use] for step in steps}
@@ -121,7 +145,17 @@ def _purge(
             for name in step.packages
             if name in in_use
         )
-        results[step.name].append(replace(result, warnings=kept))
+        _end(replace(result, warnings=kept), results[step.name], tools)
+
+
+def _begin(step: Step, tools: Tools) -> None:
+    tools.journal.begin(step)
+    _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+
+
+def _end(result: StepResult, results: list[StepResult], tools: Tools) -> None:
+    tools.journal.end(result)
+    results.append(result)
 
 
 def _list_in_use(
@@ -164,32 +198,41 @@ def _run_containers(
         return
     with tools.connect() as client:
         for step in filter(_is_container_step, plan.steps):
-            result = _run_step(client, step, observed, tools)
-            results.append(result)
-            if not result.is_done:
+            for result in _run_step(client, step, observed, tools):
+                _end(result, results, tools)
+            if _is_stuck(results):
                 return
 
 
-def _run_step(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> StepResult:
-    deferral = tools.permit(step)
-    if deferral is not None:
-        return StepResult(step, deferral=deferral)
-    tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
-    _log.info("porto-daemon-%s: %s", step.name, describe_step(step))
+def _run_step(
+    client: PortoClient, step: Step, observed: Observed, tools: Tools
+) -> tuple[StepResult, ...]:
+    """What came of it: of a restart that failed half-way, that the old one was stopped, too."""
+    was_stopped = threading.Event()
     try:
-        _do(client, step, observed, tools)
+        deferral = tools.permit(step)
+        if deferral is not None:
+            return (StepResult(step, deferral=deferral),)
+        tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
+        _begin(step, tools)
+        _do(client, step, observed, tools, was_stopped.set)
     except PortoError as error:
         instead = _find_alternative(step, error)
         if instead is not None:
+            tools.journal.drop(step)
             return _run_step(client, instead, observed, tools)
         _log.error("porto-daemon-%s: %s failed: %s", step.name, describe_step(step), error)
-        return StepResult(step, error=str(error), reason=error.code)
+        failed = StepResult(step, error=str(error), reason=error.code)
     except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
         _log.exception(
             "porto-daemon-%s: %s failed: a bug in ya-salt", step.name, describe_step(step)
         )
-        return StepResult(step, error=f"a bug in ya-salt: {error!r}; see the log", reason="Bug")
-    return StepResult(step)
+        failed = StepResult(step, error=f"a bug in ya-salt: {error!r}; see the log", reason="Bug")
+    else:
+        return (StepResult(step),)
+    if was_stopped.is_set() and isinstance(step, ReplaceContainer):
+        return (StepResult(StopContainer(step.name, step.reason)), failed)
+    return (failed,)
 
 
 def _find_alternative(step: Step, error: PortoError) -> Step | None:
@@ -199,7 +242,9 @@ def _find_alternative(step: Step, error: PortoError) -> Step | None:
     return None
 
 
-def _do(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> None:
+def _do(
+    client: PortoClient, step: Step, observed: Observed, tools: Tools, stopped: Callable[[], None]
+) -> None:
     match step:
         case CreateContainer(spec=spec):
             names = list_packages_ever(spec, observed)
@@ -207,7 +252,7 @@ def _do(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> No
         case ReplaceContainer(spec=spec):
             names = list_packages_ever(spec, observed)
             containers.rehearse(client, spec)
-            _remove(client, spec.name, tools)
+            _remove(client, spec.name, tools, stopped)
             containers.create_container(client, spec, observed, names)
         case ChangeLive(spec=spec, changes=changes):
             names = list_packages_ever(spec, observed)
@@ -216,15 +261,18 @@ def _do(client: PortoClient, step: Step, observed: Observed, tools: Tools) -> No
             containers.start_container(client, name, state)
         case RemoveContainer(name=name):
             _remove(client, name, tools)
-        case InstallPackages() | PurgePackages():
-            raise AssertionError("packages have stages of their own")
+        case InstallPackages() | PurgePackages() | StopContainer():
+            raise AssertionError("packages have stages of their own, a stop is never planned")
 
 
-def _remove(client: PortoClient, name: str, tools: Tools) -> None:
+def _remove(
+    client: PortoClient, name: str, tools: Tools, stopped: Callable[[], None] = lambda: None
+) -> None:
     def look() -> None:
+        stopped()
         # What cannot be counted is no reason to keep it.
         with contextlib.suppress(PortoError):
-            for last in look_at_containers(client, (), [name]).values():
+            for last in look_at_containers(client, (), [name]).containers.values():
                 tools.see_last(last)
 
     containers.remove_container(client, name, look)

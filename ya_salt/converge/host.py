@@ -7,8 +7,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from ya_salt.errors import GateError
+from ya_salt.gate.client import GateConnection
 from ya_salt.gate.factory import make_gate
+from ya_salt.gate.memory import GateMemory
 from ya_salt.gate.protocol import Gate, Slot
+from ya_salt.hostname import HostName
 from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
@@ -20,7 +24,7 @@ from ya_salt.model import (
     Settings,
 )
 from ya_salt.packages import Apt
-from ya_salt.porto.client import PortoClient
+from ya_salt.porto.client import Patience, PortoClient
 
 
 def _make_no_gate(_name: str, _held: Callable[[], Collection[Slot]]) -> Gate | None:
@@ -36,12 +40,30 @@ class Host:
     connect: Callable[[], PortoClient]
     progress: Progress = lambda _text: None
     now: Callable[[], float] = time.time
+    patience: Patience = field(default_factory=Patience)
+    """With portod, shared by all that `connect` makes."""
     connect_gate: Callable[[str, Callable[[], Collection[Slot]]], Gate | None] = _make_no_gate
     """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
 
 
+def open_gate(host: Host, memory: GateMemory) -> GateConnection:
+    """The connection to the rollout gate; nothing is asked yet. Use it as a context manager."""
+    hostname = HostName(host.settings.hostname, memory.hostnames)
+
+    def connect() -> Gate:
+        gate = host.connect_gate(hostname.find(), lambda: tuple(connection.held.values()))
+        if gate is None:
+            raise GateError("this host has no gate", "GateRefused")
+        return gate
+
+    is_configured = host.settings.gate.type != "none"
+    connection = GateConnection(connect, memory, hostname, host.now, is_configured=is_configured)
+    return connection
+
+
 def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Host:
     """Make the host that the settings describe."""
+    patience = Patience()
     return Host(
         settings=settings,
         apt=Apt(
@@ -52,7 +74,8 @@ def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Ho
             cache_dir=f"{settings.state_dir}/debs",
             cache_max_bytes=settings.package_cache_bytes,
         ),
-        connect=partial(PortoClient, settings.porto_socket),
+        connect=partial(PortoClient, settings.porto_socket, patience=patience),
+        patience=patience,
         progress=progress,
         connect_gate=partial(make_gate, settings.gate),
     )
@@ -91,10 +114,14 @@ class PassResult:
     """What was planned and done, by daemon."""
     before: Observed = field(default_factory=Observed)
     """The host as it was planned upon."""
+    problems: tuple[str, ...] = ()
+    """What went wrong with the pass itself, all daemons aside: it could not be written down."""
 
     @property
     def ok(self) -> bool:
-        return not self.rejected and all(is_fine(status) for status in self.statuses)
+        return not (self.rejected or self.problems) and all(
+            is_fine(status) for status in self.statuses
+        )
 
 
 def is_fine(status: DaemonStatus) -> bool:
@@ -103,6 +130,6 @@ def is_fine(status: DaemonStatus) -> bool:
         return False
     if status.waits and status.ready is not None and status.ready.reason == "Deferred":
         return True
-    return status.phase in {"Removed", "Orphaned"} or (
-        status.ready is not None and status.ready.status
-    )
+    if status.phase == "Orphaned":
+        return status.running is not None and status.running.status
+    return status.phase == "Removed" or (status.ready is not None and status.ready.status)

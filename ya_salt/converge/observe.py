@@ -5,27 +5,32 @@ One dpkg-query for all packages, one Porto `get` for all containers; only a lost
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from ya_salt.converge.drift import decode_last_applied, name_read_back, wanted_properties
 from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.errors import PackageError
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
 from ya_salt.packages import Apt
-from ya_salt.porto.client import PortoClient, Values, parse_labels
+from ya_salt.porto.client import PortoClient, Reading, parse_labels
 
-_ALWAYS = (
-    "state",
-    "labels",
-    "private",
-    "respawn_count",
-    "time",
-    "id",
-    "creation_time[raw]",
-    "memory_usage",
-    "cpu_usage",
-)
+_NEEDED = ("state", "labels", "private", "respawn_count", "time", "id", "creation_time[raw]")
+"""Without these nothing can be said of a container, and nothing be done to it."""
+
+_TOLD = ("start_time[raw]", "death_time[raw]", "memory_usage", "cpu_usage")
+"""Only shown: where they cannot be read the daemon is looked after all the same."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """Containers that are there, and names of which portod could not tell (name -> why).
+
+    A name in neither map has no container.
+    """
+
+    containers: Mapping[str, Container] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
 
 
 def observe(
@@ -35,10 +40,8 @@ def observe(
     client: PortoClient,
 ) -> Observed:
     """Everything that a plan needs. Raises PortoError where portod cannot be asked."""
-    observed = Observed(
-        containers=look_at_containers(client, specs, {*records, *(spec.name for spec in specs)}),
-        records=records,
-    )
+    look = look_at_containers(client, specs, {*records, *(spec.name for spec in specs)})
+    observed = Observed(containers=look.containers, unknown=look.unknown, records=records)
     return look_at_packages(observed, specs, apt)
 
 
@@ -53,20 +56,49 @@ def look_at_packages(observed: Observed, specs: Sequence[DaemonSpec], apt: Apt) 
 
 def look_at_containers(
     client: PortoClient, specs: Sequence[DaemonSpec], names: Iterable[str]
-) -> dict[str, Container]:
-    """The containers of these names that exist, with every property that a spec declares."""
-    wanted = dict.fromkeys(_ALWAYS)
+) -> Look:
+    """The containers of these names, with every property that one of `specs` declares.
+
+    What cannot be read of a container, though its spec declares it, makes it unknown.
+    """
+    wanted = dict.fromkeys((*_NEEDED, *_TOLD))
+    declared: dict[str, set[str]] = {}
     for spec in specs:
-        wanted.update(dict.fromkeys(name_read_back(name) for name in wanted_properties(spec)))
-    found = client.get(sorted(names), wanted) if names else {}
-    return {name: _parse_container(name, values) for name, values in found.items()}
+        declared[spec.name] = {name_read_back(name) for name in wanted_properties(spec)}
+        wanted.update(dict.fromkeys(declared[spec.name]))
+    asked = sorted(names)
+    found = client.look(asked, wanted) if asked else {}
+    unknown = {
+        name: why
+        for name, reading in found.items()
+        if (why := _describe_unreadable(reading, {*_NEEDED, *declared.get(name, ())}))
+    }
+    return Look(
+        {
+            name: _parse_container(name, reading)
+            for name, reading in found.items()
+            if not reading.is_gone and name not in unknown
+        },
+        unknown,
+    )
+
+
+def _describe_unreadable(reading: Reading, needed: Collection[str]) -> str:
+    missing = {name: why for name, why in reading.unreadable.items() if name in needed}
+    if reading.is_gone or not missing:
+        return ""
+    name, why = next(iter(missing.items()))
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return f"portod does not tell its {name}{more}: {why}"
 
 
 def find_lost(client: PortoClient) -> dict[str, Record]:
     """Daemons that only their containers still remember, for a store that begins anew."""
     names = [name for name in client.find_labelled(LABEL) if "/" not in name]
-    found = look_at_containers(client, (), names)
-    return {name: _recall(container) for name, container in found.items()}
+    look = look_at_containers(client, (), names)
+    known = {name: _recall(container) for name, container in look.containers.items()}
+    # What cannot be read of them now is no reason to forget that they are there.
+    return {**{name: Record(name) for name in look.unknown}, **known}
 
 
 def _recall(container: Container) -> Record:
@@ -85,7 +117,8 @@ def _list_package_names(specs: Sequence[DaemonSpec], observed: Observed) -> tupl
     return tuple(sorted(names))
 
 
-def _parse_container(name: str, values: Values) -> Container:
+def _parse_container(name: str, reading: Reading) -> Container:
+    values = reading.values
     state = values.get("state", "")
     return Container(
         name=name,
@@ -95,17 +128,20 @@ def _parse_container(name: str, values: Values) -> Container:
         respawn_count=_parse_count(values.get("respawn_count", "")),
         # Of a dead container `time` may be nonsense: the age of a process that is not.
         running_s=_parse_count(values.get("time", "")) if state == "running" else 0,
-        values={key: text for key, text in values.items() if key not in _ALWAYS},
+        values={key: text for key, text in values.items() if key not in {*_NEEDED, *_TOLD}},
         id=values.get("id", ""),
         created_at=_parse_count(values.get("creation_time[raw]", "")),
         memory_bytes=_parse_use(values.get("memory_usage", "")),
         cpu_ns=_parse_use(values.get("cpu_usage", "")),
+        started_at=_parse_count(values.get("start_time[raw]", "")),
+        died_at=_parse_count(values.get("death_time[raw]", "")) if state == "dead" else 0,
+        changed_at=reading.changed_at,
     )
 
 
 def _parse_use(text: str) -> int | None:
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _parse_count(text: str) -> int:
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) < 20 else 0

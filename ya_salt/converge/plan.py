@@ -115,6 +115,14 @@ def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPla
 
 
 def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
+    unknown = shared.observed.unknown.get(spec.name)
+    if unknown is not None:
+        return DaemonPlan(
+            spec.name,
+            refusal=f"nothing is done, as nobody knows how it stands: {unknown}; "
+            "see portod's log, the next pass looks again",
+            refusal_reason="Unknown",
+        )
     container = shared.observed.containers.get(spec.name)
     if container is not None and not container.is_ours:
         return DaemonPlan(

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
-from ya_salt.converge.host import Host, PassRequest
+from ya_salt.converge.host import Host, PassRequest, open_gate
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
-from ya_salt.converge.plan import add_restarts, make_plan
+from ya_salt.converge.plan import add_restarts, defer, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
 from ya_salt.errors import PortoError, StoreError
-from ya_salt.gate.client import find_gate_facts, foresee
 from ya_salt.gate.client import load_memory as load_gate
+from ya_salt.gate.client import preview_deferrals
+from ya_salt.gate.memory import find_gate_facts
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     Container,
@@ -46,10 +47,12 @@ def _look_at_all(
 ) -> tuple[list[DaemonStatus], Mapping[str, Container]]:
     specs = [record.spec for record in records.values() if record.spec is not None]
     with host.connect() as client:
-        observed = Observed(containers=look_at_containers(client, (), records), records=records)
+        look = look_at_containers(client, (), records)
+        observed = Observed(containers=look.containers, unknown=look.unknown, records=records)
         observed = look_at_packages(observed, specs, host.apt)
+        troubles = look_for_troubles(client, specs, observed)
         statuses = [
-            _look_at_one(client, record, record.status, observed, host.now())
+            _look_at_one(record, record.status, observed, troubles.get(record.name, ""), host.now())
             for record in records.values()
             if record.status is not None
         ]
@@ -102,19 +105,20 @@ def _save_transitions(
     """What became ready, or ceased to be, since the last pass: kept, so that it is told once."""
     for status in statuses:
         record = records[status.name]
-        said = log_transition(status.name, record.status, status)
+        now = host.now()
+        said = [
+            (now, status.name, text) for text in say_transition(status.name, record.status, status)
+        ]
         if said:
-            now = host.now()
-            store.add_history([(now, status.name, said)])
+            store.add_history(said)
             store.save_records([replace(record, status=replace(status, updated_at=now))])
 
 
 def _look_at_one(
-    client: PortoClient, record: Record, last: DaemonStatus, observed: Observed, now: float
+    record: Record, last: DaemonStatus, observed: Observed, trouble: str, now: float
 ) -> DaemonStatus:
-    container = observed.containers.get(record.name)
     if last.phase in {"Orphaned", "Rejected"} or record.spec is None:
-        return make_unmanaged_status(last, last.phase, container, last.error, now)
+        return make_unmanaged_status(last, last.phase, observed, last.error, now)
     if last.phase == "Removed":
         return last
     reason = last.ready.reason if last.error and last.ready else ""
@@ -122,7 +126,6 @@ def _look_at_one(
     outcome = Outcome(
         DaemonPlan(record.name, refusal=last.error, refusal_reason=reason, deferral=waits)
     )
-    trouble = find_trouble(client, record.spec, container)
     status = make_status(record.spec, observed, outcome, last, now, trouble=trouble)
     return replace(
         status,
@@ -133,16 +136,25 @@ def _look_at_one(
     )
 
 
-def find_trouble(client: PortoClient, spec: DaemonSpec, container: Container | None) -> str:
-    """What a container that does not run, or keeps respawning, said last."""
-    if container is None or not container.is_ours or is_ready(spec, container):
-        return ""
-    if container.state == "running" and not container.respawn_count:
-        return ""
-    return describe_trouble(client, container.name, container.state)
+def look_for_troubles(
+    client: PortoClient, specs: Iterable[DaemonSpec], observed: Observed
+) -> dict[str, str]:
+    """Daemon -> what its container said last, where it does not run or keeps respawning."""
+    troubles = {}
+    for spec in specs:
+        container = observed.containers.get(spec.name)
+        if container is not None and _is_in_trouble(spec, container):
+            troubles[spec.name] = describe_trouble(client, container.name, container.state)
+    return troubles
 
 
-def log_gate(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str]:
+def _is_in_trouble(spec: DaemonSpec, container: Container) -> bool:
+    if not container.is_ours or is_ready(spec, container):
+        return False
+    return container.state != "running" or container.respawn_count > 0
+
+
+def say_gate(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str]:
     """Log that a daemon's change waits, where that or its reason is new; the same as sentences."""
     was, gate = old.gate if old else None, new.gate
     if gate is None or (was and (was.state, was.reason) == (gate.state, gate.reason)):
@@ -168,7 +180,19 @@ def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[Daemon
         store.close()
     with host.connect() as client:
         observed, plans = look_and_plan(host, scope, records, client)
-    return observed, foresee(host, memory, scope.targets, plans, observed)
+    with open_gate(host, memory) as gate:
+        deferrals = preview_deferrals(gate, scope.targets, plans, observed)
+    return observed, put_off(plans, deferrals, observed)
+
+
+def put_off(
+    plans: Sequence[DaemonPlan], deferrals: Mapping[str, Deferral], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """The plans with what waits for the gate put off, but for repair."""
+    return tuple(
+        defer(plan, deferrals[plan.name], observed) if plan.name in deferrals else plan
+        for plan in plans
+    )
 
 
 def look_and_plan(
@@ -202,16 +226,16 @@ def _list_rejected(scope: PassRequest, records: Mapping[str, Record]) -> tuple[D
     )
 
 
-def log_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> str:
-    """Log how readiness changed, if it did; the same as a sentence for the history, or ""."""
+def say_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str]:
+    """Log how readiness changed, if it did; the same as sentences for the history."""
     was = old.ready if old else None
     ready = new.ready
     if ready is None or (was and (was.status, was.reason) == (ready.status, ready.reason)):
-        return ""
+        return []
     if new.waits and was and was.status == ready.status:
         # That its change waits is told by itself, once.
-        return ""
+        return []
     level = logging.INFO if ready.status or new.phase == "Removed" else logging.WARNING
     what = "ready" if ready.status else "not ready"
     _log.log(level, "porto-daemon-%s: %s reason=%s: %s", name, what, ready.reason, ready.message)
-    return f"{what} ({ready.reason}): {ready.message}"
+    return [f"{what} ({ready.reason}): {ready.message}"]

@@ -1,22 +1,52 @@
-"""One pass: load, observe, plan, execute, wait, tell. The only place that knows this order."""
+"""One pass over the host, as a straight line of stages. The only place that knows their order.
+
+recall -> look and plan -> admit -> write down what is intended -> execute -> look again -> judge ->
+tell the gate -> save -> tell monitoring. Each stage is a function from values to values.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from ya_salt.converge.execute import Tools, execute
-from ya_salt.converge.host import Host, PassRequest, PassResult
-from ya_salt.converge.observe import find_lost, look_at_containers, look_at_packages
+from ya_salt.converge.host import Host, PassRequest, PassResult, open_gate
+from ya_salt.converge.journal import (
+    Deed,
+    Event,
+    Journal,
+    list_events,
+    list_renewed,
+    read_journal,
+)
+from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
 from ya_salt.converge.package_users import list_packages_ever
-from ya_salt.converge.preview import find_trouble, log_gate, log_transition, look_and_plan
+from ya_salt.converge.preview import (
+    look_and_plan,
+    look_for_troubles,
+    put_off,
+    say_gate,
+    say_transition,
+)
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
 from ya_salt.errors import PortoError, StoreError, YaSaltError
-from ya_salt.gate.client import GateClient, find_gate_facts, keep_since, pin_waiting
+from ya_salt.gate.client import (
+    DaemonResult,
+    Permits,
+    Settlement,
+    Work,
+    admit,
+    recall_slots,
+    report_results,
+)
 from ya_salt.gate.client import load_memory as load_gate
+from ya_salt.gate.memory import FACT as GATE
+from ya_salt.gate.memory import GateMemory, encode_memory, find_gate_facts
+from ya_salt.gate.requests import keep_since, pin_waiting
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     ChangeLive,
@@ -34,15 +64,19 @@ from ya_salt.model import (
     ReplaceContainer,
     StepResult,
 )
+from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.packages import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
 
+_JOURNAL_SAVED = "journal"
+"""The fact that says up to when the journal's lines are in the history."""
+
 _log = logging.getLogger("ya_salt.pass")
 
 
-def run_pass(host: Host, scope: PassRequest, lock_wait_s: float = 0.0) -> PassResult:
+def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> PassResult:
     """Make the targets true and say how they stand.
 
     A daemon's failure is in its status. Raises LockHeldError, StoreError, and PortoError where
@@ -51,336 +85,290 @@ def run_pass(host: Host, scope: PassRequest, lock_wait_s: float = 0.0) -> PassRe
     with hold_lock(host.settings.state_dir, lock_wait_s):
         store = open_store(host.settings.state_dir)
         try:
-            return _run_locked(host, scope, store)
+            return _run_locked(host, request, store)
         finally:
             store.close()
 
 
-def _run_locked(host: Host, scope: PassRequest, store: Store) -> PassResult:
-    started = host.now()
+def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
+    host.patience.renew()
+    journal = Journal(host.settings.state_dir, host.now)
     try:
         with host.connect() as client:
-            run = _Run(host, scope, store, client)
-            result = run.converge()
-        with store.transaction():
-            run.save(result)
-            if scope.whole:
-                last_pass = _describe_pass(scope, started, host.now(), "", result.ok)
-                store.save_fact(LAST_PASS, last_pass)
-    except Exception as error:
-        _save_failure(host, scope, store, started, error)
+            done = _make_pass(host, request, store, client, journal)
+        problem = _save(host, request, store, done, journal.started)
+        if not problem:
+            journal.clear()
+    except BaseException as error:
+        _save_cut_short(host, request, store, journal, error)
         raise
-    run.report(result)
+    finally:
+        journal.close()
+    result = replace(done.result, problems=(problem,) if problem else ())
+    _report(host, request, store, done)
     return result
 
 
-def _save_failure(
-    host: Host, scope: PassRequest, store: Store, started: float, error: Exception
-) -> None:
-    """A pass that could not be made is remembered and told, too."""
-    if isinstance(error, PortoError):
-        _log.error("pass: failed, portod cannot be asked: %s", error)
-    words = str(error) if isinstance(error, YaSaltError) else f"a bug in ya-salt: {error!r}"
-    last_pass = _describe_pass(scope, started, host.now(), words)
-    with contextlib.suppress(StoreError), store.transaction():
-        store.save_fact(LAST_PASS, last_pass)
-    saved = tuple(item.status for item in store.load_records().values() if item.status is not None)
-    gate = find_gate_facts(host.settings.gate.type, load_gate(store))
-    report(
-        store, host.settings, load_memory(store), ReportInput(saved, last_pass, host.now(), gate)
-    )
+# -- the stages ----------------------------------------------------------------------------------
 
 
-def _describe_pass(
-    scope: PassRequest, started: float, ended: float, error: str, ok: bool = False
-) -> dict[str, object]:
-    return {
-        "started_at": started,
-        "duration_s": round(ended - started, 3),
-        "result": "ok" if ok else "failed",
-        "error": error,
-        "rejected": [[item.path, list(item.problems)] for item in scope.loaded.rejected],
-        "ignored": [[item.path, item.reason] for item in scope.loaded.ignored],
-    }
+@dataclass(frozen=True)
+class _Recalled:
+    """What is known before anybody has looked."""
+
+    records: Mapping[str, Record]
+    relearned: Mapping[str, Record]
+    """Records that a lost store has to learn again."""
+    counters: Memory
+    gate: GateMemory
+    deeds: tuple[Deed, ...]
+    """What a pass that was cut short has left in the journal."""
 
 
-class _Run:
-    """The state of one pass under way."""
+@dataclass(frozen=True)
+class _Done:
+    """Everything that a pass found and did, to be saved and told."""
 
-    def __init__(self, host: Host, scope: PassRequest, store: Store, client: PortoClient) -> None:
-        self._host = host
-        self._scope = scope
-        self._store = store
-        self._client = client
-        self._events: list[tuple[float, str, str]] = []
-        self._changed: dict[str, Record] = {}
-        self._records = store.load_records()
-        if store.rebuilt:
-            self._records = {**find_lost(client), **self._records}
-            self._changed = dict(self._records)
-        self._were_pending = {name for name, item in self._records.items() if item.restart_pending}
-        self._memory = load_memory(store)
-        self._containers: Mapping[str, Container] = {}
-        self._replaced: list[str] = []
-        self._lasts: list[Container] = []
-        self._gate = GateClient(host, store, scope.override_gate)
+    result: PassResult
+    records: Mapping[str, Record]
+    """Those that are new or changed."""
+    events: Sequence[Event]
+    counters: Memory
+    gate: GateMemory
+    recalled: _Recalled
 
-    def converge(self) -> PassResult:
-        try:
-            return self._converge()
-        finally:
-            self._gate.close()
 
-    def _converge(self) -> PassResult:
-        self._host.apt.tidy()
-        self._gate.begin({*self._records, *(spec.name for spec in self._scope.targets)})
-        before, plans = look_and_plan(self._host, self._scope, self._records, self._client)
-        self._log_refusals(plans)
-        plans = self._gate.admit(self._scope.targets, plans, before)
-        self._count_before(plans, before)
-        with self._gate.keep_alive():
-            outcomes = self._execute(plans, before)
-            after, outcomes = self._look_again(before, outcomes)
-        self._containers = after.containers
-        statuses = [
-            self._finish(spec, before, after, outcomes[spec.name]) for spec in self._scope.targets
+@dataclass(frozen=True)
+class _Acted:
+    """What was planned upon which host, what was done, and the host after it."""
+
+    plans: Sequence[DaemonPlan]
+    before: Observed
+    after: Observed
+    outcomes: Mapping[str, Outcome]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a pass goes by: the same from its first stage to its last."""
+
+    host: Host
+    request: PassRequest
+    store: Store
+    recalled: _Recalled
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        return self.recalled.records
+
+    def save_gate(self, memory: GateMemory) -> None:
+        with _tolerating(self.store):
+            _save_gate(self.store, memory)
+
+    def mark_restarts(self, names: Iterable[str]) -> None:
+        """Whose process apt is about to leave outdated."""
+        marked = [
+            replace(self.records.get(name, Record(name)), restart_pending=True) for name in names
         ]
-        if self._scope.whole:
-            statuses += self._judge_unmanaged(after)
-            self._gate.release_rest(status.name for status in statuses)
-        return PassResult(
+        with _tolerating(self.store):
+            self.store.save_records(marked)
+
+
+def _make_pass(
+    host: Host, request: PassRequest, store: Store, client: PortoClient, journal: Journal
+) -> _Done:
+    host.apt.tidy()
+    recalled = _recall(host, store, client)
+    with open_gate(host, recalled.gate) as gate:
+        names = {*recalled.records, *(spec.name for spec in request.targets)}
+        slots = recall_slots(gate, recalled.gate, names, is_store_new=store.rebuilt)
+        before, plans = look_and_plan(host, request, recalled.records, client)
+        start = _Start(host, request, store, _count_cut_short(recalled, before, store))
+        _log_refusals(plans)
+        work = Work(request.targets, plans, before, request.override_gate)
+        permits = admit(gate, slots, work, start.save_gate, host.progress)
+        plans = put_off(plans, permits.deferrals, before)
+        _save_intent(start, plans)
+        with permits.keep_alive():
+            outcomes, lasts = _execute(start, plans, before, permits, journal)
+            after, outcomes = _look_again(start, client, before, outcomes)
+        acted = _Acted(plans, before, after, outcomes)
+        results = _judge(start, client, acted)
+        settled = report_results(gate, permits, results, host.now(), is_whole=request.whole)
+    statuses = tuple(_with_standing(start, result.status, settled) for result in results)
+    return _Done(
+        result=PassResult(
             tuple(sorted(statuses, key=lambda status: status.name)),
-            self._scope.loaded.rejected if self._scope.whole else (),
+            request.loaded.rejected if request.whole else (),
             frozenset(name for name, outcome in outcomes.items() if outcome.results),
             outcomes,
             before,
-        )
+        ),
+        records=_make_records(start, acted, statuses),
+        events=_list_events(start, permits, journal, statuses, outcomes),
+        counters=_count(start, acted, lasts, statuses),
+        gate=settled.memory,
+        recalled=start.recalled,
+    )
 
-    def save(self, result: PassResult) -> None:
-        """Write what changed, and nothing where nothing did."""
-        self._store.save_records(self._changed.values())
-        self._store.add_history(self._events)
-        if self._scope.whole:
-            known = {status.name for status in result.statuses}
-            self._store.forget(name for name in self._records if name not in known)
-        self._count_after(result)
-        self._gate.save()
-        save_memory(self._store, self._memory)
 
-    def report(self, result: PassResult) -> None:
-        """Tell those who watch, also of daemons that this pass was not about."""
-        others = {} if self._scope.whole else self._records
-        statuses = {name: item.status for name, item in others.items() if item.status is not None}
-        statuses |= {status.name: status for status in result.statuses}
-        news = ReportInput(
-            tuple(statuses[name] for name in sorted(statuses)),
-            self._store.load_fact(LAST_PASS),
-            self._host.now(),
-            self._gate.tell_facts(),
-        )
-        report(self._store, self._host.settings, self._memory, news)
+# -- before the work -----------------------------------------------------------------------------
 
-    # -- counting ------------------------------------------------------------------------------
 
-    def _count_before(self, plans: Iterable[DaemonPlan], before: Observed) -> None:
-        """Count before containers are replaced, in case this process does not see the end."""
-        self._memory.see_containers(before.containers.values())
-        if self._store.rebuilt:
-            # What was counted before the store was lost has been told.
-            self._memory.accept("yasm", self._memory.list_totals())
-        steps = [step for plan in plans for step in plan.steps]
-        if not steps:
-            return
-        replacing = ReplaceContainer | ChangeLive
-        self._replaced = [step.name for step in steps if isinstance(step, replacing)]
-        self._memory.mark_restarts(self._replaced)
-        with self._store.transaction():
-            save_memory(self._store, self._memory)
+def _recall(host: Host, store: Store, client: PortoClient) -> _Recalled:
+    records = store.load_records()
+    relearned: dict[str, Record] = {}
+    if store.rebuilt:
+        relearned = {name: item for name, item in find_lost(client).items() if name not in records}
+    until = store.load_fact(_JOURNAL_SAVED)
+    told = until if isinstance(until, int | float) else 0.0
+    deeds = tuple(deed for deed in read_journal(host.settings.state_dir) if deed.at > told)
+    return _Recalled(
+        records={**relearned, **records},
+        relearned=relearned,
+        counters=load_memory(store),
+        gate=load_gate(store),
+        deeds=deeds,
+    )
 
-    def _count_after(self, result: PassResult) -> None:
-        specs = {spec.name: spec for spec in self._scope.targets}
-        self._memory.drop_marks(self._replaced)
-        self._memory.see_containers(self._lasts)
-        self._memory.see_containers(self._containers.values())
-        self._memory.see_statuses(result.statuses, specs, self._containers, self._host.now())
 
-    # -- doing ---------------------------------------------------------------------------------
+def _count_cut_short(recalled: _Recalled, before: Observed, store: Store) -> _Recalled:
+    """Count what portod counted since, and restarts of a pass that did not live to count them."""
+    counters = recalled.counters
+    made_up = counters.see_containers(before.containers.values())
+    made_up |= counters.see_gone(lambda name: name in before.containers or name in before.unknown)
+    if store.rebuilt:
+        # What was counted before the store was lost has been told.
+        counters.accept("yasm", counters.list_totals())
+    renewed = made_up | list_renewed(recalled.deeds)
+    changed = {
+        name: _with_restart(record, is_counted=name in made_up)
+        for name, record in recalled.records.items()
+        if name in renewed
+    }
+    return replace(
+        recalled,
+        records={**recalled.records, **changed},
+        relearned={**recalled.relearned, **changed},
+    )
 
-    def _log_refusals(self, plans: Iterable[DaemonPlan]) -> None:
-        for plan in plans:
-            if plan.refusal:
-                _log.error("porto-daemon-%s: %s", plan.name, plan.refusal)
 
-    def _execute(self, plans: Sequence[DaemonPlan], before: Observed) -> dict[str, Outcome]:
-        if not any(plan.steps for plan in plans):
-            return {plan.name: Outcome(plan) for plan in plans}
-        tools = Tools(
-            packages=PackagePass(
-                self._host.apt,
-                self._host.progress,
-                {**self._pin_versions(), **pin_waiting(plans, before)},
-            ),
-            connect=self._host.connect,
-            progress=self._host.progress,
-            mark_restarts=self._mark_restarts,
-            parallel=self._host.settings.parallel,
-            permit=self._gate.permit,
-            see_last=self._lasts.append,
-        )
-        return execute(plans, before, tools)
+def _with_restart(record: Record, *, is_counted: bool) -> Record:
+    """The record of a daemon that a pass has restarted without living to say so."""
+    status = record.status
+    if status is not None and is_counted:
+        status = replace(status, restart_count=status.restart_count + 1)
+    return replace(record, restart_pending=False, restart_reason="", status=status)
 
-    def _pin_versions(self) -> dict[str, str]:
-        """Versions that daemons which stand need: apt may not change them as a side effect.
 
-        A valid file goes before what a daemon without one had.
-        """
-        known = {spec.name for spec in self._scope.context}
-        others = (item.spec for item in self._records.values() if item.name not in known)
-        specs = [*(spec for spec in others if spec), *self._scope.context]
-        return {
-            package.name: package.version
-            for spec in specs
-            if not spec.delete_requested
-            for package in spec.packages
-        }
+def _log_refusals(plans: Iterable[DaemonPlan]) -> None:
+    for plan in plans:
+        if plan.refusal:
+            _log.error("porto-daemon-%s: %s", plan.name, plan.refusal)
 
-    def _mark_restarts(self, names: Iterable[str]) -> None:
-        marked = [
-            replace(self._records.get(name, Record(name)), restart_pending=True) for name in names
-        ]
-        with self._store.transaction():
-            self._store.save_records(marked)
-        self._records |= {record.name: record for record in marked}
 
-    # -- looking at what became of it ----------------------------------------------------------
+def _save_intent(start: _Start, plans: Iterable[DaemonPlan]) -> None:
+    """Write down whose containers are about to go, in case this process does not see the end."""
+    steps = [step for plan in plans for step in plan.steps]
+    if not steps:
+        return
+    counters = start.recalled.counters
+    counters.mark_restarts(_list_replaced(plans))
+    with _tolerating(start.store):
+        save_memory(start.store, counters)
 
-    def _look_again(
-        self, before: Observed, outcomes: Mapping[str, Outcome]
-    ) -> tuple[Observed, dict[str, Outcome]]:
-        acted = {name: outcome for name, outcome in outcomes.items() if outcome.results}
-        if not acted:
-            return before, dict(outcomes)
-        after = before
-        if any(_changed_packages(outcome) for outcome in acted.values()):
-            after = look_at_packages(before, self._scope.targets, self._host.apt)
-        try:
-            specs = [spec for spec in self._scope.targets if spec.name in acted]
-            containers = wait_ready(self._client, specs, acted, self._host.progress)
-        except PortoError as error:
-            _log.error("pass: portod stopped answering: %s", error)
-            return after, {
-                **outcomes,
-                **{name: _blind(item, error) for name, item in acted.items()},
-            }
-        rest = {name: item for name, item in before.containers.items() if name not in acted}
-        return replace(after, containers={**rest, **containers}), dict(outcomes)
 
-    def _finish(
-        self, spec: DaemonSpec, before: Observed, after: Observed, outcome: Outcome
-    ) -> DaemonStatus:
-        record = self._records.get(spec.name, Record(spec.name))
-        trouble = find_trouble(self._client, spec, after.containers.get(spec.name))
-        now = self._host.now()
-        status = make_status(spec, after, outcome, record.status, now, trouble=trouble)
-        status = self._with_gate(status, record.status, after, outcome)
-        removed = status.phase == "Removed"
-        container = after.containers.get(spec.name)
-        is_there = container is not None and container.is_ours
-        restart_reason = self._find_restart_reason(record, outcome)
-        self._keep(
-            replace(
-                record,
-                spec=replace(spec, properties=mask_secrets(spec.properties)),
-                package_names=() if removed else list_packages_ever(spec, after),
-                restart_pending=bool(restart_reason)
-                or _is_restart_pending(
-                    spec, before, after, outcome, was=spec.name in self._were_pending
-                ),
-                restart_reason=restart_reason,
-                was_created=not removed and (record.was_created or is_there),
-                status=status,
-            )
-        )
-        self._note(spec.name, outcome, record.status, status)
-        return status
+def _list_replaced(plans: Iterable[DaemonPlan]) -> list[str]:
+    return [
+        plan.name
+        for plan in plans
+        if any(isinstance(step, ReplaceContainer | ChangeLive) for step in plan.steps)
+    ]
 
-    def _with_gate(
-        self,
-        status: DaemonStatus,
-        previous: DaemonStatus | None,
-        after: Observed,
-        outcome: Outcome | None = None,
-    ) -> DaemonStatus:
-        standing = self._gate.settle(status, after.containers.get(status.name), outcome)
-        return replace(status, gate=keep_since(standing, previous.gate if previous else None))
 
-    def _find_restart_reason(self, record: Record, outcome: Outcome) -> str:
-        """Why it has to be restarted though nothing else will tell the next pass, or ""."""
-        if outcome.touched:
-            return ""
-        if outcome.deferral is None:
-            return record.restart_reason
-        return self._scope.restarts.get(record.name, record.restart_reason)
+@contextmanager
+def _tolerating(store: Store) -> Iterator[None]:
+    """A transaction that may fail: a full disk does not keep a dead daemon down."""
+    try:
+        with store.transaction():
+            yield
+    except StoreError as error:
+        _log.error("pass: goes on without writing down what it is about to do: %s", error)
 
-    def _judge_unmanaged(self, after: Observed) -> list[DaemonStatus]:
-        """Daemons whose file is gone or broken stay as they are, and are shown as such."""
-        valid = {spec.name for spec in self._scope.targets}
-        broken = {item.name: item for item in self._scope.loaded.rejected if item.name}
-        paths = {item.path: item for item in self._scope.loaded.rejected}
-        statuses = []
-        for name, record in self._records.items():
-            if name in valid:
-                continue
-            rejected = broken.get(name) or paths.get(record.spec.path if record.spec else "")
-            status = self._judge_one(record, rejected, after)
-            if status is not None:
-                statuses.append(status)
-        return statuses
 
-    def _judge_one(
-        self, record: Record, rejected: Rejected | None, after: Observed
-    ) -> DaemonStatus | None:
-        container = after.containers.get(record.name)
-        previous = record.status or DaemonStatus(record.name)
-        if rejected is None and (previous.phase == "Removed" or container is None):
-            # The file went as the removal protocol ends, or there is nothing left to be an orphan.
-            return None
-        phase = "Rejected" if rejected else "Orphaned"
-        error = rejected.problems[0] if rejected and rejected.problems else ""
-        status = make_unmanaged_status(previous, phase, container, error, self._host.now())
-        status = self._with_gate(status, previous, after)
-        self._keep(replace(record, status=status))
-        self._note_transition(record.name, record.status, status)
-        return status
+# -- the work ------------------------------------------------------------------------------------
 
-    # -- remembering ---------------------------------------------------------------------------
 
-    def _keep(self, record: Record) -> None:
-        """Remember to save the record if anything in it is new, but for the time of the look."""
-        old = self._records.get(record.name)
-        if (
-            old is None
-            or _without_time(old) != _without_time(record)
-            or record.name in self._changed
-        ):
-            self._changed[record.name] = record
+def _execute(
+    start: _Start,
+    plans: Sequence[DaemonPlan],
+    before: Observed,
+    permits: Permits,
+    journal: Journal,
+) -> tuple[dict[str, Outcome], list[Container]]:
+    """The outcome by daemon, and the containers that went, as they were seen last."""
+    lasts: list[Container] = []
+    if not any(plan.steps for plan in plans):
+        return {plan.name: Outcome(plan) for plan in plans}, lasts
+    host = start.host
+    tools = Tools(
+        packages=PackagePass(
+            host.apt, host.progress, {**_pin_versions(start), **pin_waiting(plans, before)}
+        ),
+        connect=host.connect,
+        progress=host.progress,
+        journal=journal,
+        mark_restarts=start.mark_restarts,
+        parallel=host.settings.parallel,
+        permit=permits.check,
+        see_last=lasts.append,
+    )
+    return execute(plans, before, tools), lasts
 
-    def _note(
-        self, name: str, outcome: Outcome, old: DaemonStatus | None, new: DaemonStatus
-    ) -> None:
-        now = self._host.now()
-        if name in self._gate.went_past:
-            self._events.append((now, name, f"went past the gate: {self._scope.override_gate}"))
-        self._events += [(now, name, action) for action in new.actions]
-        if outcome.error and (old is None or old.error != outcome.error):
-            self._events.append((now, name, f"failed: {outcome.error}"))
-        self._events += [(now, name, said) for said in log_gate(name, old, new)]
-        self._note_transition(name, old, new)
 
-    def _note_transition(self, name: str, old: DaemonStatus | None, new: DaemonStatus) -> None:
-        said = log_transition(name, old, new)
-        if said:
-            self._events.append((self._host.now(), name, said))
+def _pin_versions(start: _Start) -> dict[str, str]:
+    """Versions that daemons which stand need: apt may not change them as a side effect.
+
+    A valid file goes before what a daemon without one had.
+    """
+    context = start.request.context
+    known = {spec.name for spec in context}
+    others = (item.spec for item in start.records.values() if item.name not in known)
+    specs = [*(spec for spec in others if spec), *context]
+    return {
+        package.name: package.version
+        for spec in specs
+        if not spec.delete_requested
+        for package in spec.packages
+    }
+
+
+# -- looking at what became of it ----------------------------------------------------------------
+
+
+def _look_again(
+    start: _Start, client: PortoClient, before: Observed, outcomes: Mapping[str, Outcome]
+) -> tuple[Observed, dict[str, Outcome]]:
+    acted = {name: outcome for name, outcome in outcomes.items() if outcome.results}
+    if not acted:
+        return before, dict(outcomes)
+    after, targets = before, start.request.targets
+    if any(_changed_packages(outcome) for outcome in acted.values()):
+        after = look_at_packages(before, targets, start.host.apt)
+    try:
+        specs = [spec for spec in targets if spec.name in acted]
+        look = wait_ready(client, specs, acted, start.host.progress)
+    except PortoError as error:
+        _log.error("pass: portod stopped answering: %s", error)
+        blind = {name: _blind(item, error) for name, item in acted.items()}
+        return after, {**outcomes, **blind}
+    rest = {name: item for name, item in before.containers.items() if name not in acted}
+    unknown = {name: why for name, why in before.unknown.items() if name not in acted}
+    return replace(
+        after,
+        containers={**rest, **look.containers},
+        unknown={**unknown, **look.unknown},
+    ), dict(outcomes)
 
 
 def _changed_packages(outcome: Outcome) -> bool:
@@ -393,11 +381,175 @@ def _blind(outcome: Outcome, error: PortoError) -> Outcome:
     return replace(outcome, results=(*outcome.results, told))
 
 
-def _is_restart_pending(
-    spec: DaemonSpec, before: Observed, after: Observed, outcome: Outcome, *, was: bool
-) -> bool:
+_POLL_S = 0.25
+_HOPELESS = frozenset({"dead", "stopped"})
+"""States that portod does not leave by itself: waiting for such a daemon is in vain."""
+
+
+def wait_ready(
+    client: PortoClient,
+    specs: Sequence[DaemonSpec],
+    outcomes: Mapping[str, Outcome],
+    progress: Progress,
+) -> Look:
+    """Look at the daemons of `specs`, each of which was worked on, until none is worth waiting for.
+
+    Raises PortoError.
+    """
+    started = time.monotonic()
+    while True:
+        look = look_at_containers(client, specs, [spec.name for spec in specs])
+        elapsed = time.monotonic() - started
+        waiting = [
+            spec
+            for spec in specs
+            if outcomes[spec.name].touched
+            and not outcomes[spec.name].error
+            and elapsed < spec.ready_timeout_s
+            and _is_worth_waiting(spec, look)
+        ]
+        if not waiting:
+            return look
+        progress(_describe_waiting(waiting, look.containers))
+        time.sleep(_POLL_S)
+
+
+def _is_worth_waiting(spec: DaemonSpec, look: Look) -> bool:
+    container = look.containers.get(spec.name)
+    if container is None:
+        return spec.name in look.unknown
+    return container.state not in _HOPELESS and not is_ready(spec, container)
+
+
+def _describe_waiting(specs: Sequence[DaemonSpec], containers: Mapping[str, Container]) -> str:
+    shown = ", ".join(_describe_start(spec.name, containers.get(spec.name)) for spec in specs[:3])
+    rest = f" and {len(specs) - 3} more" if len(specs) > 3 else ""
+    return f"waiting until ready: {shown}{rest}"
+
+
+def _describe_start(name: str, container: Container | None) -> str:
+    if container is None:
+        return f"{name} (portod does not tell its state)"
+    return f"{name} ({container.state} {container.running_s} s)"
+
+
+# -- judging -------------------------------------------------------------------------------------
+
+
+def _judge(
+    start: _Start,
+    client: PortoClient,
+    acted: _Acted,
+) -> list[DaemonResult]:
+    """How every daemon stands that the pass is about; a whole pass is about all that are known."""
+    now, after = start.host.now(), acted.after
+    troubles = look_for_troubles(client, start.request.targets, after)
+    results = []
+    for spec in start.request.targets:
+        outcome = acted.outcomes[spec.name]
+        previous = start.records.get(spec.name, Record(spec.name)).status
+        trouble = troubles.get(spec.name, "")
+        status = make_status(spec, after, outcome, previous, now, trouble=trouble)
+        results.append(DaemonResult(status, after.containers.get(spec.name), outcome))
+    if start.request.whole:
+        results += _judge_unmanaged(start, after, now)
+    return results
+
+
+def _judge_unmanaged(start: _Start, after: Observed, now: float) -> list[DaemonResult]:
+    """Daemons whose file is gone or broken stay as they are, and are shown as such."""
+    valid = {spec.name for spec in start.request.targets}
+    broken = {item.name: item for item in start.request.loaded.rejected if item.name}
+    paths = {item.path: item for item in start.request.loaded.rejected}
+    results = []
+    for name, record in start.records.items():
+        if name in valid:
+            continue
+        rejected = broken.get(name) or paths.get(record.spec.path if record.spec else "")
+        if rejected is None and _is_over(record, after):
+            continue
+        error = rejected.problems[0] if rejected and rejected.problems else ""
+        phase = "Rejected" if rejected else "Orphaned"
+        previous = record.status or DaemonStatus(name)
+        status = make_unmanaged_status(previous, phase, after, error, now)
+        results.append(DaemonResult(status, after.containers.get(name)))
+    return results
+
+
+def _is_over(record: Record, after: Observed) -> bool:
+    """Whether a daemon without a file can be forgotten: it is removed, gone, or was never ours."""
+    if record.name in after.unknown:
+        return False
+    container = after.containers.get(record.name)
+    if container is None or not container.is_ours:
+        return True
+    return record.status is not None and record.status.phase == "Removed"
+
+
+def _with_standing(start: _Start, status: DaemonStatus, settled: Settlement) -> DaemonStatus:
+    previous = start.records.get(status.name, Record(status.name)).status
+    standing = settled.standings.get(status.name)
+    return replace(status, gate=keep_since(standing, previous.gate if previous else None))
+
+
+# -- remembering ---------------------------------------------------------------------------------
+
+
+def _make_records(
+    start: _Start, acted: _Acted, statuses: Iterable[DaemonStatus]
+) -> dict[str, Record]:
+    """The records to save: those with anything new in them, but for the time of the look."""
+    specs = {spec.name: spec for spec in start.request.targets}
+    stale = {*start.recalled.relearned, *_list_marked(acted.plans)}
+    made = {}
+    for status in statuses:
+        old = start.records.get(status.name, Record(status.name))
+        spec = specs.get(status.name)
+        record = (
+            replace(old, status=status)
+            if spec is None
+            else _make_record(start, acted, spec, old, status)
+        )
+        is_known = status.name in start.records and status.name not in stale
+        if not is_known or _without_time(old) != _without_time(record):
+            made[status.name] = record
+    return made
+
+
+def _make_record(
+    start: _Start, acted: _Acted, spec: DaemonSpec, old: Record, status: DaemonStatus
+) -> Record:
+    after, outcome = acted.after, acted.outcomes[spec.name]
+    is_removed = status.phase == "Removed"
+    container = after.containers.get(spec.name)
+    is_there = container is not None and container.is_ours
+    reason = _find_restart_reason(start.request, old, outcome)
+    was_changed = _is_changed_under_it(spec, acted, was=old.restart_pending)
+    return replace(
+        old,
+        spec=replace(spec, properties=mask_secrets(spec.properties)),
+        package_names=() if is_removed else list_packages_ever(spec, after),
+        restart_pending=bool(reason) or was_changed,
+        restart_reason=reason,
+        was_created=not is_removed and (old.was_created or is_there),
+        status=status,
+    )
+
+
+def _find_restart_reason(request: PassRequest, record: Record, outcome: Outcome) -> str:
+    """Why it has to be restarted though nothing else will tell the next pass, or ""."""
+    if outcome.touched:
+        return ""
+    if outcome.deferral is None:
+        return record.restart_reason
+    return request.restarts.get(record.name, record.restart_reason)
+
+
+def _is_changed_under_it(spec: DaemonSpec, acted: _Acted, *, was: bool) -> bool:
     """Whether the process still runs from packages that were changed under it, now or before."""
-    if spec.name not in after.containers or outcome.touched:
+    before, after, outcome = acted.before, acted.after, acted.outcomes[spec.name]
+    is_there = spec.name in after.containers or spec.name in after.unknown
+    if not is_there or outcome.touched:
         return False
     changed = any(
         before.packages.get(item.name) != after.packages.get(item.name) for item in spec.packages
@@ -412,49 +564,193 @@ def _without_time(record: Record) -> Record:
     return replace(record, status=plain)
 
 
-_POLL_S = 0.25
-_HOPELESS = frozenset({"dead", "stopped"})
-"""States that portod does not leave by itself: waiting for such a daemon is in vain."""
+def _list_marked(plans: Iterable[DaemonPlan]) -> set[str]:
+    """Daemons whose records `mark_restarts` has written meanwhile."""
+    return {
+        plan.name for plan in plans if any(isinstance(step, InstallPackages) for step in plan.steps)
+    }
 
 
-def wait_ready(
-    client: PortoClient,
-    specs: Sequence[DaemonSpec],
+def _list_events(
+    start: _Start,
+    permits: Permits,
+    journal: Journal,
+    statuses: Iterable[DaemonStatus],
     outcomes: Mapping[str, Outcome],
-    progress: Progress,
-) -> dict[str, Container]:
-    """Look at the daemons of `specs`, each of which was worked on, until none is worth waiting for.
-
-    Raises PortoError.
-    """
-    started = time.monotonic()
-    while True:
-        containers = look_at_containers(client, specs, [spec.name for spec in specs])
-        elapsed = time.monotonic() - started
-        waiting = [
-            spec
-            for spec in specs
-            if outcomes[spec.name].touched
-            and not outcomes[spec.name].error
-            and elapsed < spec.ready_timeout_s
-            and _is_worth_waiting(spec, containers.get(spec.name))
-        ]
-        if not waiting:
-            return containers
-        progress(_describe_waiting(waiting, containers))
-        time.sleep(_POLL_S)
+) -> list[Event]:
+    """What goes into the history, in the order in which it happened."""
+    now = start.host.now()
+    events = list_events([*start.recalled.deeds, *journal.list_deeds()])
+    events += [
+        (now, name, f"went past the gate: {start.request.override_gate}")
+        for name in sorted(permits.went_past)
+    ]
+    for status in statuses:
+        old = start.records.get(status.name, Record(status.name)).status
+        outcome = outcomes.get(status.name)
+        if outcome and outcome.plan.refusal and (old is None or old.error != outcome.error):
+            events.append((now, status.name, f"failed: {outcome.error}"))
+        events += [(now, status.name, said) for said in say_gate(status.name, old, status)]
+        events += [(now, status.name, said) for said in say_transition(status.name, old, status)]
+    return events + [(now, name, said) for name, said in _say_rejected(start)]
 
 
-def _is_worth_waiting(spec: DaemonSpec, container: Container | None) -> bool:
-    if container is None or container.state in _HOPELESS:
-        return False
-    return not is_ready(spec, container)
+def _say_rejected(start: _Start) -> list[tuple[str, str]]:
+    """Log the files that cannot be used and could be, or were not there, in the last pass."""
+    if not start.request.whole:
+        return []
+    told = _read_rejected(start.store)
+    said = []
+    for item in start.request.loaded.rejected:
+        if told.get(item.path) == item.problems:
+            continue
+        name = item.name or PurePath(item.path).name
+        for problem in item.problems:
+            _log.error("porto-daemon-%s: rejected: %s", name, problem)
+        said.append((name, f"rejected: {_shorten(item)}"))
+    return said
 
 
-def _describe_waiting(specs: Sequence[DaemonSpec], containers: Mapping[str, Container]) -> str:
-    shown = ", ".join(
-        f"{spec.name} ({containers[spec.name].state} {containers[spec.name].running_s} s)"
-        for spec in specs[:3]
+def _shorten(item: Rejected) -> str:
+    more = f" (and {len(item.problems) - 1} more)" if len(item.problems) > 1 else ""
+    return f"{item.problems[0] if item.problems else item.path}{more}"
+
+
+def _read_rejected(store: Store) -> dict[str, tuple[str, ...]]:
+    last = store.load_fact(LAST_PASS)
+    try:
+        return {path: tuple(problems) for path, problems in last["rejected"]} if last else {}
+    except (TypeError, LookupError, ValueError):
+        return {}
+
+
+def _count(
+    start: _Start, acted: _Acted, lasts: Iterable[Container], statuses: Iterable[DaemonStatus]
+) -> Memory:
+    after, counters = acted.after, start.recalled.counters
+    specs = {spec.name: spec for spec in start.request.targets}
+    # It lived: the statuses say what became of them.
+    counters.drop_marks(_list_replaced(acted.plans))
+    counters.see_containers(lasts)
+    counters.see_containers(after.containers.values())
+    counters.see_statuses(statuses, specs, after.containers, start.host.now())
+    return counters
+
+
+# -- saving and telling --------------------------------------------------------------------------
+
+
+def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: float) -> str:
+    """Write what changed, and nothing where nothing did; why it could not be written, or ""."""
+    try:
+        with store.transaction():
+            store.save_records(done.records.values())
+            store.add_history(done.events)
+            if done.recalled.deeds or done.result.touched:
+                store.save_fact(_JOURNAL_SAVED, host.now())
+            if request.whole:
+                known = {status.name for status in done.result.statuses}
+                store.forget(name for name in done.recalled.records if name not in known)
+            _save_gate(store, done.gate)
+            save_memory(store, done.counters)
+            if request.whole:
+                ended = _describe_pass(request, started, host.now(), done.result.ok)
+                store.save_fact(LAST_PASS, ended)
+    except StoreError as error:
+        _log.error("pass: what it did cannot be written down: %s", error)
+        return str(error)
+    return ""
+
+
+def _save_gate(store: Store, memory: GateMemory) -> None:
+    data = encode_memory(memory)
+    if data != store.load_fact(GATE):
+        store.save_fact(GATE, data)
+
+
+def _save_cut_short(
+    host: Host, request: PassRequest, store: Store, journal: Journal, error: BaseException
+) -> None:
+    """A pass that could not be made, or not to its end, is remembered and told, too."""
+    words, is_interrupted = _describe_end(error)
+    last = store.load_fact(LAST_PASS)
+    since = last.get("portod_since") if isinstance(last, dict) else None
+    ended = _describe_pass(request, journal.started, host.now(), ok=False, error=words)
+    if is_interrupted:
+        ended["result"] = "interrupted"
+    if isinstance(error, PortoError):
+        _log.error("pass: failed, portod cannot be asked: %s", error)
+        ended["portod_since"] = since or journal.started
+    try:
+        with store.transaction():
+            store.add_history(list_events(journal.list_deeds()))
+            store.save_records(_count_done(store, journal))
+            store.save_fact(_JOURNAL_SAVED, host.now())
+            store.save_fact(LAST_PASS, ended)
+    except StoreError as failure:
+        _log.error("pass: what it did cannot be written down: %s", failure)
+    else:
+        journal.clear()
+    saved = tuple(item.status for item in store.load_records().values() if item.status is not None)
+    gate = find_gate_facts(host.settings.gate.type, load_gate(store))
+    told = ReportInput(saved, ended, host.now(), gate)
+    report(store, host.settings, load_memory(store), told)
+
+
+def _describe_end(error: BaseException) -> tuple[str, bool]:
+    """In words, and whether somebody ended it."""
+    if isinstance(error, YaSaltError):
+        return str(error), False
+    if isinstance(error, Exception):
+        return f"a bug in ya-salt: {error!r}", False
+    return "interrupted: what had begun was brought to its end, the next pass does the rest", True
+
+
+def _count_done(store: Store, journal: Journal) -> list[Record]:
+    """Records with the restarts that were done before the pass was cut short."""
+    memory, records, counted = load_memory(store), store.load_records(), []
+    for name, results in journal.results.items():
+        record = records.get(name, Record(name))
+        done = Outcome(DaemonPlan(name), tuple(results))
+        if not done.touched and not done.restarts:
+            continue
+        status = record.status
+        if status is not None:
+            status = replace(status, restart_count=status.restart_count + done.restarts)
+        is_pending = record.restart_pending and not done.touched
+        counted.append(replace(record, restart_pending=is_pending, status=status))
+    # What was counted here is not to be counted again by the look of the next pass.
+    memory.drop_marks([record.name for record in counted])
+    memory.see_statuses(
+        [record.status for record in counted if record.status is not None], {}, {}, 0.0
     )
-    rest = f" and {len(specs) - 3} more" if len(specs) > 3 else ""
-    return f"waiting until ready: {shown}{rest}"
+    save_memory(store, memory)
+    return counted
+
+
+def _describe_pass(
+    request: PassRequest, started: float, ended: float, ok: bool, error: str = ""
+) -> dict[str, object]:
+    return {
+        "started_at": started,
+        "duration_s": round(ended - started, 3),
+        "result": "ok" if ok else "failed",
+        "error": error,
+        "rejected": [[item.path, list(item.problems)] for item in request.loaded.rejected],
+        "ignored": [[item.path, item.reason] for item in request.loaded.ignored],
+    }
+
+
+def _report(host: Host, request: PassRequest, store: Store, done: _Done) -> None:
+    """Tell those who watch, also of daemons that this pass was not about."""
+    others = {} if request.whole else done.recalled.records
+    statuses = {name: item.status for name, item in others.items() if item.status is not None}
+    statuses |= {status.name: status for status in done.result.statuses}
+    gate = find_gate_facts(host.settings.gate.type, done.gate)
+    told = ReportInput(
+        tuple(statuses[name] for name in sorted(statuses)),
+        store.load_fact(LAST_PASS),
+        host.now(),
+        gate,
+    )
+    report(store, host.settings, done.counters, told)

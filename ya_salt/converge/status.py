@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ya_salt.converge.drift import decode_last_applied
-from ya_salt.converge.package_users import is_package_right
+from ya_salt.converge.package_users import find_missing, is_package_right
 from ya_salt.model import (
     LABEL,
     Condition,
@@ -48,10 +47,11 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
     before = previous.version if previous else ""
     status = DaemonStatus(
         name=spec.name,
-        version=before if outcome.deferral else spec.version,
+        version=spec.version if _is_current(spec, container, observed, outcome) else before,
+        wanted_version=spec.version,
         path=spec.path,
         phase=_find_phase(removed, outcome),
-        state=container.state if container else "",
+        state=_name_state(spec.name, observed),
         respawn_count=container.respawn_count if container else 0,
         restart_count=(previous.restart_count if previous else 0) + outcome.restarts,
         digest=container.labels.get(LABEL, "") if container else "",
@@ -63,26 +63,21 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         memory_bytes=container.memory_bytes if container else None,
         cpu_ns=container.cpu_ns if container else None,
     )
-    status = _with_conditions(status, _assess(spec, observed, outcome, trouble), previous, now)
-    return _with_new_process(status, now) if outcome.touched else status
-
-
-def _with_new_process(status: DaemonStatus, now: float) -> DaemonStatus:
-    """A restarted daemon runs and is ready since now, though it was before the pass too."""
-    running, ready = status.running, status.ready
-    return replace(
+    return _with_conditions(
         status,
-        running=replace(running, since=now) if running else None,
-        ready=replace(ready, since=now) if ready else None,
+        _assess(spec, observed, outcome, trouble),
+        previous,
+        _Moments.of(spec, container, now),
     )
 
 
 def make_unmanaged_status(
-    previous: DaemonStatus, phase: str, container: Container | None, error: str, now: float
+    previous: DaemonStatus, phase: str, observed: Observed, error: str, now: float
 ) -> DaemonStatus:
     """How a daemon stands whose file is gone (`Orphaned`) or broken (`Rejected`): as it is."""
-    state = container.state if container else ""
-    running = _assess_running(container, "")
+    container = observed.containers.get(previous.name)
+    state = _name_state(previous.name, observed)
+    running = _assess_running(container, "", observed.unknown.get(previous.name, ""))
     ready = _Verdict(running.status, "Ready" if running.status else running.reason, running.message)
     installed = previous.installed
     status = replace(
@@ -103,7 +98,25 @@ def make_unmanaged_status(
         running,
         ready,
     )
-    return _with_conditions(status, verdicts, previous, now)
+    return _with_conditions(status, verdicts, previous, _Moments.of(None, container, now))
+
+
+def _is_current(
+    spec: DaemonSpec, container: Container | None, observed: Observed, outcome: Outcome
+) -> bool:
+    """Whether what runs, or ran last, is what the spec asks for."""
+    if container is None or not container.is_ours or outcome.deferral:
+        return False
+    is_updated = not find_missing(spec, observed) or outcome.touched
+    return container.labels.get(LABEL) == spec.digest and is_updated
+
+
+def _name_state(name: str, observed: Observed) -> str:
+    """Portod's word; `unknown` where it did not tell, "" where there is no container."""
+    if name in observed.unknown:
+        return "unknown"
+    container = observed.containers.get(name)
+    return container.state if container else ""
 
 
 def _find_phase(removed: bool, outcome: Outcome) -> str:
@@ -154,6 +167,10 @@ def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str
         return gone, gone, gone
     container = observed.containers.get(spec.name)
     installed = _assess_installed(spec, observed, outcome)
+    unknown = observed.unknown.get(spec.name, "")
+    if unknown:
+        verdict = _Verdict(False, "Unknown", unknown)
+        return installed, verdict, verdict
     running = _assess_running(container, trouble)
     ready = (
         _assess_waiting(spec, container, running, outcome.deferral)
@@ -178,7 +195,9 @@ def _assess_installed(spec: DaemonSpec, observed: Observed, outcome: Outcome) ->
     return _Verdict(False, outcome.reason or "NotInstalled", f"not as declared: {names}{why}")
 
 
-def _assess_running(container: Container | None, trouble: str) -> _Verdict:
+def _assess_running(container: Container | None, trouble: str, unknown: str = "") -> _Verdict:
+    if unknown:
+        return _Verdict(False, "Unknown", unknown)
     if container is None:
         return _Verdict(False, "NoContainer", trouble or "there is no container")
     if not container.is_ours:
@@ -236,19 +255,78 @@ def is_ready(spec: DaemonSpec, container: Container) -> bool:
     return container.state == "running" and container.running_s >= spec.min_ready_s
 
 
-def _with_conditions(
-    status: DaemonStatus, verdicts: _Verdicts, previous: DaemonStatus | None, now: float
-) -> DaemonStatus:
-    before: Sequence[Condition | None] = (
-        (previous.installed, previous.running, previous.ready) if previous else (None, None, None)
-    )
-    installed, running, ready = (
-        Condition(
-            verdict.status,
-            verdict.reason,
-            verdict.message,
-            since=old.since if old is not None and old.status == verdict.status else now,
+@dataclass(frozen=True)
+class _Moments:
+    """When things came to be as they are, by portod's own clock where it tells; s since 1970."""
+
+    now: float
+    down: float | None = None
+    """Since when it does not run: known of a dead container."""
+    changed: float | None = None
+    """When the container changed last."""
+    started: float | None = None
+    ready: float | None = None
+    """When it had run for as long as its spec asks."""
+
+    @classmethod
+    def of(cls, spec: DaemonSpec | None, container: Container | None, now: float) -> _Moments:
+        if container is None or not container.is_ours:
+            return cls(now)
+        started = _not_after(container.started_at, now)
+        ready = started if started is None or spec is None else started + spec.min_ready_s
+        return cls(
+            now,
+            down=_not_after(container.died_at, now),
+            changed=_not_after(container.changed_at, now),
+            started=started,
+            ready=_not_after(ready or 0, now),
         )
-        for verdict, old in zip(verdicts, before, strict=True)
+
+
+def _not_after(moment: float, now: float) -> float | None:
+    """A moment that portod told; None where there is none, or its clock is not to be trusted."""
+    return float(moment) if 0 < moment <= now else None
+
+
+def _with_conditions(
+    status: DaemonStatus, verdicts: _Verdicts, previous: DaemonStatus | None, moments: _Moments
+) -> DaemonStatus:
+    before = previous or DaemonStatus(status.name)
+    installed, running, ready = verdicts
+    new_running = _make_condition(running, _since_running(running, before.running, moments))
+    since = _since_ready(ready, before.ready, new_running, moments)
+    return replace(
+        status,
+        installed=_make_condition(installed, _keep(installed, before.installed) or moments.now),
+        running=new_running,
+        ready=_make_condition(ready, since),
     )
-    return replace(status, installed=installed, running=running, ready=ready)
+
+
+def _make_condition(verdict: _Verdict, since: float) -> Condition:
+    return Condition(verdict.status, verdict.reason, verdict.message, since)
+
+
+def _keep(verdict: _Verdict, old: Condition | None) -> float | None:
+    return old.since if old is not None and old.status == verdict.status else None
+
+
+def _since_running(verdict: _Verdict, old: Condition | None, moments: _Moments) -> float:
+    kept = _keep(verdict, old)
+    if verdict.status:
+        return moments.started or kept or moments.now
+    return moments.down or kept or moments.changed or moments.now
+
+
+def _since_ready(
+    verdict: _Verdict, old: Condition | None, running: Condition, moments: _Moments
+) -> float:
+    """A new process is ready since it has been, though the old one was ready before."""
+    kept = _keep(verdict, old)
+    if verdict.status:
+        if kept is not None and (moments.started is None or kept >= moments.started):
+            return kept
+        return moments.ready or kept or moments.now
+    if kept is not None:
+        return kept
+    return moments.now if running.status else running.since

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -49,6 +49,10 @@ class Counter:
         new = _count_new(self.restarts_seen, count)
         return replace(self, restarts=self.restarts + new, restarts_seen=count)
 
+    def with_restart_unseen(self) -> Counter:
+        """Add one that no pass lived to count; its status is put right together with this."""
+        return replace(self, restarts=self.restarts + 1, restarts_seen=self.restarts_seen + 1)
+
     def with_ready(self, container: Container, min_ready_s: float, now: float) -> Counter:
         """Note how long this container took, the first time that it is seen ready."""
         if self.start_duration_s is not None or not container.created_at:
@@ -93,16 +97,29 @@ class Memory:
 
     # -- counting ------------------------------------------------------------------------------
 
-    def see_containers(self, containers: Iterable[Container]) -> None:
-        """Count what portod counted; somebody else's container is not our daemon."""
+    def see_containers(self, containers: Iterable[Container]) -> frozenset[str]:
+        """Count what portod counted; somebody else's container is not our daemon.
+
+        The names of those that a pass replaced without living to count it: it is counted here.
+        """
+        made_up = set()
         for container in containers:
             if container.is_ours:
                 counter = self.find_counter(container.name).with_container(container)
                 marked = self.restarting.pop(container.name, counter.container)
                 if marked != counter.container:
-                    # A pass replaced it and did not live to count that.
-                    counter = replace(counter, restarts=counter.restarts + 1)
+                    made_up.add(container.name)
+                    counter = counter.with_restart_unseen()
                 self.counters[container.name] = counter
+        return frozenset(made_up)
+
+    def see_gone(self, is_there: Callable[[str], bool]) -> frozenset[str]:
+        """Daemons that a pass has stopped without living to start them: each is counted here."""
+        gone = frozenset(name for name in self.restarting if not is_there(name))
+        for name in gone:
+            del self.restarting[name]
+            self.counters[name] = self.find_counter(name).with_restart_unseen()
+        return gone
 
     def mark_restarts(self, names: Iterable[str]) -> None:
         """A pass is about to replace these containers, and may not live to count that."""

@@ -8,8 +8,10 @@ fate is unknown, and only a look at the container tells.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from google.protobuf.message import DecodeError, Message
@@ -18,12 +20,64 @@ from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateEr
 from ya_salt.proto import porto_pb2 as pb
 
 DEFAULT_SOCKET = "/run/portod.socket"
-DEFAULT_TIMEOUT_S = 30.0
-"""portod may hold a request while it creates or frees cgroups; its own clients wait 300 s."""
+READ_TIMEOUT_S = 5.0
+"""A portod that is well answers a read in milliseconds, also for hundreds of containers."""
+
+WRITE_TIMEOUT_S = 30.0
+"""portod may hold a write while it creates or frees cgroups; its own clients wait 300 s."""
 
 RECONNECT_S = 3.0
 
 Values = dict[str, str]
+
+_GONE = "ContainerDoesNotExist"
+
+_NO_VALUE = frozenset(
+    {"InvalidState", "InvalidProperty", "NotSupported", "NoValue", "LabelNotFound"}
+)
+"""portod's ways to say that a container has no such value now: an answer like any other."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What portod told of one container. Only `is_gone` means that there is none.
+
+    A variable that has no value in the container's state, or none on that host, is in neither map.
+    """
+
+    values: Values = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Variable -> portod's code and words, or that it was left out of the answer."""
+    is_gone: bool = False
+    changed_at: int = 0
+    """Seconds since 1970 by the host's clock: the last change of a property or of its state."""
+
+
+class Patience:
+    """Shared by the connections of one pass: who waits in vain for a write once, waits no more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lost = ""
+
+    def lose(self, call: str) -> None:
+        with self._lock:
+            self._lost = self._lost or call
+
+    def renew(self) -> None:
+        """A new pass tries again."""
+        with self._lock:
+            self._lost = ""
+
+    def check(self, call: str) -> None:
+        """Raise PortoUnavailableError where portod has left a write of this pass unanswered."""
+        if self._lost:
+            raise PortoUnavailableError(
+                "SocketTimeout",
+                f"not sent, as portod has not answered `{self._lost}` within its time; "
+                "the next pass tries again (`portoctl list` shows whether portod hangs)",
+                call,
+            )
 
 
 class PortoClient:
@@ -33,9 +87,18 @@ class PortoClient:
     portod answers the door, PortoUnknownFateError where a write's answer did not come.
     """
 
-    def __init__(self, path: str = DEFAULT_SOCKET, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        path: str = DEFAULT_SOCKET,
+        *,
+        read_timeout_s: float = READ_TIMEOUT_S,
+        write_timeout_s: float = WRITE_TIMEOUT_S,
+        patience: Patience | None = None,
+    ) -> None:
         self._path = path
-        self._timeout_s = timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._write_timeout_s = write_timeout_s
+        self._patience = patience or Patience()
         self._socket: socket.socket | None = None
         self._frames = FrameReader()
         self.requests: list[str] = []
@@ -61,10 +124,20 @@ class PortoClient:
 
     # -- reads ---------------------------------------------------------------------------------
 
-    def get(self, names: Sequence[str], variables: Iterable[str]) -> dict[str, Values]:
-        """{container: {variable: value}}; what portod has no value for is left out.
+    def look(self, names: Sequence[str], variables: Iterable[str]) -> dict[str, Reading]:
+        """What portod tells of each of `names`, one reading for every name that was asked for."""
+        wanted = tuple(variables)
+        request = pb.TContainerRequest()
+        request.get.name.extend(names)
+        request.get.variable.extend(wanted)
+        answer = self._read(request, "get")
+        entries = {entry.name: entry for entry in answer.get.list}
+        return {name: _parse_entry(entries.get(name), wanted) for name in names}
 
-        A container that does not exist has no variables at all and is left out too.
+    def get(self, names: Sequence[str], variables: Iterable[str]) -> dict[str, Values]:
+        """{container: {variable: value}}, also for masks; what cannot be read is left out.
+
+        For callers to whom "no value" and "unreadable" are the same; the others call `look`.
         """
         request = pb.TContainerRequest()
         request.get.name.extend(names)
@@ -134,7 +207,7 @@ class PortoClient:
         request = pb.TContainerRequest()
         request.wait.name.append(name)
         request.wait.timeout_ms = round(timeout_s * 1000)
-        answer = self._read(request, f"wait {name}", self._timeout_s + timeout_s)
+        answer = self._read(request, f"wait {name}", self._read_timeout_s + timeout_s)
         return bool(answer.wait.name)
 
     # -- writes --------------------------------------------------------------------------------
@@ -160,7 +233,7 @@ class PortoClient:
         request = pb.TContainerRequest()
         request.stop.name = name
         request.stop.timeout_ms = round(timeout_s * 1000)
-        self._write(request, f"stop {name}", self._timeout_s + timeout_s)
+        self._write(request, f"stop {name}", self._write_timeout_s + timeout_s)
 
     def kill(self, name: str, signal: int) -> None:
         request = pb.TContainerRequest()
@@ -183,31 +256,42 @@ class PortoClient:
     def _read(
         self, request: pb.TContainerRequest, call: str, timeout_s: float | None = None
     ) -> pb.TContainerResponse:
+        limit_s = timeout_s or self._read_timeout_s
         try:
-            return self._ask(request, call, timeout_s)
+            return self._ask(request, call, limit_s)
         except PortoUnknownFateError as error:
             if isinstance(error.__cause__, TimeoutError):
                 raise
             self._reconnect()
-            return self._ask(request, call, timeout_s)
+            return self._ask(request, call, limit_s)
 
     def _write(
         self, request: pb.TContainerRequest, call: str, timeout_s: float | None = None
     ) -> pb.TContainerResponse:
-        return self._ask(request, call, timeout_s)
+        self._patience.check(call)
+        try:
+            return self._ask(request, call, timeout_s or self._write_timeout_s)
+        except PortoUnknownFateError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                self._patience.lose(call)
+            raise
 
     def _ask(
-        self, request: pb.TContainerRequest, call: str, timeout_s: float | None
+        self, request: pb.TContainerRequest, call: str, timeout_s: float
     ) -> pb.TContainerResponse:
         self._drop_stale()
         connection = self._socket or self._connect()
         self.requests.append(call)
-        deadline = time.monotonic() + (timeout_s or self._timeout_s)
+        deadline = time.monotonic() + timeout_s
         try:
             answer = self._exchange(connection, encode_frame(request), deadline)
         except (OSError, FramingError, DecodeError, UnicodeDecodeError) as error:
             self.close()
-            words = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+            words = (
+                f"no answer in time ({timeout_s:g} s)"
+                if isinstance(error, TimeoutError)
+                else str(error)
+            )
             raise PortoUnknownFateError("SocketError", words, call) from error
         if answer.error != pb.Success:
             raise PortoError(pb.EError.Name(answer.error), _text(answer.errorMsg), call)
@@ -215,7 +299,7 @@ class PortoClient:
 
     def _connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(self._timeout_s)
+        connection.settimeout(self._read_timeout_s)
         try:
             connection.connect(self._path)
         except OSError as error:
@@ -267,6 +351,27 @@ class PortoClient:
                 raise ConnectionResetError("portod closed the connection")
             for body in self._frames.feed(data):
                 return pb.TContainerResponse.FromString(body)
+
+
+def _parse_entry(
+    entry: pb.TContainerGetResponse.TContainerGetListResponse | None, wanted: Sequence[str]
+) -> Reading:
+    """Unknown is not absent: a variable has a value, is known to have none, or is unreadable."""
+    if entry is None:
+        return Reading(unreadable=dict.fromkeys(wanted, "portod left it out of its answer"))
+    told = {kv.variable: kv for kv in entry.keyval if kv.error or kv.HasField("value")}
+    codes = {name: pb.EError.Name(kv.error) for name, kv in told.items() if kv.error}
+    if wanted and all(codes.get(name) == _GONE for name in wanted):
+        return Reading(is_gone=True)
+    unreadable = {
+        name: "portod left it out of its answer"
+        if name not in told
+        else f"{codes[name]}: {_text(told[name].errorMsg)}"
+        for name in wanted
+        if name not in told or codes.get(name, "InvalidState") not in _NO_VALUE
+    }
+    values = {name: _text(kv.value) for name, kv in told.items() if name not in codes}
+    return Reading(values, unreadable, changed_at=entry.change_time)
 
 
 def _seconds_left(deadline: float) -> float:

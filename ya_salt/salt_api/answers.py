@@ -14,8 +14,8 @@ import ya_salt
 from ya_salt.converge.host import is_fine, make_host
 from ya_salt.converge.preview import look_now, report_now
 from ya_salt.errors import UsageError
-from ya_salt.gate.client import describe_gate
 from ya_salt.gate.client import load_memory as load_gate
+from ya_salt.gate.memory import describe_gate
 from ya_salt.messages import format_time, make_daemon_status
 from ya_salt.model import DaemonStatus, Rejected, Settings
 from ya_salt.porto.client import PortoClient

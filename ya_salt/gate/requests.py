@@ -1,0 +1,190 @@
+"""What of a plan is asked of the gate, who waits along, and how an operation went. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from ya_salt.gate.protocol import REMOVAL, Operation, Slot, SlotRequest, State
+from ya_salt.model import (
+    LABEL,
+    Container,
+    CreateContainer,
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Deferral,
+    GateStanding,
+    InstallPackages,
+    Observed,
+    RemoveContainer,
+    ReplaceContainer,
+    Step,
+)
+
+_DOWN = frozenset({"dead", "stopped"})
+
+
+def find_request(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> SlotRequest | None:
+    """The question for the gate; None where the plan disturbs no running daemon.
+
+    A dead daemon may be removed and started again as it is; changing it is asked, too, or a bad
+    version would pass the gate wherever a daemon has crashed.
+    """
+    for step in plan.steps:
+        operation = _find_operation(step, plan, spec, observed)
+        if operation is not None:
+            return make_request(spec, operation, _describe(step, plan))
+    return None
+
+
+def list_requests(
+    specs: Sequence[DaemonSpec], plans: Sequence[DaemonPlan], observed: Observed
+) -> dict[str, SlotRequest]:
+    """Daemon -> what is to be asked before it is disturbed; without those that disturb nobody."""
+    known = {spec.name: spec for spec in specs}
+    found = {
+        plan.name: find_request(plan, known[plan.name], observed) for plan in plans if plan.steps
+    }
+    return {name: request for name, request in found.items() if request is not None}
+
+
+def make_request(spec: DaemonSpec, operation: Operation, reason: str) -> SlotRequest:
+    removal = operation == "remove"
+    return SlotRequest(
+        daemon=spec.name,
+        operation=operation,
+        target=REMOVAL if removal else spec.version or spec.digest[:12],
+        reason=reason,
+    )
+
+
+def _find_operation(
+    step: Step, plan: DaemonPlan, spec: DaemonSpec, observed: Observed
+) -> Operation | None:
+    container = observed.containers.get(plan.name)
+    match step:
+        case ReplaceContainer():
+            updates = any(isinstance(item, InstallPackages) for item in plan.steps)
+            current = container is not None and container.labels.get(LABEL) == spec.digest
+            return "restart" if current and not updates else "update"
+        case RemoveContainer():
+            return None if container is not None and container.state in _DOWN else "remove"
+        case CreateContainer():
+            record = observed.records.get(plan.name)
+            return None if record is not None and record.was_created else "install"
+    return None
+
+
+def _describe(step: Step, plan: DaemonPlan) -> str:
+    return next((item.reason for item in plan.steps if isinstance(item, InstallPackages)), "") or (
+        step.reason
+    )
+
+
+def find_sharing(
+    plans: Sequence[DaemonPlan],
+    requests: Mapping[str, SlotRequest],
+    deferrals: Mapping[str, Deferral],
+) -> dict[str, Deferral]:
+    """Further plans that have to wait: their packages are to be changed under one that waits.
+
+    Only those that were asked for: a daemon that is down is repaired whoever waits.
+    """
+    known = dict(deferrals)
+    while True:
+        waiting = _list_waiting_packages(plans, known)
+        more = {
+            plan.name: _share(package, waiting[package], known)
+            for plan in plans
+            if plan.name in requests and plan.name not in known
+            # The first package that they share is the one that is named.
+            for package in reversed(_list_installed(plan.steps))
+            if package in waiting
+        }
+        if not more:
+            return {name: why for name, why in known.items() if name not in deferrals}
+        known |= more
+
+
+def pin_waiting(plans: Sequence[DaemonPlan], observed: Observed) -> dict[str, str]:
+    """Package -> version that it keeps, as the change to another one waits for the gate.
+
+    What somebody else's steps install is not among them.
+    """
+    wanted = {package for plan in plans for package in _list_installed(plan.steps)}
+    waiting = {package for plan in plans for package in _list_installed(plan.waiting)}
+    return {
+        name: observed.packages[name].version
+        for name in waiting - wanted
+        if name in observed.packages and observed.packages[name].status == "installed"
+    }
+
+
+def _list_installed(steps: Iterable[Step]) -> tuple[str, ...]:
+    found = (step for step in steps if isinstance(step, InstallPackages))
+    return tuple(package.name for step in found for package in step.packages)
+
+
+def _list_waiting_packages(
+    plans: Sequence[DaemonPlan], deferrals: Mapping[str, Deferral]
+) -> dict[str, str]:
+    """Package -> a daemon that runs from it and waits."""
+    return {
+        package: plan.name
+        for plan in plans
+        if plan.name in deferrals and _replaces(plan)
+        for package in _list_installed(plan.steps)
+    }
+
+
+def _replaces(plan: DaemonPlan) -> bool:
+    return any(isinstance(step, ReplaceContainer) for step in plan.steps)
+
+
+def _share(package: str, other: str, deferrals: Mapping[str, Deferral]) -> Deferral:
+    why = deferrals[other]
+    return Deferral(
+        "SharedPackage",
+        f"package {package} is also {other}'s, and that waits: {why.reason}: {why.message}",
+    )
+
+
+def assess(
+    held: Slot, status: DaemonStatus, container: Container | None, *, is_put_off: bool
+) -> tuple[State | Literal["over"], str]:
+    """(state, error) of the operation that the slot was taken for; `over`: give it back.
+
+    `is_put_off`: what is to be done about the daemon now waits.
+    """
+    if status.phase == "Removed":
+        return "over", ""
+    if status.error and status.phase == "Managed":
+        return "failed", status.error
+    if is_put_off and held.state == "working":
+        # It has not been carried out yet: how the daemon stands says nothing about it.
+        return "working", ""
+    ready = status.ready
+    if ready is None or not ready.status:
+        return "failed", f"{ready.reason}: {ready.message}" if ready else "nobody has looked at it"
+    healthy_s = container.running_s if container else 0
+    return ("over" if healthy_s >= held.min_healthy_s else "settling"), ""
+
+
+def describe_slot(held: Slot) -> str:
+    match held.state:
+        case "failed":
+            return f"it keeps its slot of {held.rule} until it is ready or released: {held.error}"
+        case "settling":
+            s = held.min_healthy_s
+            return f"it keeps its slot of {held.rule} until it has been ready for {s} s"
+        case "working":
+            return f"it has a slot of {held.rule}"
+
+
+def keep_since(new: GateStanding | None, old: GateStanding | None) -> GateStanding | None:
+    """The standing with the time since when it has been in its state."""
+    if new is None or old is None or new.state != old.state:
+        return new
+    return replace(new, since=old.since)
