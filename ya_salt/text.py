@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable
+from typing import Any
 
 
 def printable(text: str, limit: int | None = None) -> str:
@@ -24,3 +27,26 @@ def redact(text: str, secrets: Iterable[str]) -> str:
         if secret:
             text = text.replace(secret, "***")
     return text
+
+
+def parse_json(data: str | bytes) -> Any:
+    """JSON to the letter of RFC 8259. Raises ValueError, and nothing else, for whatever is not.
+
+    That is, no NaN and no Infinity either, be it only for a number too big. The error shows nothing
+    of the text.
+    """
+    try:
+        return json.loads(data, parse_constant=_refuse, parse_float=_parse_float)
+    except (ValueError, RecursionError):
+        problem = ValueError("is no JSON")
+    # Not chained: what was read hangs on those errors.
+    raise problem
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(word)
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
