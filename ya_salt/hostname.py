@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 from collections.abc import Mapping
+
+from ya_salt.http import Deadline, look_up
 
 RESOLVER_LIMIT_S = 0.3
 
@@ -42,15 +43,11 @@ class HostName:
 
 def _resolve(node: str) -> str:
     """The canonical name, if it has a domain; "" where it is not told in time."""
-    answer: list[str] = []
-
-    def ask() -> None:
-        with contextlib.suppress(OSError, UnicodeError):
-            found = socket.getaddrinfo(node, None, flags=socket.AI_CANONNAME)
-            answer.extend(name for *_, name, _address in found if "." in name)
-
-    # getaddrinfo has no time limit of its own: a thread that hangs in it is left behind.
-    thread = threading.Thread(target=ask, name="ya-salt-hostname", daemon=True)
-    thread.start()
-    thread.join(RESOLVER_LIMIT_S)
-    return answer[0] if answer else ""
+    try:
+        found = look_up(
+            lambda: socket.getaddrinfo(node, None, flags=socket.AI_CANONNAME),
+            Deadline.after(RESOLVER_LIMIT_S),
+        )
+    except (OSError, ValueError):
+        return ""
+    return next((name for *_, name, _address in found if "." in name), "")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from made import GOOD, make_news
 
 from ya_salt.errors import StoreError
+from ya_salt.http import Answer, Client, Deadline, NotSentError, RefusedError, UnansweredError
 from ya_salt.model import (
     LABEL,
     Container,
@@ -24,13 +25,6 @@ from ya_salt.model import (
     MonitoringSettings,
     PrometheusSettings,
     Settings,
-)
-from ya_salt.monitoring.channel import (
-    AbsentError,
-    Answer,
-    Channel,
-    RefusedError,
-    UnansweredError,
 )
 from ya_salt.monitoring.report import load_memory, report, save_memory
 from ya_salt.store import open_store
@@ -139,9 +133,11 @@ class World:
     def tell(self, store: Any, memory: Any, mode: str, *, is_saved: bool) -> None:
         told: list[Any] = []
 
-        def post(_: Channel, url: str, payload: Any, before_send: Any = None) -> Answer:
+        def post(
+            _: Client, url: str, payload: Any, deadline: Deadline, *, before_send: Any = None
+        ) -> Answer:
             if mode == "absent":
-                raise AbsentError(url)
+                raise NotSentError(url)
             if before_send is not None:
                 before_send()
             told.append(payload)
@@ -152,7 +148,7 @@ class World:
                 raise UnansweredError("no answer in time")
             if mode == "accept":
                 self.take(payload)
-            return Answer(200 if mode == "accept" else 503, b"")
+            return Answer(200 if mode == "accept" else 503, "", b"")
 
         real = store.transaction
 
@@ -165,7 +161,7 @@ class World:
                 yield
 
         with (
-            mock.patch.object(Channel, "post", post),
+            mock.patch.object(Client, "post", post),
             mock.patch.object(store, "transaction", transaction),
         ):
             report(store, SETTINGS, memory, make_news(*self.statuses()))

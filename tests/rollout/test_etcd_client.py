@@ -231,7 +231,7 @@ def test_resolver_that_hangs_costs_no_more_than_the_deadline_and_sends_nothing_l
     url = proxy.url.replace("127.0.0.1", "etcd.example.org")
     client = Etcd(GateSettings(endpoints=(url,)))
     began = time.monotonic()
-    with pytest.raises(GateError, match="no answer in time") as raised:
+    with pytest.raises(GateError, match="in time") as raised:
         client.transact([], [Put(prefix + "a", "x")])
     assert time.monotonic() - began < GENEROUS_S
     # Not even begun to be sent, so nothing is unknown.
@@ -259,7 +259,7 @@ def test_answer_that_never_ends_is_cut_off_by_the_deadline() -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         client = Etcd(GateSettings(endpoints=(url,)), deadline_s=1)
         began = time.monotonic()
-        with pytest.raises(GateError, match="no answer in time"):
+        with pytest.raises(GateError, match="in time"):
             client.read(Range("/a"))
         over.set()
         assert time.monotonic() - began < 3

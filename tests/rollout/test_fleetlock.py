@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 
 from ya_salt.errors import GateError
 from ya_salt.gate.fleetlock import FleetLockGate, name_group
-from ya_salt.gate.posting import UnansweredError, post
 from ya_salt.gate.protocol import REMOVAL, Gate, Granted, Identity, Slot, SlotRequest
+from ya_salt.http import Client, Deadline, UnansweredError
 from ya_salt.model import Deferral, GateSettings
 
 UPDATE = SlotRequest("d", "update", "1.2", "version 1.2")
@@ -401,8 +401,9 @@ def test_the_password_is_in_no_error(face: Face, password_file: Path, mode: str)
 def test_the_password_is_not_in_the_cause_of_an_error(face: Face) -> None:
     face.mode = "echo"
     with pytest.raises(UnansweredError) as caught:
-        post(face.url, {}, {"Authorization": f"Basic {ENCODED}"}, time.monotonic() + 3)
+        Client().post(face.url, {}, Deadline.after(3), {"Authorization": f"Basic {ENCODED}"})
     assert ENCODED not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 def test_what_a_server_says_cannot_steer_a_terminal(face: Face) -> None:
@@ -701,24 +702,22 @@ def test_a_key_with_a_passphrase_is_refused_and_nobody_is_asked_for_it(
     locked = tmp_path / "locked.key"
     words = ["openssl", "pkey", "-in", str(certificates.client.key), "-aes256"]
     subprocess.run([*words, "-passout", "pass:secret", "-out", str(locked)], check=True, timeout=60)
-    settings = {"cert_file": str(certificates.client.cert), "key_file": str(locked)}
-    assert (
-        run_at_terminal(LOAD_CONTEXT, repr(settings))
-        == "GateRefused gate.cert_file or gate.key_file"
-    )
+    files = {"cert_file": str(certificates.client.cert), "key_file": str(locked)}
+    assert run_at_terminal(LOAD_CONTEXT, repr(files)) == "gate.cert_file or gate.key_file"
+    error = fail(lambda: make_gate("https://127.0.0.1:1", **files).ask(UPDATE))
+    assert error.reason == "GateRefused"
+    assert "gate.cert_file or gate.key_file" in str(error)
 
 
 LOAD_CONTEXT = """
 import os, sys
 from ast import literal_eval
-from ya_salt.errors import GateError
-from ya_salt.model import GateSettings
-from ya_salt.gate.fleetlock_server import make_context
+from ya_salt.http import Tls, TlsFileError
 os.open(os.ttyname(0), os.O_RDWR)  # the session's own from now on
 try:
-    make_context(GateSettings(**literal_eval(sys.argv[1])))
-except GateError as error:
-    print(error.reason, str(error).partition(':')[0])
+    Tls(**literal_eval(sys.argv[1]), section="gate.").make_context()
+except TlsFileError as error:
+    print(str(error).partition(':')[0])
 """
 
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from ya_salt.errors import GateError, RetryError
 from ya_salt.gate.decide import Pause
-from ya_salt.gate.etcd import Etcd, UnknownOutcomeError
-from ya_salt.gate.etcd_values import (
+from ya_salt.gate.etcd import (
     Compare,
+    Etcd,
     KeyValue,
     Put,
     Range,
+    UnknownOutcomeError,
     absent_prefix,
     created,
     unchanged,

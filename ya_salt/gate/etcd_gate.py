@@ -16,13 +16,15 @@ from ya_salt.gate.decide import GoOn, Grant, NoSlotNeeded, View, decide
 from ya_salt.gate.etcd import (
     Compare,
     Etcd,
+    KeyValue,
     Put,
+    Range,
     UnknownOutcomeError,
     absent,
     created,
     unchanged,
+    untouched_since,
 )
-from ya_salt.gate.etcd_values import KeyValue, Range, untouched_since
 from ya_salt.gate.overview import Holder
 from ya_salt.gate.protocol import (
     RULE_PREFIX,

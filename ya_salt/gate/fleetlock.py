@@ -10,13 +10,30 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-from ya_salt.gate.fleetlock_server import LIMIT_S, FleetLockServer
+from ya_salt.errors import GateError
 from ya_salt.gate.protocol import Granted, Identity, Slot, SlotRequest, State
+from ya_salt.gate.secretfile import read_secret
+from ya_salt.http import Answer, Client, Deadline, NotSentError, Tls, TlsFileError, UnansweredError
 from ya_salt.model import Deferral, GateSettings
+from ya_salt.text import printable, redact
+
+LIMIT_S = 3.0
+"""For a question to all endpoints together."""
+
+Path = Literal["/v1/pre-reboot", "/v1/steady-state"]
+_LOCK: Path = "/v1/pre-reboot"
+_UNLOCK: Path = "/v1/steady-state"
+
+_FULL_STATUSES = {409, 423}
+"""Conflict and Locked: there is nothing else that they could be about."""
+_FULL_KINDS = {"failed_lock_semaphore_full", "failed_lock", "all_slots_full", "lock_held", "locked"}
+"""The protocol's own example, and what servers say instead; airlock says failed_lock with a 500."""
 
 
 class FleetLockGate:
@@ -76,7 +93,7 @@ class FleetLockGate:
         """Unlock, unless another daemon of this host still holds in the same group.
 
         A lock that we do not have is unlocked without a word, so it is right to release after an
-        `ask` whose outcome nobody knows; any Held of the daemon does, with or without an id.
+        `ask` whose outcome nobody knows; any Slot of the daemon does, with or without an id.
         """
         group = self._find_group(held, held.rule)
         with self._take_turn(group) as deadline:
@@ -147,3 +164,159 @@ def _is_same(held: Slot, ask: SlotRequest, group: str) -> bool:
     """Whether what was started goes on; what came to its end is another operation the next time."""
     same = (_read_group(held), held.operation, held.target) == (group, ask.operation, ask.target)
     return same and held.state != "settling"
+
+
+# -- the server ----------------------------------------------------------------------------------
+
+
+class FleetLockServer:
+    """The server of `settings.endpoints`, for one host. May be used by several threads at once."""
+
+    def __init__(self, settings: GateSettings, host: str) -> None:
+        self._settings = settings
+        self._host = host
+        tls = Tls(settings.ca_file, settings.cert_file, settings.key_file, "gate.")
+        # A 200 is a yes, whatever follows.
+        self._client = Client(tls, unread=frozenset({200}))
+        self._secrets: tuple[str, ...] = ()
+        self._good = ""
+        """The endpoint that answered last."""
+
+    def lock(self, group: str, deadline: float) -> str:
+        """Nothing ("") where this host has a lock of the group now, else why none is free.
+
+        Raises GateError (the lock may have been taken all the same). `deadline` is a moment of
+        `time.monotonic`. A host that has the lock already has it once.
+        """
+        answer = self._post(_LOCK, group, deadline)
+        if answer.status == 200:
+            return ""
+        if _is_full(answer):
+            return f"FleetLock has no free slot in group {group}: {self._describe(answer)}"
+        raise self._refuse("lock", group, answer)
+
+    def unlock(self, group: str, deadline: float) -> None:
+        """Give the lock back; fine where this host has none. Raises GateError."""
+        answer = self._post(_UNLOCK, group, deadline)
+        if answer.status != 200:
+            raise self._refuse("unlock", group, answer)
+
+    def _refuse(self, verb: str, group: str, answer: Answer) -> GateError:
+        hint = ""
+        if answer.status in {401, 403}:
+            hint = "; see the settings gate.username, gate.password_file and gate.cert_file"
+        if answer.status == 404:
+            hint = "; is gate.endpoints the address of a FleetLock server?"
+        words = self._describe(answer)
+        return GateError(f"FleetLock refuses to {verb} group {group}: {words}{hint}", "GateRefused")
+
+    def _post(self, path: Path, group: str, deadline: float) -> Answer:
+        """The first answer that settles it.
+
+        Where it broke off after it was sent nobody knows whether it was done. Doing it once more
+        changes nothing then and brings an answer, so those are asked again, if time is left.
+        """
+        endpoints = sorted(self._list_endpoints(), key=lambda endpoint: endpoint != self._good)
+        question = _Question(path, group, self._host, self._make_login(), deadline)
+        answer = self._go_round(question, endpoints, spare=1)
+        if answer is None and question.doubtful:
+            answer = self._go_round(question, question.doubtful.copy(), spare=0)
+        if answer is None:
+            told = "; ".join(f"{where}: {words}" for where, words in question.failures.items())
+            raise GateError(f"FleetLock says neither yes nor no to group {group}: {told}")
+        return answer
+
+    def _go_round(self, question: _Question, endpoints: Sequence[str], spare: int) -> Answer | None:
+        """Each gets its part of the time left; `spare` parts are for later."""
+        for index, endpoint in enumerate(endpoints):
+            try:
+                answer = question.put(self._client, endpoint, len(endpoints) - index + spare)
+            except TlsFileError as error:
+                raise GateError(str(error), "GateRefused") from error
+            except NotSentError as error:
+                question.failures[endpoint] = f"no connection: {error}"
+            except UnansweredError as error:
+                question.failures[endpoint] = f"no answer: {error}"
+                question.doubtful.append(endpoint)
+            else:
+                if _is_settled(question.path, answer):
+                    self._good = endpoint
+                    return answer
+                question.failures[endpoint] = self._describe(answer)
+        return None
+
+    def _list_endpoints(self) -> Sequence[str]:
+        if not self._settings.endpoints:
+            raise GateError("gate.endpoints names no FleetLock server; add its URL", "GateRefused")
+        return self._settings.endpoints
+
+    def _make_login(self) -> Mapping[str, str]:
+        """Read anew for each question: somebody may have put another password there."""
+        settings = self._settings
+        if not settings.username:
+            return {}
+        password = read_secret(settings.password_file) if settings.password_file else ""
+        encoded = b64encode(f"{settings.username}:{password}".encode()).decode()
+        self._secrets = tuple(word for word in (encoded, password) if word)
+        return {"Authorization": f"Basic {encoded}"}
+
+    # -- what a person is told -----------------------------------------------------------------
+
+    def _describe(self, answer: Answer) -> str:
+        """The server's own words where it has any, else what it did."""
+        value = _read_text(answer, "value")
+        if value:
+            return self._tidy(value)
+        if 300 <= answer.status < 400:
+            where = self._tidy(answer.location) or "nowhere"
+            return f"it redirects to {where}, which is not followed; see gate.endpoints"
+        return f"it answered {answer.status}"
+
+    def _tidy(self, text: str) -> str:
+        """One line of at most 300 characters; a server may echo us."""
+        return printable(redact(text, self._secrets), 300)
+
+
+@dataclass
+class _Question:
+    """What is asked of every endpoint, and what became of it."""
+
+    path: Path
+    group: str
+    host: str
+    login: Mapping[str, str]
+    deadline: float
+    failures: dict[str, str] = field(default_factory=dict)
+    """Endpoint -> why it did not settle it."""
+    doubtful: list[str] = field(default_factory=list)
+    """Endpoints that may have done it and did not say so."""
+
+    def put(self, client: Client, endpoint: str, parts: int) -> Answer:
+        """Ask one endpoint, within its part of the time left."""
+        now = time.monotonic()
+        until = now + (self.deadline - now) / parts
+        return client.post(
+            endpoint.rstrip("/") + self.path,
+            {"client_params": {"id": self.host, "group": self.group}},
+            Deadline(until),
+            {"fleet-lock-protocol": "true", **self.login},
+        )
+
+
+def _is_settled(path: Path, answer: Answer) -> bool:
+    return (
+        answer.status == 200 or 400 <= answer.status < 500 or (path == _LOCK and _is_full(answer))
+    )
+
+
+def _is_full(answer: Answer) -> bool:
+    return answer.status in _FULL_STATUSES or (
+        answer.status >= 400 and _read_text(answer, "kind") in _FULL_KINDS
+    )
+
+
+def _read_text(answer: Answer, key: str) -> str:
+    """A field of {"kind", "value"}; "" where there is none."""
+    data = answer.parse()
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, str) else ""

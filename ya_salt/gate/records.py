@@ -10,7 +10,7 @@ from typing import Any
 
 from ya_salt.errors import SpecError
 from ya_salt.gate.decide import Pause
-from ya_salt.gate.etcd_values import Range
+from ya_salt.gate.etcd import Range
 from ya_salt.gate.overview import Holder, Release, RuleStatus
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule

@@ -12,8 +12,8 @@ from typing import Any
 
 from ya_salt.errors import StoreError
 from ya_salt.hostname import HostName
+from ya_salt.http import Deadline
 from ya_salt.model import DaemonStatus, Settings
-from ya_salt.monitoring.channel import Channel
 from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
 from ya_salt.monitoring.metrics import Metrics, make_metrics
 from ya_salt.monitoring.sinks import (
@@ -160,24 +160,24 @@ class _Desk:
     ) -> tuple[Delivery, ...]:
         """Run every sink until it is done or time is over."""
         started = time.monotonic()
-        channels = {sink.name: Channel(started + _ABORT_S) for sink in sinks}
+        deadlines = {sink.name: Deadline(started + _ABORT_S) for sink in sinks}
         for sink in sinks:
-            self._start(sink, channels[sink.name])
+            self._start(sink, deadlines[sink.name])
         found: dict[str, Delivery] = {}
         self._collect(found, len(sinks), started + _ABORT_S, mark)
         if len(found) < len(sinks):
-            for channel in channels.values():
-                channel.abort()
+            for deadline in deadlines.values():
+                deadline.abort()
             self._collect(found, len(sinks), started + LIMIT_S, lambda _totals: False)
         late = "it did not come to an end within a second"
         return tuple(
             found.get(sink.name, Delivery(sink.name, "unanswered", late)) for sink in sinks
         )
 
-    def _start(self, sink: Sink, channel: Channel) -> None:
+    def _start(self, sink: Sink, deadline: Deadline) -> None:
         def work() -> None:
             try:
-                delivery = sink.send(channel)
+                delivery = sink.send(deadline)
             except Exception as error:  # noqa: BLE001 - as above
                 _log.exception("monitoring: %s failed: a bug in ya-salt", sink.name)
                 delivery = Delivery(sink.name, "refused", f"a bug in ya-salt: {error!r}")

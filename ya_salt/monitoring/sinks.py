@@ -8,20 +8,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from ya_salt.hostname import HostName
+from ya_salt.http import (
+    Answer,
+    Client,
+    Deadline,
+    NotSentError,
+    RefusedError,
+    UnansweredError,
+)
 from ya_salt.model import (
     AlertmanagerSettings,
     JugglerSettings,
     PrometheusSettings,
     YasmSettings,
-)
-from ya_salt.monitoring.channel import (
-    AbsentError,
-    Answer,
-    Channel,
-    RefusedError,
-    UnansweredError,
 )
 from ya_salt.monitoring.counters import Totals
 from ya_salt.monitoring.metrics import Metrics
@@ -29,6 +31,7 @@ from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 
 State = Literal["accepted", "absent", "refused", "unanswered"]
 
+_MAX_ANSWER_BYTES = 1 << 20
 _RETRY_PAUSE_S = 0.1
 _SERVER_ERROR = 500
 
@@ -52,19 +55,32 @@ class Sink(Protocol):
     @property
     def name(self) -> str: ...
 
-    def send(self, channel: Channel) -> Delivery: ...
+    def send(self, deadline: Deadline) -> Delivery: ...
 
 
-def judge(sink: str, send: Callable[[], Delivery]) -> Delivery:
+class _SaidNoError(Exception):
+    """It did not take what we sent, and said so."""
+
+
+def judge(sink: str, url: str, send: Callable[[], Delivery]) -> Delivery:
     """What `send` returns or raises, as a delivery."""
     try:
         return send()
-    except AbsentError as error:
-        return Delivery(sink, "absent", str(error))
-    except RefusedError as error:
+    except (_SaidNoError, RefusedError) as error:
         return Delivery(sink, "refused", str(error))
+    except NotSentError as error:
+        parts = urlsplit(url)
+        where = f"nobody listens on {parts.scheme}://{parts.netloc}"
+        return Delivery(sink, "absent", f"{where}: {error}")
     except UnansweredError as error:
-        return Delivery(sink, "unanswered", str(error))
+        return Delivery(sink, "unanswered", f"no answer: {error}")
+
+
+def _post(
+    url: str, payload: object, deadline: Deadline, before_send: Callable[[], None] | None = None
+) -> Answer:
+    client = Client(max_answer_bytes=_MAX_ANSWER_BYTES)
+    return client.post(url, payload, deadline, before_send=before_send)
 
 
 @dataclass(frozen=True)
@@ -78,25 +94,25 @@ class YasmSink:
     """Write down that the totals are on their way; False where that cannot be written."""
     name: str = "yasm"
 
-    def send(self, channel: Channel) -> Delivery:
-        return judge(self.name, lambda: self._send(channel))
+    def send(self, deadline: Deadline) -> Delivery:
+        return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
-    def _send(self, channel: Channel) -> Delivery:
+    def _send(self, deadline: Deadline) -> Delivery:
         has_news = any(any(news) for news in self.facts.news.values())
         pushed = yasm.render_push(self.facts, self.settings)
         if not has_news:
-            return self._judge(channel.post(self.settings.url, pushed), self.totals)
+            return self._judge(_post(self.settings.url, pushed, deadline), self.totals)
 
         def before_send() -> None:
             if not self.mark():
                 raise _UnmarkedError
 
         try:
-            return self._judge(channel.post(self.settings.url, pushed, before_send), self.totals)
+            return self._judge(_post(self.settings.url, pushed, deadline, before_send), self.totals)
         except _UnmarkedError:
             # What cannot be written down would be told twice: only the states are told.
             without = yasm.render_push(replace(self.facts, news={}), self.settings)
-            return self._judge(channel.post(self.settings.url, without), {})
+            return self._judge(_post(self.settings.url, without, deadline), {})
 
     def _judge(self, answer: Answer, totals: Mapping[str, Totals]) -> Delivery:
         told = answer.parse()
@@ -119,20 +135,20 @@ class JugglerSink:
     hostname: HostName
     name: str = "juggler"
 
-    def send(self, channel: Channel) -> Delivery:
-        return judge(self.name, lambda: self._send(channel))
+    def send(self, deadline: Deadline) -> Delivery:
+        return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
-    def _send(self, channel: Channel) -> Delivery:
+    def _send(self, deadline: Deadline) -> Delivery:
         events = juggler.render_events(self.facts, self.settings, self.hostname.find())
         refused: list[tuple[juggler.Event, int, str]] = []
-        problems = []
+        problems: list[Exception] = []
         for request in juggler.render_requests(events, self.settings.source):
             try:
-                refused += self._push(channel, request["events"])
-            except (RefusedError, UnansweredError) as error:
+                refused += self._push(deadline, request["events"])
+            except (_SaidNoError, UnansweredError) as error:
                 # The next fifty may be luckier, as long as there is time.
                 problems.append(error)
-                if not channel.seconds_left():
+                if not deadline.seconds_left():
                     break
         if refused:
             return Delivery(self.name, "refused", _describe_refused(refused, len(events)))
@@ -141,25 +157,26 @@ class JugglerSink:
         return Delivery(self.name, "accepted")
 
     def _push(
-        self, channel: Channel, events: Sequence[juggler.Event], tries: int = 2
+        self, deadline: Deadline, events: Sequence[juggler.Event], tries: int = 2
     ) -> list[tuple[juggler.Event, int, str]]:
         """What was refused for good; an event may come twice, so a 5xx is tried once more."""
-        answer = channel.post(self.settings.url, {"source": self.settings.source, "events": events})
-        may_try_again = tries > 1 and channel.seconds_left() > _RETRY_PAUSE_S
+        body = {"source": self.settings.source, "events": events}
+        answer = _post(self.settings.url, body, deadline)
+        may_try_again = tries > 1 and deadline.seconds_left() > _RETRY_PAUSE_S
         if answer.status >= _SERVER_ERROR and may_try_again:
             time.sleep(_RETRY_PAUSE_S)
-            return self._push(channel, events, tries - 1)
+            return self._push(deadline, events, tries - 1)
         if not answer.ok:
-            raise RefusedError(answer.describe())
+            raise _SaidNoError(answer.describe())
         if answer.body is None:
-            raise UnansweredError("its answer did not come to an end in time")
+            raise UnansweredError(answer.missing)
         refused = juggler.find_refused(events, answer.parse())
         again = [event for event, code, _ in refused if code >= _SERVER_ERROR]
         if not again or not may_try_again:
             return refused
         time.sleep(_RETRY_PAUSE_S)
         final = [item for item in refused if item[1] < _SERVER_ERROR]
-        return [*final, *self._push(channel, again, tries - 1)]
+        return [*final, *self._push(deadline, again, tries - 1)]
 
 
 def _describe_refused(refused: Sequence[tuple[juggler.Event, int, str]], total: int) -> str:
@@ -178,12 +195,12 @@ class PrometheusSink:
     settings: PrometheusSettings
     name: str = "prometheus"
 
-    def send(self, channel: Channel) -> Delivery:
+    def send(self, deadline: Deadline) -> Delivery:
         folder = Path(self.settings.textfile_dir)
         if not folder.is_dir():
             return Delivery(self.name, "absent", f"there is no directory {folder}")
         text = prometheus.render_text(self.facts)
-        if not channel.seconds_left():
+        if not deadline.seconds_left():
             return Delivery(self.name, "refused", "there was no time left to write the file")
         try:
             _write_file(folder / prometheus.FILE_NAME, text)
@@ -214,14 +231,14 @@ class AlertmanagerSink:
     before: Mapping[str, alertmanager.Alert]
     name: str = "alertmanager"
 
-    def send(self, channel: Channel) -> Delivery:
-        return judge(self.name, lambda: self._send(channel))
+    def send(self, deadline: Deadline) -> Delivery:
+        return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
-    def _send(self, channel: Channel) -> Delivery:
+    def _send(self, deadline: Deadline) -> Delivery:
         firing = alertmanager.render_firing(self.facts, self.hostname.find())
         alerts = alertmanager.merge_alerts(firing, self.before, self.facts.now)
-        answer = channel.post(self.settings.url.rstrip("/") + alertmanager.API, alerts)
+        answer = _post(self.settings.url.rstrip("/") + alertmanager.API, alerts, deadline)
         if not answer.ok:
-            raise RefusedError(answer.describe())
+            raise _SaidNoError(answer.describe())
         told = dict(zip(firing, alerts, strict=False))
         return Delivery(self.name, "accepted", alerts=told)

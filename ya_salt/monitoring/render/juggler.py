@@ -7,6 +7,7 @@ from typing import Any
 
 from ya_salt.model import JugglerSettings
 from ya_salt.monitoring.metrics import Metrics, cut_text
+from ya_salt.text import printable
 
 TAG = "porto-daemon"
 MAX_EVENTS = 50
@@ -72,4 +73,5 @@ def find_refused(events: Sequence[Event], answer: Any) -> list[tuple[Event, int,
 def _read_verdict(verdict: Any) -> tuple[int, str]:
     if not isinstance(verdict, dict) or not isinstance(verdict.get("code"), int):
         return 0, "the answer says nothing about it"
-    return verdict["code"], str(verdict.get("error") or verdict.get("message") or "")
+    words = verdict.get("error") or verdict.get("message")
+    return verdict["code"], printable(words, 200) if isinstance(words, str) else ""

@@ -1,0 +1,52 @@
+"""Text from outside, made harmless for whoever reads it. Pure."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    r"""One line that cannot steer a terminal or a log, of at most `limit` characters.
+
+    Line ends and other blanks become one blank each run. Whatever else does not show itself is
+    written out, as \x1b or \u202e: control characters (C0, DEL, C1), those that turn the
+    direction of writing or take no room, bytes that were no text (lone surrogates).
+    """
+    line = " ".join(text.split())
+    if not line.isprintable():
+        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
+    return line[:limit]
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Without the secrets: whoever is asked may repeat what it was told."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "***")
+    return text
+
+
+def parse_json(data: str | bytes) -> Any:
+    """JSON to the letter of RFC 8259. Raises ValueError, and nothing else, for whatever is not.
+
+    That is, no NaN and no Infinity either, be it only for a number too big. The error shows nothing
+    of the text.
+    """
+    try:
+        return json.loads(data, parse_constant=_refuse, parse_float=_parse_float)
+    except (ValueError, RecursionError):
+        problem = ValueError("is no JSON")
+    # Not chained: what was read hangs on those errors.
+    raise problem
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(word)
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
