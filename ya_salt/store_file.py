@@ -182,7 +182,7 @@ def _read_rows(db: sqlite3.Connection, *, has_checksums: bool) -> Found:
         try:
             for row in db.execute(f"SELECT {names} FROM {table} NOT INDEXED"):  # noqa: S608 - ours
                 lost += not _take_row(content, table, row, has_checksums=has_checksums)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             _raise_weather(error)
             damage = "its structure is damaged"
     return Found(content, damage, lost)
@@ -317,6 +317,9 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     except sqlite3.Error as error:
         _raise_weather(error)
         raise
+    except UnicodeDecodeError:
+        # SQLite quotes what it stumbles over, which need not be text; not chained: that shows it.
+        raise sqlite3.DatabaseError("it holds what is no text") from None
 
 
 _WEATHER = (
