@@ -1,25 +1,39 @@
 """Keep what must outlive a pass: last applied specs, status, counters, a bounded history.
 
-SQLite in the state directory. Nothing here decides anything that cannot be found out again from the
-spec files, the containers' labels and dpkg, so a store that is lost or corrupt is set aside and
-begun anew; it never causes a removal.
+Nothing here decides anything that cannot be found out again from the spec files, the containers'
+labels and dpkg. So a record that cannot be read is one record lost, a store that cannot be is
+set aside, and one that cannot be written is kept in memory: none of it stops a pass
+or harms a daemon.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import errno
 import json
 import logging
 import os
 import sqlite3
-import time
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import StoreError
-from ya_salt.model import Condition, DaemonSpec, DaemonStatus, GateStanding, Package, Record
+from ya_salt.model import Record
+from ya_salt.store_file import (
+    Content,
+    Event,
+    Found,
+    WeatherError,
+    check_place,
+    create_file,
+    read_file,
+    update_file,
+)
+from ya_salt.trusted_files import explain, make_directory, open_trusted
 
 FILE_NAME = "store.sqlite3"
 HISTORY_LIMIT = 1000
@@ -28,210 +42,263 @@ HISTORY_LIMIT = 1000
 LAST_PASS = "last_pass"  # noqa: S105 - a pass over the host, no password
 """The fact with the last pass's times, result, rejected and ignored files."""
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE daemon (name TEXT PRIMARY KEY, data TEXT NOT NULL);
-CREATE TABLE fact (name TEXT PRIMARY KEY, data TEXT NOT NULL);
-CREATE TABLE history (
-    id INTEGER PRIMARY KEY, at REAL NOT NULL, daemon TEXT NOT NULL, what TEXT NOT NULL
-);
-"""
-
 _log = logging.getLogger("ya_salt.store")
 
 
 class Store:
-    """The open store. `rebuilt` is true where there was none, or none that could be used."""
+    """What is remembered, in memory; each transaction brings the file up to date where it can.
 
-    def __init__(self, connection: sqlite3.Connection, rebuilt: bool) -> None:
-        self._db = connection
-        self.rebuilt = rebuilt
+    May be used from any thread. `path` None is a store that is never written.
+    """
+
+    def __init__(self, path: Path | None, found: Found, *, is_new: bool = False) -> None:
+        self._path = path
+        self._content = found.content
+        self._damage = found.damage
+        is_whole = not (is_new or found.damage or found.lost or found.is_old)
+        self._saved = found.content.copy() if is_whole else None
+        """What the file holds; None where it has to be written as a whole."""
+        self._lock = threading.RLock()
+        self.rebuilt = is_new or bool(found.damage or found.lost)
+        """Whether something may be missing: containers and the gate have to be asked for it."""
+        self.lost = found.lost
+        """How many rows of the file could not be read."""
+        self.trouble = ""
+        """Why what this pass learns is forgotten when it ends; "" where it is on the disk."""
 
     def close(self) -> None:
-        self._db.close()
+        """Nothing is left open between transactions; what could not be written is gone."""
+
+    def lacks(self, fact: str) -> bool:
+        """Whether a fact may have been there and is lost."""
+        return self.rebuilt and fact not in self._content.facts
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All writes inside become true together, or not at all."""
-        try:
-            with self._db:
+    def transaction(self, *, must_last: bool = False) -> Iterator[None]:
+        """All writes inside become true together, or not at all.
+
+        Where the disk cannot be written they are true for this pass, `trouble` says why, and the
+        next transaction tries again; with `must_last` they are undone. Raises StoreError then only.
+        """
+        with self._lock:
+            before = self._content.copy()
+            try:
                 yield
-        except sqlite3.Error as error:
-            raise StoreError(f"cannot write the store: {error}; is the disk full?") from error
+                self._write(must_last=must_last)
+            except BaseException:
+                self._content = before
+                raise
 
     # -- daemons -------------------------------------------------------------------------------
 
     def load_records(self) -> dict[str, Record]:
         """Every daemon that we know, by name."""
-        rows = self._db.execute("SELECT data FROM daemon ORDER BY name")
-        records = (_decode_record(json.loads(data)) for (data,) in rows)
-        return {record.name: record for record in records}
+        with self._lock:
+            texts = sorted(self._content.records.items())
+        return {name: from_data(Record, json.loads(text)) for name, text in texts}
 
     def save_records(self, records: Iterable[Record]) -> None:
-        self._db.executemany(
-            "INSERT INTO daemon (name, data) VALUES (?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET data = excluded.data",
-            [(record.name, _encode(_encode_record(record))) for record in records],
-        )
+        for record in records:
+            self._content.records[record.name] = _encode(_mask(record))
 
     def forget(self, names: Iterable[str]) -> None:
-        self._db.executemany("DELETE FROM daemon WHERE name = ?", [(name,) for name in names])
+        for name in names:
+            self._content.records.pop(name, None)
 
     # -- facts about the host as a whole -------------------------------------------------------
 
     def load_fact(self, name: str) -> Any:
         """What `save_fact` was given under this name (JSON data), or None."""
-        row = self._db.execute("SELECT data FROM fact WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+        with self._lock:
+            text = self._content.facts.get(name)
+        return None if text is None else json.loads(text)
 
     def save_fact(self, name: str, data: object) -> None:
-        self._db.execute(
-            "INSERT INTO fact (name, data) VALUES (?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET data = excluded.data",
-            (name, _encode(data)),
-        )
+        self._content.facts[name] = _encode(data)
 
     # -- history -------------------------------------------------------------------------------
 
-    def add_history(self, events: Sequence[tuple[float, str, str]]) -> None:
+    def add_history(self, events: Sequence[Event]) -> None:
         """Append (seconds since 1970, daemon, sentence)."""
-        if not events:
-            return
-        self._db.executemany("INSERT INTO history (at, daemon, what) VALUES (?, ?, ?)", events)
-        self._db.execute(
-            "DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (HISTORY_LIMIT,)
-        )
+        history = self._content.history
+        for at, daemon, what in events:
+            history[max(history, default=0) + 1] = (float(at), daemon, what)
+        for number in sorted(history)[:-HISTORY_LIMIT]:
+            del history[number]
 
-    def load_history(self, daemon: str = "", limit: int = 100) -> list[tuple[float, str, str]]:
+    def load_history(self, daemon: str = "", limit: int = 100) -> list[Event]:
         """The newest events, oldest first."""
-        rows = self._db.execute(
-            "SELECT at, daemon, what FROM history WHERE ? IN ('', daemon) ORDER BY id DESC LIMIT ?",
-            (daemon, limit),
-        ).fetchall()
-        return [(at, name, what) for at, name, what in reversed(rows)]
+        events = [event for event in self._list_events() if daemon in {"", event[1]}]
+        return events[-limit:] if limit > 0 else []
 
     def load_last_causes(self) -> dict[str, tuple[float, str]]:
         """Daemon -> the newest event that was more than its becoming ready: (time, sentence)."""
-        rows = self._db.execute(
-            "SELECT daemon, at, what FROM history WHERE id IN "
-            "(SELECT max(id) FROM history WHERE what NOT LIKE 'ready (%' GROUP BY daemon)"
-        )
-        return {name: (at, what) for name, at, what in rows}
+        events = self._list_events()
+        return {name: (at, what) for at, name, what in events if not what.startswith("ready (")}
+
+    def _list_events(self) -> list[Event]:
+        with self._lock:
+            return [event for _, event in sorted(self._content.history.items())]
+
+    # -- the disk ------------------------------------------------------------------------------
+
+    def _write(self, *, must_last: bool = False) -> None:
+        if self._saved == self._content:
+            return
+        try:
+            self._write_file()
+        except (WeatherError, OSError, sqlite3.Error) as error:
+            words = _explain(error)
+            if must_last:
+                raise StoreError(f"the store cannot be written: {words}") from error
+            self.tell_trouble(words)
+            return
+        if self.trouble:
+            _log.info("the store is written again")
+        self.trouble = ""
+        self._saved = self._content.copy()
+
+    def tell_trouble(self, why: str) -> None:
+        """Log, once, that the disk does not take what is learnt."""
+        if not self.trouble:
+            _log.error(
+                "the store cannot be written: %s; the pass goes on, and what it learns is "
+                "forgotten when it ends: make room, or see to the disk",
+                why,
+            )
+        self.trouble = why
+
+    def _write_file(self) -> None:
+        if self._path is None:
+            raise WeatherError(self.trouble or "it was opened for reading")
+        if self._saved is None:
+            _prepare(self._path)
+            self._write_anew(self._path)
+            return
+        try:
+            update_file(self._path, self._saved, self._content)
+        except sqlite3.Error:
+            # Damage that only writing shows; all that the file held is in memory.
+            self._damage = "it cannot be written"
+            self._write_anew(self._path)
+
+    def _write_anew(self, path: Path) -> None:
+        aside = create_file(path, self._content, keep_old=bool(self._damage))
+        if aside is not None:
+            _log.error(
+                "the store could not be used (%s): it is set aside as %s; what could not be read "
+                "of it is learnt anew from files, labels and dpkg",
+                self._damage,
+                aside,
+            )
+        self._damage = ""
 
 
 def open_store(state_dir: str) -> Store:
     """Open the store for writing, making it where there is none that can be used.
 
-    Raises StoreError where the directory cannot be written.
+    A disk that is full or broken is no error: the store then lives as long as the pass. Raises
+    StoreError where the directory cannot be ours, UntrustedError where it may be somebody else's.
     """
     path = Path(state_dir) / FILE_NAME
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not path.exists():
-            return _create(path)
-        try:
-            return _open(path)
-        except _UnusableError as error:
-            _set_aside(path, error)
-            return _create(path)
-    except (OSError, sqlite3.OperationalError) as error:
-        raise StoreError(f"cannot use {path}: {error}; run as root, or give --state-dir") from error
+        _prepare(path)
+        return _open(path)
+    except OSError as error:
+        if is_operators(error):
+            raise StoreError(_describe_refusal("use", path, error)) from error
+        return _make_unsaved(path, explain(error))
+    except WeatherError as error:
+        # What lies there may be good: it is not written over.
+        return _make_unsaved(None, str(error))
 
 
 def read_store(state_dir: str) -> Store | None:
     """Open the store for reading only; None where no pass has made one yet.
 
-    Raises StoreError where it cannot be read.
+    Raises StoreError where it cannot be read, UntrustedError where it may be somebody else's.
     """
     path = Path(state_dir) / FILE_NAME
     try:
-        path.stat()
-        return _open(path, mode="ro")
+        os.close(open_trusted(state_dir, os.O_PATH))
+        if not check_place(path):
+            return None
+        found = _decode(read_file(path, thoroughly=False))
     except FileNotFoundError:
         return None
-    except _UnusableError as error:
-        raise StoreError(f"{path} cannot be used: {error}; the next pass begins it anew") from error
-    except (OSError, sqlite3.DatabaseError) as error:
-        raise StoreError(
-            f"cannot read {path}: {error}; run as root, or give --state-dir"
-        ) from error
+    except (OSError, WeatherError) as error:
+        raise StoreError(_describe_refusal("read", path, error)) from error
+    if found.damage and found.content == Content():
+        raise StoreError(f"{path} cannot be used: {found.damage}; the next pass begins it anew")
+    if found.damage or found.lost:
+        _log.warning("%s is damaged: the next pass learns anew what is lost of it", path)
+    return Store(None, found)
 
 
-class _UnusableError(Exception):
-    """It is there and can be read, but it is no store of ours."""
+def _prepare(path: Path) -> None:
+    make_directory(str(path.parent), 0o700)
+    os.close(open_trusted(str(path.parent)))
 
 
-def _create(path: Path) -> Store:
-    # Specs may hold what is not for everybody's eyes: the file is root's from its first byte.
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
-    db = _connect(path, "rw")
-    _tune(db)
-    db.executescript(f"{_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION};")
-    return Store(db, rebuilt=True)
-
-
-def _open(path: Path, mode: str = "rw") -> Store:
-    """Raises _UnusableError where the file is corrupt or in another format."""
-    db = _connect(path, mode)
-    try:
-        _tune(db)
-        _check(db)
-    except (sqlite3.OperationalError, _UnusableError):
-        db.close()
-        raise
-    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
-        db.close()
-        raise _UnusableError(str(error)) from error
-    return Store(db, rebuilt=False)
-
-
-def _check(db: sqlite3.Connection) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version != _SCHEMA_VERSION:
-        raise _UnusableError(f"its format is {version}, this program's is {_SCHEMA_VERSION}")
-    (verdict,) = db.execute("PRAGMA quick_check").fetchone()
-    if verdict != "ok":
-        raise _UnusableError(verdict)
-    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not {"daemon", "fact", "history"} <= tables:
-        raise _UnusableError("it lacks tables")
-    store = Store(db, rebuilt=False)
-    store.load_records()
-    store.load_fact(LAST_PASS)
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=10, check_same_thread=False
-    )
-
-
-def _tune(db: sqlite3.Connection) -> None:
-    # NORMAL may lose the last pass at a power cut; the next pass finds it all out again.
-    db.execute("PRAGMA synchronous = NORMAL")
-
-
-def _set_aside(path: Path, error: Exception) -> None:
-    aside = path.with_name(f"{path.name}.unusable-{int(time.time())}")
-    path.rename(aside)
-    path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
-    _log.error(
-        "the store cannot be used (%s): set aside as %s, begun anew from files, labels and dpkg",
-        error,
-        aside,
-    )
-
-
-def _encode_record(record: Record) -> dict[str, Any]:
-    # Mappings of the model may be read-only proxies, which asdict cannot copy.
-    spec = record.spec
-    data = dataclasses.asdict(dataclasses.replace(record, spec=None))
-    if spec is not None:
-        plain = dataclasses.replace(
-            spec, properties=mask_secrets(spec.properties), annotations=dict(spec.annotations)
+def _open(path: Path) -> Store:
+    if check_place(path):
+        store = Store(path, _decode(read_file(path, thoroughly=True)))
+    else:
+        store = Store(path, Found(), is_new=True)
+    if store.lost:
+        _log.error(
+            "the store: %d row%s cannot be read: learnt anew from files, labels and dpkg",
+            store.lost,
+            "" if store.lost == 1 else "s",
         )
-        data["spec"] = dataclasses.asdict(plain)
-    return data
+    with store.transaction():
+        pass
+    return store
+
+
+def _make_unsaved(path: Path | None, why: str) -> Store:
+    store = Store(path, Found(), is_new=True)
+    store.tell_trouble(why)
+    return store
+
+
+def _decode(found: Found) -> Found:
+    """Drop what has a right checksum, or never had one, and is no record of ours all the same."""
+    bad = [name for name, text in found.content.records.items() if not _is_record(name, text)]
+    for name in bad:
+        del found.content.records[name]
+    return replace(found, lost=found.lost + len(bad))
+
+
+def _is_record(name: str, text: str) -> bool:
+    try:
+        return from_data(Record, json.loads(text)).name == name
+    except (DamagedError, ValueError, RecursionError):
+        return False
+
+
+def is_operators(error: OSError) -> bool:
+    """Whether somebody has to put it right; the rest is weather (a full or broken disk)."""
+    is_mistake = error.errno in {errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
+    return is_mistake or (isinstance(error, PermissionError) and os.geteuid() != 0)
+
+
+def _describe_refusal(what: str, path: Path, error: Exception) -> str:
+    return f"cannot {what} {path}: {_explain(error)}; run as root, or give --state-dir"
+
+
+def _explain(error: Exception) -> str:
+    # sqlite3's own words may quote what lies in the file.
+    if isinstance(error, OSError):
+        return explain(error)
+    return str(error) if isinstance(error, WeatherError) else "its file is damaged"
+
+
+def _mask(record: Record) -> Record:
+    spec = record.spec
+    if spec is None:
+        return record
+    return replace(record, spec=replace(spec, properties=mask_secrets(spec.properties)))
 
 
 def mask_secrets(properties: Mapping[str, str]) -> dict[str, str]:
@@ -242,29 +309,4 @@ def mask_secrets(properties: Mapping[str, str]) -> dict[str, str]:
 
 
 def _encode(data: object) -> str:
-    return json.dumps(data, separators=(",", ":"), sort_keys=True)
-
-
-def _decode_record(data: dict[str, Any]) -> Record:
-    spec, status = data.pop("spec", None), data.pop("status", None)
-    data["package_names"] = tuple(data.get("package_names", ()))
-    return Record(
-        **data,
-        spec=_decode_spec(spec) if spec else None,
-        status=_decode_status(status) if status else None,
-    )
-
-
-def _decode_spec(data: dict[str, Any]) -> DaemonSpec:
-    packages = tuple(Package(**item) for item in data.pop("packages"))
-    return DaemonSpec(**data, packages=packages)
-
-
-def _decode_status(data: dict[str, Any]) -> DaemonStatus:
-    for name in ("installed", "running", "ready"):
-        data[name] = Condition(**data[name]) if data.get(name) else None
-    data["gate"] = GateStanding(**data["gate"]) if data.get("gate") else None
-    data["packages"] = tuple(tuple(item) for item in data.get("packages", ()))
-    for name in ("warnings", "actions"):
-        data[name] = tuple(data.get(name, ()))
-    return DaemonStatus(**data)
+    return json.dumps(to_data(data), separators=(",", ":"), sort_keys=True)

@@ -153,11 +153,11 @@ class World:
         real = store.transaction
 
         @contextmanager
-        def transaction() -> Any:
+        def transaction(**asked: bool) -> Any:
             # The mark before sending is written; what comes after the answer is not.
             if not is_saved and told:
                 raise StoreError("we are dead")
-            with real():
+            with real(**asked):
                 yield
 
         with (

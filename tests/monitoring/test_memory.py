@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from ya_salt.model import LABEL, Condition, Container, DaemonSpec, DaemonStatus
 from ya_salt.monitoring.counters import Counter, Memory, SinkState, decode_memory, encode_memory
 from ya_salt.monitoring.report import FACT, load_memory
-from ya_salt.store import Store
+from ya_salt.store import FILE_NAME, open_store
 
 BOX = Container("d", "running", {LABEL: "x"}, id="7", created_at=1000, running_s=30)
 FULL = Memory(
@@ -55,11 +57,14 @@ def test_a_memory_with_one_broken_part_is_still_one(part: str, data: Any) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"counters": {"d": {"respawns": "x"}}}'])
-def test_a_pass_is_made_whatever_is_found_in_the_store(store: Store, text: str) -> None:
+def test_a_pass_is_made_whatever_is_found_in_the_store(tmp_path: Path, text: str) -> None:
+    state = tmp_path / "state"
+    store = open_store(str(state))
     with store.transaction():
         store.save_fact(FACT, {})
-        store._db.execute("UPDATE fact SET data = ? WHERE name = ?", (text, FACT))
-    memory = load_memory(store)
+    with sqlite3.connect(state / FILE_NAME) as db:
+        db.execute("UPDATE fact SET data = ? WHERE name = ?", (text, FACT))
+    memory = load_memory(open_store(str(state)))
     memory.see_containers([BOX])
     assert memory.list_totals() == {"d": (0, 0)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -417,8 +418,8 @@ def test_a_fact_that_cannot_be_read_fails_no_pass(running: Fleet) -> None:
     store = open_store(running.host.settings.state_dir)
     with store.transaction():
         store.save_fact(FACT, {"held": 3})
-        store._db.execute("UPDATE fact SET data = '{broken' WHERE name = ?", (FACT,))
-    store.close()
+    with sqlite3.connect(Path(running.host.settings.state_dir, "store.sqlite3")) as db:
+        db.execute("UPDATE fact SET data = '{broken' WHERE name = ?", (FACT,))
     running.host.write("agent", "env: {A: '2'}", version="2")
     assert running.host.run_one().version == "2"
 

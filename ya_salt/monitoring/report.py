@@ -91,11 +91,8 @@ def _report(
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
     _remember(memory, deliveries, hostname, news.now)
     memory.forget((status.name for status in news.statuses), ("yasm",))
-    try:
-        with store.transaction():
-            save_memory(store, memory)
-    except StoreError as error:
-        _log.error("monitoring: what was told cannot be remembered: %s", error)
+    with store.transaction():
+        save_memory(store, memory)
     return deliveries
 
 
@@ -120,7 +117,7 @@ def _list_sinks(
 def _mark(store: Store, memory: Memory, totals: dict[str, Totals]) -> bool:
     memory.handed_over["yasm"] = totals
     try:
-        with store.transaction():
+        with store.transaction(must_last=True):
             save_memory(store, memory)
     except StoreError as error:
         del memory.handed_over["yasm"]
