@@ -19,18 +19,14 @@ import yaml
 from helpers.example import NAME, ExampleHost
 from salt_minion import EXAMPLE, REPO, call_salt, make_settings
 
-PARTS = ("ya_salt", "_modules", "_states", "_beacons", "porto_daemons", "proto")
-FILES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md")
+NOT_VERSIONED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean checkout: what is under version control, and nothing that was built in it."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in PARTS:
-        shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
-        shutil.copy(REPO / name, folder)
+    folder = tmp_path_factory.mktemp("made") / "checkout"
+    shutil.copytree(REPO, folder, ignore=NOT_VERSIONED)
     return folder
 
 
@@ -135,6 +131,19 @@ def test_d_a_checkout_needs_no_installation(
         file_roots={"base": [str(checkout)]},
     )
     check_way_in(host, call, checkout / "_modules")
+
+
+def test_a_checkout_as_module_dirs_logs_no_error(
+    host: ExampleHost, environment: Environment, checkout: Path
+) -> None:
+    call = Caller(host, environment.python, module_dirs=[str(checkout)], log_level_logfile="debug")
+    # Each makes Salt look at every .py file that may hold one.
+    assert "porto_daemon.status" in call("sys.list_functions")
+    assert "porto_daemon.managed" in call("sys.list_state_functions")
+    told = (call.folder / "var/log/salt/minion").read_text()
+    assert "[DEBUG" in told
+    assert [line for line in told.splitlines() if "[ERROR" in line or "[CRITICAL" in line] == []
+    assert "Traceback" not in told
 
 
 # -- what can be wrong with them -------------------------------------------------------------------
