@@ -52,8 +52,6 @@ def test_both_ends_of_what_is_allowed_do_the_same(end: str, tmp_path: Path) -> N
     assert loaded.stdout.count(str(tmp_path)) == 2
 
     tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *SLICE]
-    # protobuf in pure Python reads no text that is not UTF-8.
-    tests += ["-k", "not utf8"]
     done = subprocess.run(
         tests, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
