@@ -175,7 +175,7 @@ def test_without_the_adapters_one_state_says_so(
     shutil.copytree(checkout / "porto_daemons", tmp_path / "root/porto_daemons")
     call = Caller(host, environment.python, file_roots={"base": [str(tmp_path / "root")]})
     said = find_failure(call("state.apply", "porto_daemons", "test=True", code=None))
-    assert "porto_daemon.refused" in said
+    assert "porto_daemon.directory" in said
 
 
 def test_without_the_execution_module_one_state_says_so(
@@ -200,11 +200,11 @@ def test_a_stale_copy_says_that_it_is_one(
     for name in ("_modules", "_states"):
         text = (checkout / name / "porto_daemon.py").read_text()
         (root / name).mkdir()
-        (root / name / "porto_daemon.py").write_text(text.replace("_API = 1", "_API = 0"))
+        (root / name / "porto_daemon.py").write_text(text.replace("api=2", "api=1"))
     call = Caller(host, environment.python, file_roots={"base": [str(root)]})
     call("saltutil.sync_all")
     said = find_failure(call("state.apply", "porto_daemons", code=None))
-    assert "speaks API 0, but the ya-salt that is installed 1" in said
+    assert "speaks API 1, but the ya-salt that is installed speaks 2" in said
     assert "saltutil.sync_all" in said
 
 
