@@ -208,6 +208,29 @@ def test_a_stale_copy_says_that_it_is_one(
     assert "saltutil.sync_all" in said
 
 
+@pytest.mark.parametrize("kind", ["modules", "states", "beacons"])
+def test_a_synchronised_copy_leaves_the_path_alone(
+    environment: Environment, checkout: Path, tmp_path: Path, kind: str
+) -> None:
+    def load(path: Path) -> str:
+        code = "import runpy, sys; old = [*sys.path]; runpy.run_path(sys.argv[1]); "
+        code += "print(*[item for item in sys.path if item not in old])"
+        done = subprocess.run(
+            [environment.python, "-P", "-c", code, path],
+            env={key: text for key, text in os.environ.items() if key != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    extmods = tmp_path / "extmods"
+    shutil.copytree(checkout / "ya_salt", extmods / "ya_salt")
+    shutil.copytree(checkout / f"_{kind}", extmods / kind)
+    assert load(extmods / kind / "porto_daemon.py") == ""
+    assert load(checkout / f"_{kind}" / "porto_daemon.py") == str(checkout)
+
+
 def test_every_package_is_installed(environment: Environment, checkout: Path) -> None:
     environment.pip(str(checkout))
     installed = environment.packages / "ya_salt"
