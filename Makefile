@@ -7,7 +7,7 @@ SERVERS_READY = $(VENV)/.servers-ready
 WITH_SERVERS = PATH="$(abspath $(VENV))/servers/usr/bin:$$PATH"
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
-LINTED = ya_salt devporto bench demo tests _modules _states _beacons setup.py
+LINTED = ya_salt devporto bench demo tests _modules _states _beacons
 
 .PHONY: demo test test-core test-salt salt-matrix lint format proto bench bench-gate chaos soak-gate clean
 
@@ -48,7 +48,7 @@ format: $(READY)
 	$(BIN)/ruff format $(LINTED)
 
 proto: $(READY)
-	$(BIN)/pip install --quiet '.[proto]'
+	$(BIN)/pip install --quiet -e '.[proto]'
 	PYTHON=$(BIN)/python proto/generate.sh
 
 bench: $(READY)
@@ -66,7 +66,7 @@ $(SERVERS_READY): $(READY) .ci/prepare-servers
 	VENV=$(VENV) sh .ci/prepare-servers
 	touch $@
 
-$(READY): setup.cfg setup.py pyproject.toml devporto/setup.cfg .ci/prepare
+$(READY): setup.cfg pyproject.toml devporto/setup.cfg .ci/prepare
 	PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/prepare
 	touch $@
 

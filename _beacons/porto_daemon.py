@@ -10,56 +10,85 @@ from another spec
         - disable_during_state_run: True
         - events: [not_ready, ready, respawned, changed]
 
-Events come as ``salt/beacon/MINION/porto_daemon/not_ready/DAEMON``.
+Configuration:
+
+interval
+    Seconds between two looks; each is one question to portod. Salt's own, as
+    ``disable_during_state_run`` is, which keeps quiet while a state run changes daemons.
+
+events
+    What to tell. Default: all of these. ``not_ready``: a daemon is not ready any more, or is not at
+    the first look. ``ready``: it is again. ``respawned``: portod has started it again since.
+    ``changed``: it runs from another spec than before.
+
+Events come as ``salt/beacon/MINION/porto_daemon/not_ready/DAEMON``, with these fields:
+
+event
+    One of the four names.
+
+name
+    The daemon.
+
+version
+    Its version, as its spec says.
+
+state
+    Porto's word for its container: ``running``, ``dead``, …; empty where there is none.
+
+reason, message
+    Why it is ready or not: a word that stays the same, and a sentence for people.
+
+respawn_count
+    How often portod has started it again since its container was made.
 """
 
+from __future__ import annotations
+
+import importlib.util
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-# A checkout given as `module_dirs` has the core beside this folder; elsewhere it is installed.
-_CHECKOUT = Path(__file__).resolve().parent.parent
-if (_CHECKOUT / "ya_salt" / "salt_api").is_dir() and str(_CHECKOUT) not in sys.path:
-    sys.path.append(str(_CHECKOUT))
+_HERE = Path(__file__).resolve().parent
+if _HERE.name == "_beacons" and importlib.util.find_spec("ya_salt") is None:
+    # A checkout given as `module_dirs` has the core beside this folder. Salt's cache has not.
+    sys.path.append(str(_HERE.parent))
 
 try:
-    from ya_salt import errors as _errors
     from ya_salt import salt_api as _api
+
+    _api.check_adapter(__file__, api=2)
+    from ya_salt import errors as _errors
     from ya_salt.salt_api import beacon as _beacon
     from ya_salt.salt_api import configuration as _configuration
 
-    _MISSING = ""
+    _TROUBLE = ""
 except ImportError as _error:
-    _api = None
-    _MISSING = str(_error)
+    _TROUBLE = (
+        f"{_error}, for {sys.executable}; install ya-salt there: salt-pip install ya-salt; "
+        "a synchronised copy: salt-call saltutil.sync_all"
+    )
+
+# Given by Salt's loader.
+__opts__: Mapping[str, Any]
 
 log = logging.getLogger(__name__)
+_SEEN: dict[str, Any] = {}
 
 __virtualname__ = "porto_daemon"
 
-_API = 1
-_SEEN = {}
+
+def __virtual__() -> str | tuple[bool, str]:
+    return (False, _TROUBLE) if _TROUBLE else __virtualname__
 
 
-def __virtual__():
-    if getattr(_api, "API", _API) != _API:
-        return (
-            False,
-            f"{__file__} speaks API {_API}, but the ya-salt that is installed {_api.API}: it is a "
-            "copy of another age; run saltutil.sync_all, or delete it if the package has its own",
-        )
-    if _MISSING:
-        return (
-            False,
-            f"ya-salt cannot be imported by {sys.executable} ({_MISSING}); "
-            "install it there: salt-pip install ya-salt",
-        )
-    return __virtualname__
-
-
-def validate(config):
+def validate(config: Any) -> tuple[bool, str]:
     """
     Validate the beacon configuration
+
+    .. versionadded:: 0.1.0
     """
     if not isinstance(config, list):
         return False, "Configuration for porto_daemon beacon must be a list."
@@ -67,9 +96,11 @@ def validate(config):
     return (False, problem) if problem else (True, "Valid beacon configuration")
 
 
-def beacon(config):
+def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     Compare the daemons with how they were the last time
+
+    .. versionadded:: 0.1.0
     """
     pillar = globals().get("__pillar__") or __opts__.get("pillar") or {}
     try:
@@ -81,8 +112,5 @@ def beacon(config):
     return _beacon.find_events(_beacon.look(settings), _SEEN, wanted)
 
 
-def _merged(config):
-    merged = {}
-    for item in config:
-        merged.update(item)
-    return merged
+def _merged(config: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: value for item in config for key, value in item.items()}

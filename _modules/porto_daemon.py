@@ -8,58 +8,58 @@ minion's configuration and in pillar.
 :depends: ya-salt, installed for the Python that Salt runs on
 """
 
+from __future__ import annotations
+
 import contextlib
-import logging
+import importlib.util
 import sys
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
-# A checkout given as `module_dirs` has the core beside this folder; elsewhere it is installed.
-_CHECKOUT = Path(__file__).resolve().parent.parent
-if (_CHECKOUT / "ya_salt" / "salt_api").is_dir() and str(_CHECKOUT) not in sys.path:
-    sys.path.append(str(_CHECKOUT))
+_HERE = Path(__file__).resolve().parent
+if _HERE.name == "_modules" and importlib.util.find_spec("ya_salt") is None:
+    # A checkout given as `module_dirs` has the core beside this folder. Salt's cache has not.
+    sys.path.append(str(_HERE.parent))
 
 try:
-    from ya_salt import errors as _errors
     from ya_salt import salt_api as _api
-    from ya_salt.salt_api import answers as _answers
+
+    _api.check_adapter(__file__, api=2)
+    from ya_salt import errors as _errors
+    from ya_salt.model import Settings as _Settings
     from ya_salt.salt_api import configuration as _configuration
     from ya_salt.salt_api import converge as _converge
-    from ya_salt.salt_api import why as _why
+    from ya_salt.salt_api import queries as _queries
 
-    _MISSING = ""
+    _TROUBLE = ""
 except ImportError as _error:
-    _api = None
-    _MISSING = str(_error)
+    _TROUBLE = (
+        f"{_error}, for {sys.executable}; install ya-salt there: salt-pip install ya-salt; "
+        "a synchronised copy: salt-call saltutil.sync_all"
+    )
 
-log = logging.getLogger(__name__)
+# Given by Salt's loader.
+__opts__: Mapping[str, Any]
+__pillar__: Mapping[str, Any]
+__grains__: Mapping[str, Any]
+__context__: MutableMapping[str, Any]
 
 __virtualname__ = "porto_daemon"
 
-_API = 1
+
+def __virtual__() -> str | tuple[bool, str]:
+    return (False, _TROUBLE) if _TROUBLE else __virtualname__
 
 
-def __virtual__():
-    if getattr(_api, "API", _API) != _API:
-        return (
-            False,
-            f"{__file__} speaks API {_API}, but the ya-salt that is installed {_api.API}: it is a "
-            "copy of another age; run saltutil.sync_all, or delete it if the package has its own",
-        )
-    if _MISSING:
-        return (
-            False,
-            f"ya-salt cannot be imported by {sys.executable} ({_MISSING}); "
-            "install it there: salt-pip install ya-salt",
-        )
-    return __virtualname__
-
-
-def specs():
+def specs() -> dict[str, Any]:
     """
     The spec files of the daemons directory: ``specs``, ``rejected`` with every problem of each
     file, ``ignored``
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -68,10 +68,10 @@ def specs():
         salt '*' porto_daemon.specs
     """
     with _spoken():
-        return _answers.list_specs(_settings())
+        return _queries.list_specs(_settings())
 
 
-def status(name=None, summary=False):
+def status(name: str | None = None, summary: bool = False) -> dict[str, Any]:
     """
     How the daemons stand at this moment: all of them in a line each, one in full
 
@@ -80,6 +80,8 @@ def status(name=None, summary=False):
 
     summary
         Only counts and the first names that want a look: a small answer from a host of any size.
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -90,12 +92,14 @@ def status(name=None, summary=False):
         salt web1 porto_daemon.status juggler-agent-rtc
     """
     with _spoken():
-        return _answers.show_status(_settings(), _name(name), summary=bool(summary))
+        return _queries.show_status(_settings(), _name(name), summary=bool(summary))
 
 
-def ready(name):
+def ready(name: str) -> bool:
     """
     Whether a daemon is ready: packages right, running from its spec for long enough
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -104,12 +108,14 @@ def ready(name):
         salt '*' porto_daemon.ready juggler-agent-rtc
     """
     with _spoken():
-        return _answers.is_ready_now(_settings(), _name(name, needed=True))
+        return _queries.is_ready_now(_settings(), _name(name, needed=True))
 
 
-def plan():
+def plan() -> dict[str, Any]:
     """
     What a pass over the daemons directory would do now and why; empty when there is nothing to do
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -118,10 +124,12 @@ def plan():
         salt '*' porto_daemon.plan
     """
     with _spoken():
-        return _answers.show_plan(_settings())
+        return _queries.show_plan(_settings())
 
 
-def apply(name=None, test=None, lock_wait_s=None):
+def apply(
+    name: str | None = None, test: bool | None = None, lock_wait_s: int | None = None
+) -> dict[str, Any]:
     """
     Make the daemons directory true, or one daemon of it, and wait until what was started is ready
 
@@ -136,6 +144,8 @@ def apply(name=None, test=None, lock_wait_s=None):
 
     The exit code of ``salt-call`` is not 0 when a daemon failed or a file cannot be used.
 
+    .. versionadded:: 0.1.0
+
     CLI Example:
 
     .. code-block:: bash
@@ -144,13 +154,15 @@ def apply(name=None, test=None, lock_wait_s=None):
         salt '*' porto_daemon.apply juggler-agent-rtc test=True
     """
     with _spoken():
-        done = _answers.apply_now(_settings(), _name(name), _mode(test, lock_wait_s))
+        done = _queries.apply_now(_settings(), _name(name), _mode(test, lock_wait_s))
     return _judged(done, done["ok"])
 
 
-def validate(path):
+def validate(path: str) -> dict[str, Any]:
     """
     What is wrong with a spec file, or with every file of a directory, each with line and column
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -159,13 +171,15 @@ def validate(path):
         salt '*' porto_daemon.validate /etc/hostman/porto-daemons.d/juggler-client.yaml
     """
     with _spoken():
-        done = _answers.check_path(_name(path, needed=True))
+        done = _queries.check_path(_name(path, needed=True))
     return _judged(done, not done["problems"])
 
 
-def restart(name, test=None, lock_wait_s=None):
+def restart(name: str, test: bool | None = None, lock_wait_s: int | None = None) -> dict[str, Any]:
     """
     Give a daemon a new process: SIGTERM, up to ten seconds, a new container from its spec
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -175,13 +189,15 @@ def restart(name, test=None, lock_wait_s=None):
     """
     with _spoken():
         wanted = _name(name, needed=True)
-        done = _answers.restart_now(_settings(), wanted, _mode(test, lock_wait_s))
+        done = _queries.restart_now(_settings(), wanted, _mode(test, lock_wait_s))
     return _judged(done, done["result"] is not False)
 
 
-def logs(name, lines=20):
+def logs(name: str, lines: int = 20) -> dict[str, str]:
     """
     The last lines that a daemon wrote: ``stdout`` and ``stderr``
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -190,10 +206,10 @@ def logs(name, lines=20):
         salt '*' porto_daemon.logs juggler-agent-rtc lines=50
     """
     with _spoken():
-        return _answers.show_logs(_settings(), _name(name, needed=True), _number(lines, "lines"))
+        return _queries.show_logs(_settings(), _name(name, needed=True), _number(lines, "lines"))
 
 
-def gate_status(name=None):
+def gate_status(name: str | None = None) -> dict[str, Any]:
     """
     How the rollout gate stood in the last pass, and every daemon that waits for it or has a slot
 
@@ -201,6 +217,8 @@ def gate_status(name=None):
         Only this daemon.
 
     ``porto_daemon.plan`` asks the gate now: what it would not let through is among its answers.
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -210,12 +228,14 @@ def gate_status(name=None):
         salt web1 porto_daemon.gate_status juggler-agent-rtc
     """
     with _spoken():
-        return _answers.show_gate(_settings(), _name(name))
+        return _queries.show_gate(_settings(), _name(name))
 
 
-def history(name=None, limit=50):
+def history(name: str | None = None, limit: int = 50) -> list[dict[str, str]]:
     """
     What was done to daemons and how their readiness changed, the newest last
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -224,12 +244,14 @@ def history(name=None, limit=50):
         salt '*' porto_daemon.history juggler-agent-rtc limit=10
     """
     with _spoken():
-        return _answers.show_history(_settings(), _name(name), _number(limit, "limit"))
+        return _queries.show_history(_settings(), _name(name), _number(limit, "limit"))
 
 
-def why(name):
+def why(name: str) -> dict[str, Any]:
     """
     Why a daemon stands as it does, and what to type next
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -238,12 +260,14 @@ def why(name):
         salt '*' porto_daemon.why juggler-agent-rtc
     """
     with _spoken():
-        return _why.explain(_settings(), _name(name, needed=True))
+        return _queries.explain(_settings(), _name(name, needed=True))
 
 
-def report():
+def report() -> list[dict[str, str]]:
     """
     Tell monitoring how the daemons stand now: what became of it, sink by sink
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -252,12 +276,14 @@ def report():
         salt '*' porto_daemon.report
     """
     with _spoken():
-        return _answers.tell_monitoring(_settings())
+        return _queries.tell_monitoring(_settings())
 
 
-def settings():
+def settings() -> dict[str, dict[str, Any]]:
     """
     Every setting in force and where it comes from
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -266,12 +292,14 @@ def settings():
         salt '*' porto_daemon.settings
     """
     with _spoken():
-        return _answers.show_settings(_configuration.read_in_force(__opts__, __pillar__))
+        return _queries.show_settings(_configuration.read_in_force(__opts__, __pillar__))
 
 
-def version():
+def version() -> dict[str, str]:
     """
     Versions and places: of ya-salt, of this module, of what they run on
+
+    .. versionadded:: 0.1.0
 
     CLI Example:
 
@@ -280,14 +308,14 @@ def version():
         salt '*' porto_daemon.version
     """
     return {
-        **_answers.show_versions(),
+        **_queries.show_versions(),
         "adapter": __file__,
         "salt": __grains__.get("saltversion", "unknown"),
     }
 
 
 @contextlib.contextmanager
-def _spoken():
+def _spoken() -> Iterator[None]:
     try:
         yield
     except _errors.UsageError as error:
@@ -296,22 +324,22 @@ def _spoken():
         raise CommandExecutionError(str(error)) from error
 
 
-def _settings():
+def _settings() -> _Settings:
     return _configuration.read_settings(__opts__, __pillar__)
 
 
-def _judged(answer, is_fine):
+def _judged(answer: dict[str, Any], is_fine: bool) -> dict[str, Any]:
     if not is_fine:
         __context__["retcode"] = 1
     return answer
 
 
-def _mode(test, lock_wait_s):
+def _mode(test: bool | None, lock_wait_s: int | None) -> _converge.Mode:
     wait_s = _converge.LOCK_WAIT_S if lock_wait_s is None else _number(lock_wait_s, "lock_wait_s")
     return _converge.Mode(bool(__opts__.get("test") if test is None else test), wait_s)
 
 
-def _name(value, needed=False):
+def _name(value: Any, needed: bool = False) -> str:
     if value is None and not needed:
         return ""
     if not isinstance(value, str) or not value:
@@ -319,7 +347,7 @@ def _name(value, needed=False):
     return value
 
 
-def _number(value, name):
+def _number(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise SaltInvocationError(f"{name}: {value!r} is no whole number from 0 on")
     return value

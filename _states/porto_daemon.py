@@ -23,65 +23,97 @@ The work is ya-salt's (the Python package ``ya_salt``); this module says it in S
 :depends: ya-salt, installed for the Python that Salt runs on
 """
 
-import logging
-import sys
-from pathlib import Path
+from __future__ import annotations
 
-# A checkout given as `module_dirs` has the core beside this folder; elsewhere it is installed.
-_CHECKOUT = Path(__file__).resolve().parent.parent
-if (_CHECKOUT / "ya_salt" / "salt_api").is_dir() and str(_CHECKOUT) not in sys.path:
-    sys.path.append(str(_CHECKOUT))
+import importlib.util
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).resolve().parent
+if _HERE.name == "_states" and importlib.util.find_spec("ya_salt") is None:
+    # A checkout given as `module_dirs` has the core beside this folder. Salt's cache has not.
+    sys.path.append(str(_HERE.parent))
 
 try:
     from ya_salt import salt_api as _api
+
+    _api.check_adapter(__file__, api=2)
     from ya_salt.salt_api import states as _states
 
-    _MISSING = ""
+    _TROUBLE = ""
 except ImportError as _error:
-    _api = None
-    _MISSING = str(_error)
+    _TROUBLE = (
+        f"{_error}, for {sys.executable}; install ya-salt there: salt-pip install ya-salt; "
+        "a synchronised copy: salt-call saltutil.sync_all"
+    )
 
-log = logging.getLogger(__name__)
+# Given by Salt's loader.
+__opts__: Mapping[str, Any]
+__context__: MutableMapping[str, Any]
+__salt__: Mapping[str, Any]
 
 __virtualname__ = "porto_daemon"
 
-_API = 1
+
+def __virtual__() -> str | tuple[bool, str]:
+    return (False, _TROUBLE) if _TROUBLE else __virtualname__
 
 
-def __virtual__():
-    if getattr(_api, "API", _API) != _API:
-        return (
-            False,
-            f"{__file__} speaks API {_API}, but the ya-salt that is installed {_api.API}: it is a "
-            "copy of another age; run saltutil.sync_all, or delete it if the package has its own",
-        )
-    if _MISSING:
-        return (
-            False,
-            f"ya-salt cannot be imported by {sys.executable} ({_MISSING}); "
-            "install it there: salt-pip install ya-salt",
-        )
-    return __virtualname__
-
-
-def managed(name, source=None, file=None, lock_wait_s=None, together=None, **fields):
+def managed(
+    name: str,
+    version: str | None = None,
+    annotations: Mapping[str, str] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    packages: list[Any] | None = None,
+    min_ready_s: float | None = None,
+    ready_timeout_s: float | None = None,
+    delete_requested: bool | None = None,
+    source: str | None = None,
+    file: str | None = None,
+    lock_wait_s: float | None = None,
+    together: bool | None = None,
+    **unknown: Any,
+) -> dict[str, Any]:
     """
     A daemon runs as its spec says: packages at their exact versions, the container from this spec,
     ready
 
+    .. versionadded:: 0.1.0
+
     name
         The daemon's name, which is its container's too.
 
-    source
-        A spec file with ``meta`` and ``spec``: a path on the minion, or ``salt://…``. Left out, the
-        spec is given here by the fields of such a file:
+    version
+        The version of the whole, for people and monitoring. Quote it: YAML makes 1.1 of 1.10.
 
-    version, annotations, properties, packages, min_ready_s, ready_timeout_s
-        As in a spec file. A package may also be written ``- NAME: "VERSION"``.
+    annotations
+        Free texts by name, for people and their programs.
+
+    properties
+        Porto's properties, as in a spec file. Texts of ``env`` and ``cmd`` that look like numbers,
+        booleans or dates have to be quoted.
+
+    packages
+        Debian packages, each ``name`` and ``version``, or ``- NAME: "VERSION"``.
+
+    min_ready_s
+        Seconds that the daemon has to run before it is ready. Default: 5.
+
+    ready_timeout_s
+        Seconds after which a daemon that is not ready is a failure. Default: 60.
+
+    delete_requested
+        With True the daemon is removed, as by ``absent``: for a daemon that pillar defines.
+
+    source
+        A spec file with ``meta`` and ``spec`` instead of all these fields: a path on the minion, or
+        ``salt://…``.
 
     file
         Lay the spec that is given here down as this file of the daemons directory, so that passes
-        without Salt know it too.
+        without Salt know it too. Only its owner may read it.
 
     lock_wait_s
         Seconds to wait for another pass on this host to end. Default: 600.
@@ -91,41 +123,81 @@ def managed(name, source=None, file=None, lock_wait_s=None, together=None, **fie
         at the host, one apt transaction, one wait until ready. Each state still tells its own. So
         does Salt's ``aggregate``, which in 3008 also lets whoever requires one of them require all.
 
+    Any other argument makes this state fail, and it alone.
+
     What needs a new process gets one, what Porto can change in a running container is changed
     there. A ``watch`` restarts the daemon, once.
+
+    .. code-block:: yaml
+
+        juggler-agent-rtc:
+          porto_daemon.managed:
+            - version: "2.3.2001221352"
+            - properties:
+                cmd: [/usr/bin/juggler-client, --config-dir, /etc/juggler/]
+                memory_limit: 2Gb
+            - packages:
+              - juggler-client-core: "2.3.2001221352"
     """
-    given = {"source": source, "file": file, "lock_wait_s": lock_wait_s, "together": together}
-    given.update(fields)
-    return _told(_states.run_daemon("managed", {"name": name, **given}, _run()))
+    # Without `**unknown` Salt lets one misspelt argument end the whole run with a traceback.
+    return _states.run_daemon("managed", dict(locals()), _run())
 
 
-def absent(name, source=None, lock_wait_s=None, together=None, packages=None, **fields):
+def absent(
+    name: str,
+    packages: list[Any] | None = None,
+    source: str | None = None,
+    lock_wait_s: float | None = None,
+    together: bool | None = None,
+    version: str | None = None,
+    annotations: Mapping[str, str] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    min_ready_s: float | None = None,
+    ready_timeout_s: float | None = None,
+    **unknown: Any,
+) -> dict[str, Any]:
     """
     A daemon is gone: container destroyed, packages purged but for those that others need
+
+    .. versionadded:: 0.1.0
 
     name
         The daemon's name.
 
+    packages
+        Packages to purge beside those that ya-salt remembers of it, as for ``managed``.
+
     source
         Its spec file, which then has to say ``meta.delete_requested: true`` itself.
-
-    packages
-        Packages to purge beside those that ya-salt remembers of it.
 
     lock_wait_s
         Seconds to wait for another pass on this host to end. Default: 600.
 
     together
         As for ``managed``.
+
+    version, annotations, properties, min_ready_s, ready_timeout_s
+        As for ``managed``, so that the one word is all that has to be changed; checked, and of no
+        effect.
+
+    Any other argument makes this state fail, and it alone.
+
+    .. code-block:: yaml
+
+        old-agent:
+          porto_daemon.absent:
+            - packages:
+              - old-agent: "1.0"
     """
-    given = {"source": source, "lock_wait_s": lock_wait_s, "together": together}
-    given.update(fields, packages=packages)
-    return _told(_states.run_daemon("absent", {"name": name, **given}, _run()))
+    # As in `managed`.
+    return _states.run_daemon("absent", dict(locals()), _run())
 
 
-def directory(name, makedirs=False):
+def directory(name: str, makedirs: bool = False, problem: str | None = None) -> dict[str, Any]:
     """
     The daemons directory can be read, and so can the settings
+
+    .. versionadded:: 0.1.0
 
     name
         Anything; the directory is that of the settings.
@@ -133,40 +205,62 @@ def directory(name, makedirs=False):
     makedirs
         Make it where it is missing.
 
+    problem
+        Fail with this, in test mode too: what the SLS ``porto_daemons`` found, which may not fail
+        while it is rendered.
+
     What is wrong with single files is told by their own states.
+
+    .. code-block:: yaml
+
+        porto-daemons:
+          porto_daemon.directory:
+            - makedirs: True
     """
-    return _states.run_directory(name, _run(), makedirs=makedirs)
+    return _states.run_directory(name, _run(), makedirs=makedirs, problem=problem)
 
 
-def refused(name, problem):
-    """
-    Something about a daemon cannot be used: fail, in test mode too, with what is wrong
-
-    For ``porto_daemons/init.sls``, which may not fail while it is rendered.
-    """
-    return {"name": name, "result": False, "changes": {}, "comment": problem}
-
-
-def mod_watch(name, **arguments):
+def mod_watch(name: str, **arguments: Any) -> dict[str, Any]:
     """
     What the daemon watches has changed: give it a new process
 
-    Called by Salt for ``watch``; not to be used in an SLS.
+    .. versionadded:: 0.1.0
+
+    Called by Salt for ``watch``, with the arguments of the state; not to be used in an SLS.
+
+    .. code-block:: yaml
+
+        agent:
+          porto_daemon.managed:
+            - source: salt://agent.yaml
+            - watch:
+              - file: /etc/agent.conf
     """
-    return _told(_states.run_restart({"name": name, **arguments}, _run()))
+    return _states.run_restart({"name": name, **arguments}, _run())
 
 
-def mod_aggregate(low, chunks, running):
+def mod_aggregate(low: dict[str, Any], chunks: Any, running: Any) -> dict[str, Any]:
     """
     Let the first daemon of a run take all others along that wait for nothing: one look at the host,
     one apt transaction, one wait until ready
+
+    .. versionadded:: 0.1.0
+
+    Called by Salt for ``aggregate``; not to be used in an SLS.
+
+    .. code-block:: yaml
+
+        agent:
+          porto_daemon.managed:
+            - source: salt://agent.yaml
+            - aggregate: True
     """
-    if low.get("fun") in ("managed", "absent"):
+    if low.get("fun") in _states.FUNCTIONS:
         return _states.mark_aggregate(low)
     return low
 
 
-def _run():
+def _run() -> _states.Run:
     here = globals()
     return _states.Run(
         opts=__opts__,
@@ -179,16 +273,6 @@ def _run():
     )
 
 
-def _fetch(url):
-    return __salt__["cp.cache_file"](url, saltenv=globals().get("__env__") or "base") or ""
-
-
-def _told(answer):
-    """
-    Tell the master of a change at once, where there is one
-    """
-    local = __opts__.get("local") or __opts__.get("file_client") == "local"
-    if answer["changes"] and not __opts__.get("test") and not local:
-        tag = f"porto_daemon/changed/{answer['name']}"
-        __salt__["event.send"](tag, {key: answer[key] for key in ("name", "result", "changes")})
-    return answer
+def _fetch(url: str) -> str:
+    saltenv = globals().get("__env__") or "base"
+    return str(__salt__["cp.cache_file"](url, saltenv=saltenv) or "")

@@ -11,12 +11,12 @@ def run():
         # Where there is no state module either, Salt itself says why in its place.
         problem = "there is no execution module porto_daemon: salt-call saltutil.sync_all, or "
         problem += "install ya-salt for Salt's Python; sys.doc and the minion's log say more"
-        return {"porto-daemons": _refused("porto-daemons", problem)}
+        return {"porto-daemons": _failed("porto-daemons", problem)}
     try:
         directory = __salt__["porto_daemon.settings"]()["specs_dir"]["value"]
         return _list_states(directory, _look(), _pillar_daemons())
     except Exception as error:  # noqa: BLE001 - see above
-        return {"porto-daemons": _refused("porto-daemons", str(error))}
+        return {"porto-daemons": _failed("porto-daemons", str(error))}
 
 
 def _look():
@@ -50,10 +50,10 @@ def _pillar_daemons():
 def _laid_down(path, name, fields):
     place = "pillar porto_daemons:daemons:" + name
     if not isinstance(fields, dict):
-        return _refused(name, place + ": a mapping of version, properties, packages, … is wanted")
+        return _failed(name, place + ": a mapping of version, properties, packages, … is wanted")
     taken = [str(key) for key in fields if key in ("name", "source", "file", "together")]
     if taken:
-        return _refused(name, place + ": it cannot say " + ", ".join(taken))
+        return _failed(name, place + ": it cannot say " + ", ".join(taken))
     return _daemon("managed", name, file=path, **{str(key): fields[key] for key in fields})
 
 
@@ -61,8 +61,8 @@ def _daemon(function, name, **arguments):
     return _state(function, name=name, together=True, **arguments)
 
 
-def _refused(name, problem):
-    return _state("refused", name=name, problem=problem)
+def _failed(name, problem):
+    return _state("directory", name=name, problem=problem)
 
 
 def _state(function, **arguments):

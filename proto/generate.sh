@@ -4,6 +4,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
-PATH="$(dirname "$(command -v "$python")"):$PATH" "$python" -m grpc_tools.protoc -I proto \
-    --python_out=ya_salt/proto --mypy_out=quiet:ya_salt/proto proto/ya_salt.proto proto/porto.proto
+PATH="$(dirname "$(command -v "$python")"):$PATH"
+# A newer one's code does not load on Ubuntu 22.04's protobuf, an older one's on any from 4 on.
+case $(protoc --version) in
+"libprotoc 3.19."*) ;;
+*) echo "protoc 3.19 is needed, $(command -v protoc) is $(protoc --version)" >&2 && exit 1 ;;
+esac
+protoc -I proto --python_out=ya_salt/proto --mypy_out=quiet:ya_salt/proto \
+    proto/ya_salt.proto proto/porto.proto
 cp ya_salt/proto/porto_pb2.py ya_salt/proto/porto_pb2.pyi devporto/src/devporto/

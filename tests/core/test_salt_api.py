@@ -9,10 +9,10 @@ import pytest
 
 from ya_salt.errors import SettingsError
 from ya_salt.model import Condition, DaemonStatus
+from ya_salt.salt_api import find_file_root, list_loader_folders
 from ya_salt.salt_api.beacon import Seen, find_events
 from ya_salt.salt_api.configuration import read_in_force
-from ya_salt.salt_api.folders import find_file_root, list_loader_folders
-from ya_salt.salt_api.runs import AGGREGATED, find_watched, list_companions
+from ya_salt.salt_api.states import AGGREGATED, find_watched, list_companions
 
 # -- settings --------------------------------------------------------------------------------------
 

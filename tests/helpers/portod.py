@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 import signal
@@ -136,7 +137,7 @@ class Wire:
         decoded: dict[str, Any] = json_format.MessageToDict(
             answer, preserving_proto_field_name=True
         )
-        return decoded
+        return _decode_bytes(decoded)
 
     def call(self, **request: Any) -> dict[str, Any]:
         self.send(request)
@@ -175,3 +176,13 @@ class Wire:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name} {key} is {seen!r}, not {value!r}")
             time.sleep(0.02)
+
+
+def _decode_bytes(answer: dict[str, Any]) -> dict[str, Any]:
+    """JSON has bytes as base64; here they are texts."""
+    entries = answer.get("get", {}).get("list", [])
+    values = [item for entry in entries for item in entry.get("keyval", [])]
+    for item in (answer, answer.get("getProperty", {}), *values):
+        for name in item.keys() & {"errorMsg", "value"}:
+            item[name] = base64.b64decode(item[name]).decode(errors="replace")
+    return answer

@@ -136,18 +136,14 @@ def test_output_is_read_from_where_one_left_off(client: PortoClient) -> None:
     assert client.read_output("c-output", "stdout", 7) == (identity, 7, b"789")
 
 
-def test_output_that_is_not_utf8_comes_back_as_it_was(folder: Path) -> None:
-    def answer(connection: socket.socket) -> None:
-        connection.recv(4096)
-        told = pb.TContainerResponse(error=pb.Success)
-        entry = told.get.list.add(name="a")
-        for variable, value in (("id", "7"), ("stdout_offset", "0"), ("stdout[0:]", "@@abc")):
-            entry.keyval.add(variable=variable, value=value)
-        # portod sends a daemon's bytes as they are, which Python's protobuf would not let us set.
-        connection.sendall(encode_frame(told).replace(b"@@", b"\xff\xfe"))
-
-    client = PortoClient(Listener(folder, answer).path)
-    assert client.read_output("a", "stdout", 0) == ("7", 0, b"\xff\xfeabc")
+def test_output_that_is_not_utf8_comes_back_as_it_was(client: PortoClient) -> None:
+    client.create_weak("c-bytes")
+    client.set_property("c-bytes", "command_argv", "printf\t\\377\\376abc")
+    client.start("c-bytes")
+    assert client.wait_dead("c-bytes", 10)
+    identity = client.get_property("c-bytes", "id")
+    assert client.read_output("c-bytes", "stdout", 0) == (identity, 0, b"\xff\xfeabc")
+    assert client.get_property("c-bytes", "stdout") == "\ufffd\ufffdabc"
 
 
 def test_a_portod_that_restarts_costs_a_read_nothing() -> None:

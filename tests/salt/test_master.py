@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from helpers.example import NAME, ExampleHost
-from salt_minion import EXAMPLE, REPO, make_settings, write_spec
+from salt_minion import EXAMPLE, REPO, make_settings
 from saltfactories.utils import random_string
 
 MINIONS = ("one", "two")
@@ -160,14 +161,21 @@ def test_fleet(fleet: SimpleNamespace, subtests: Any) -> None:
         assert matched.found_all_events, matched.missed
         wait_running(host, "heartbeat")
 
-    with subtests.test("a change is told the master at once"):
+    with subtests.test("Salt tells the master of a change where it is asked to"):
         after = time.time()
-        write_spec(fleet.hosts["two"], "sleeper")
-        on_all(fleet, "state.apply", "porto_daemons")
+        asked = {"name": "sleeper", "properties": {"cmd": ["sleep", "1000"], "isolate": False}}
+        words = [f"{key}={json.dumps(value)}" for key, value in asked.items()]
+        words += ["min_ready_s=0", "fire_event=changed-sleeper"]
+        answer = on_all(fleet, "state.single", "porto_daemon.managed", *words)
+        assert [results(item)["sleeper"]["result"] for item in answer.values()] == [True] * 2
+        tag = "salt/state_result/*/two/changed-sleeper"
         matched = fleet.events.wait_for_events(
-            [(fleet.master.id, "porto_daemon/changed/sleeper")], after_time=after, timeout=60
+            [(fleet.master.id, tag)], after_time=after, timeout=60
         )
         assert matched.found_all_events, matched.missed
+        # Nothing of ours beside it.
+        events = fleet.events.get_events([(fleet.master.id, "porto_daemon/*")], after_time=after)
+        assert not events
 
 
 def wait_running(host: ExampleHost, name: str, timeout_s: float = 60) -> None:

@@ -25,6 +25,7 @@ def test_every_function_has_an_example(minion: Minion) -> None:
         text = inspect.getdoc(minion.functions[name])
         assert "CLI Example:" in text, name
         assert f" {name}" in text, name
+        assert ".. versionadded:: " in text, name
 
 
 def test_the_example_is_applied_and_shown(minion: Minion, host: ExampleHost) -> None:
@@ -179,6 +180,6 @@ def test_settings_come_from_minion_configuration_over_the_file(
 
 def test_version_tells_what_runs_where(minion: Minion) -> None:
     told = minion.version()
-    assert told["api"] == "1"
+    assert told["api"] == "2"
     assert told["salt"].startswith("300")
     assert told["adapter"].endswith("_modules/porto_daemon.py")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import datetime
 import fcntl
+import re
 import shutil
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from helpers.example import CONFIG_VERSION, NAME, VERSION, ExampleHost
-from salt_minion import EXAMPLE, Minion, sleeper, write_spec
+from salt_minion import EXAMPLE, REPO, Minion, sleeper, write_spec
+
+from ya_salt.specs.daemon import META_FIELDS, SPEC_FIELDS
 
 NEW = "2.4.2002010000"
 
@@ -257,6 +264,56 @@ def test_wrong_arguments_fail_with_a_sentence(
         assert said in done["comment"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"version": 1.1}, "version: 1.1 is a number, not text: YAML made"),
+        ({"packages": [{"agent": 1.1}]}, "packages[0].version: 1.1 is a number"),
+        ({"packages": [{"name": "agent", "version": 12}]}, "packages[0].version: 12 is a number"),
+        (
+            {"annotations": {"at": datetime.date(2020, 1, 22)}},
+            "annotations[at]: 2020-01-22 is a date",
+        ),
+        ({"properties": {"cmd": ["agent", 1.1]}}, "properties.cmd[1]: 1.1 is a number"),
+        ({"properties": {"cmd": ["agent", False]}}, "properties.cmd[1]: false is a boolean"),
+        ({"properties": {"env": {"PORT": 8080}}}, "properties.env[PORT]: 8080 is a number"),
+        ({"properties": {"env": {"DEBUG": True}}}, "properties.env[DEBUG]: true is a boolean"),
+        ({"properties": {"env": {False: "x"}}}, "properties.env: false is a boolean"),
+        ({"properties": {"umask": 18}}, "properties.umask: 18 is a number"),
+        ({"properties": {"io_limit": {480: 1}}}, "properties.io_limit: 480 is a number"),
+        (
+            {
+                "properties": {
+                    "env": {"AT": datetime.datetime(2020, 1, 22, tzinfo=datetime.timezone.utc)}
+                }
+            },
+            "properties.env[AT]: 2020-01-22 00:00:00+00:00 is a date or a time",
+        ),
+        ({"properties": {"env": {"A": 1, "B": 2}}}, "properties.env[B]: 2 is a number"),
+        (
+            {"properties": {"envSecret": {"PIN": 4711}}},
+            "properties.env_secret[PIN]: it is a number",
+        ),
+    ],
+)
+def test_a_text_that_yaml_took_for_something_else_is_refused(
+    minion: Minion, arguments: dict[str, Any], said: str
+) -> None:
+    arguments.setdefault("properties", {}).setdefault("cmd", ["sleep", "9"])
+    done = take(minion.state("managed", name="sleeper", **arguments))
+    assert (done["result"], done["changes"]) == (False, {})
+    assert said in done["comment"]
+    assert "quote it as it is meant" in done["comment"]
+    assert "4711" not in done["comment"]
+
+
+def test_quantities_may_be_numbers(minion: Minion) -> None:
+    quantities = {"ulimit": {"nofile": 1024}, "memory_limit": 1 << 30}
+    done = both(minion, "managed", **sleeper("sleeper", properties=quantities))
+    assert done["result"] is True, done["comment"]
+    assert done["changes"]["container"]["ulimit[nofile]"]["new"].startswith("1024")
+
+
 @pytest.mark.parametrize("name", ["../x", "a b", "self", "x" * 101])
 def test_names_that_cannot_be_fail(minion: Minion, name: str) -> None:
     done = both(minion, "managed", **sleeper(name))
@@ -310,7 +367,8 @@ def test_a_spec_is_laid_down_as_a_file_and_foretold(minion: Minion, host: Exampl
     done = both(minion, "managed", file=str(path), version="1", **sleeper("sleeper"))
     assert done["result"] is True, done["comment"]
     assert done["changes"]["file"] == {str(path): {"old": "absent", "new": "written"}}
-    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [item.name for item in host.specs_dir.iterdir()] == [path.name]
     # Passes without Salt know it now.
     assert host.run("plan").stdout == "nothing to do\n"
     assert (
@@ -319,6 +377,27 @@ def test_a_spec_is_laid_down_as_a_file_and_foretold(minion: Minion, host: Exampl
     # A word that restarts nothing is a change of the file all the same.
     changed = both(minion, "managed", file=str(path), version="2", **sleeper("sleeper"))
     assert changed["changes"] == {"file": {str(path): {"old": "outdated", "new": "written"}}}
+
+
+def test_a_file_that_others_may_read_is_closed(minion: Minion, host: ExampleHost) -> None:
+    path = host.specs_dir / "pillar-sleeper.yml"
+    both(minion, "managed", file=str(path), **sleeper("sleeper"))
+    path.chmod(0o644)
+    done = both(minion, "managed", file=str(path), **sleeper("sleeper"))
+    assert done["changes"] == {"file": {str(path): {"old": "mode 0644", "new": "mode 0600"}}}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_link_is_followed_where_a_file_is_laid_down(
+    minion: Minion, host: ExampleHost, folder: Path
+) -> None:
+    path, elsewhere = host.specs_dir / "pillar-sleeper.yml", folder / "elsewhere"
+    elsewhere.write_text("precious")
+    path.symlink_to(elsewhere)
+    done = both(minion, "managed", file=str(path), **sleeper("sleeper"))
+    assert done["result"] is False
+    assert str(path) in done["comment"]
+    assert elsewhere.read_text() == "precious"
 
 
 def test_a_bad_spec_is_not_laid_down(minion: Minion, host: ExampleHost) -> None:
@@ -378,3 +457,44 @@ def test_the_directory_is_made_only_when_asked(
         "directory": {str(folder / "new"): {"old": "absent", "new": "created"}}
     }
     assert both(minion, "directory", name="x", makedirs=True)["changes"] == {}
+
+
+# -- what is written about them -------------------------------------------------------------------
+
+
+def test_the_signature_shows_every_argument(minion: Minion) -> None:
+    def show(function: str) -> dict[str, Any]:
+        return minion.functions.sys.state_argspec(f"porto_daemon.{function}")[
+            f"porto_daemon.{function}"
+        ]
+
+    of_a_spec = {*META_FIELDS, *SPEC_FIELDS} - {"kind", "name"}
+    common = {"name", "source", "lock_wait_s", "together"}
+    assert set(show("managed")["args"]) == of_a_spec | common | {"file"}
+    assert set(show("absent")["args"]) == of_a_spec - {"delete_requested"} | common
+    assert set(show("directory")["args"]) == {"name", "makedirs", "problem"}
+
+
+def test_every_state_function_has_an_example_and_its_age(minion: Minion) -> None:
+    tree = ast.parse((REPO / "_states/porto_daemon.py").read_text())
+    public = [item for item in tree.body if isinstance(item, ast.FunctionDef)]
+    texts = {one.name: ast.get_docstring(one) or "" for one in public if one.name[0] != "_"}
+    listed = minion.functions.sys.list_state_functions("porto_daemon")
+    assert {f"porto_daemon.{name}" for name in texts} == set(listed)
+    for name, text in texts.items():
+        assert ".. versionadded:: 0.1.0" in text, name
+        _, sls = text.split(".. code-block:: yaml")
+        ((state,),) = [item.keys() for item in yaml.safe_load(textwrap.dedent(sls)).values()]
+        assert state.partition(".")[2] in ("managed", "absent", "directory"), name
+
+
+def test_the_table_of_arguments_agrees_with_the_signature(minion: Minion) -> None:
+    text = (REPO / "docs/salt.md").read_text()
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| `")]
+    named: dict[str, set[str]] = {"managed": set(), "absent": set()}
+    for arguments, functions, *_ in (row for row in rows if len(row) == 3):
+        for function in re.findall(r"managed|absent", functions):
+            named[function] |= set(re.findall(r"`(\w+)`", arguments))
+    for function, arguments in named.items():
+        spec = minion.functions.sys.state_argspec(f"porto_daemon.{function}")
+        assert arguments == set(spec[f"porto_daemon.{function}"]["args"]), function

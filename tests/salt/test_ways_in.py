@@ -19,18 +19,14 @@ import yaml
 from helpers.example import NAME, ExampleHost
 from salt_minion import EXAMPLE, REPO, call_salt, make_settings
 
-PARTS = ("ya_salt", "_modules", "_states", "_beacons", "porto_daemons", "proto")
-FILES = ("setup.cfg", "setup.py", "pyproject.toml", "README.md")
+NOT_VERSIONED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean checkout: what is under version control, and nothing that was built in it."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in PARTS:
-        shutil.copytree(REPO / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES:
-        shutil.copy(REPO / name, folder)
+    folder = tmp_path_factory.mktemp("made") / "checkout"
+    shutil.copytree(REPO, folder, ignore=NOT_VERSIONED)
     return folder
 
 
@@ -137,6 +133,19 @@ def test_d_a_checkout_needs_no_installation(
     check_way_in(host, call, checkout / "_modules")
 
 
+def test_a_checkout_as_module_dirs_logs_no_error(
+    host: ExampleHost, environment: Environment, checkout: Path
+) -> None:
+    call = Caller(host, environment.python, module_dirs=[str(checkout)], log_level_logfile="debug")
+    # Each makes Salt look at every .py file that may hold one.
+    assert "porto_daemon.status" in call("sys.list_functions")
+    assert "porto_daemon.managed" in call("sys.list_state_functions")
+    told = (call.folder / "var/log/salt/minion").read_text()
+    assert "[DEBUG" in told
+    assert [line for line in told.splitlines() if "[ERROR" in line or "[CRITICAL" in line] == []
+    assert "Traceback" not in told
+
+
 # -- what can be wrong with them -------------------------------------------------------------------
 
 
@@ -166,7 +175,7 @@ def test_without_the_adapters_one_state_says_so(
     shutil.copytree(checkout / "porto_daemons", tmp_path / "root/porto_daemons")
     call = Caller(host, environment.python, file_roots={"base": [str(tmp_path / "root")]})
     said = find_failure(call("state.apply", "porto_daemons", "test=True", code=None))
-    assert "porto_daemon.refused" in said
+    assert "porto_daemon.directory" in said
 
 
 def test_without_the_execution_module_one_state_says_so(
@@ -191,12 +200,35 @@ def test_a_stale_copy_says_that_it_is_one(
     for name in ("_modules", "_states"):
         text = (checkout / name / "porto_daemon.py").read_text()
         (root / name).mkdir()
-        (root / name / "porto_daemon.py").write_text(text.replace("_API = 1", "_API = 0"))
+        (root / name / "porto_daemon.py").write_text(text.replace("api=2", "api=1"))
     call = Caller(host, environment.python, file_roots={"base": [str(root)]})
     call("saltutil.sync_all")
     said = find_failure(call("state.apply", "porto_daemons", code=None))
-    assert "speaks API 0, but the ya-salt that is installed 1" in said
+    assert "speaks API 1, but the ya-salt that is installed speaks 2" in said
     assert "saltutil.sync_all" in said
+
+
+@pytest.mark.parametrize("kind", ["modules", "states", "beacons"])
+def test_a_synchronised_copy_leaves_the_path_alone(
+    environment: Environment, checkout: Path, tmp_path: Path, kind: str
+) -> None:
+    def load(path: Path) -> str:
+        code = "import runpy, sys; old = [*sys.path]; runpy.run_path(sys.argv[1]); "
+        code += "print(*[item for item in sys.path if item not in old])"
+        done = subprocess.run(
+            [environment.python, "-P", "-c", code, path],
+            env={key: text for key, text in os.environ.items() if key != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    extmods = tmp_path / "extmods"
+    shutil.copytree(checkout / "ya_salt", extmods / "ya_salt")
+    shutil.copytree(checkout / f"_{kind}", extmods / kind)
+    assert load(extmods / kind / "porto_daemon.py") == ""
+    assert load(checkout / f"_{kind}" / "porto_daemon.py") == str(checkout)
 
 
 def test_every_package_is_installed(environment: Environment, checkout: Path) -> None:

@@ -168,9 +168,7 @@ class PortoClient:
         }
         if text not in found:
             return None
-        data: str | bytes = found[text]
-        raw = data if isinstance(data, bytes) else data.encode()
-        return found["id"], max(start, int(found.get(lost, "0"))), raw
+        return _text(found["id"]), max(start, int(found.get(lost, b"0"))), found[text]
 
     def get_property(self, name: str, variable: str) -> str:
         request = pb.TContainerRequest()
@@ -381,9 +379,9 @@ def _seconds_left(deadline: float) -> float:
     return left
 
 
-def _text(value: str | bytes) -> str:
-    """A daemon's output need not be UTF-8, and protobuf then hands out bytes for a string field."""
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+def _text(value: bytes) -> str:
+    """A daemon's output, and what portod quotes of it, need not be UTF-8."""
+    return value.decode(errors="replace")
 
 
 def parse_labels(text: str) -> Mapping[str, str]:

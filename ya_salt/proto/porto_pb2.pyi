@@ -237,7 +237,7 @@ class TContainerResponse(google.protobuf.message.Message):
     INCLABEL_FIELD_NUMBER: builtins.int
     TIMESTAMP_FIELD_NUMBER: builtins.int
     error: global___EError.ValueType
-    errorMsg: builtins.str
+    errorMsg: builtins.bytes
     """For people; never compared."""
     timestamp: builtins.int
     @property
@@ -264,7 +264,7 @@ class TContainerResponse(google.protobuf.message.Message):
         self,
         *,
         error: global___EError.ValueType | None = ...,
-        errorMsg: builtins.str | None = ...,
+        errorMsg: builtins.bytes | None = ...,
         list: global___TContainerListResponse | None = ...,
         getProperty: global___TContainerGetPropertyResponse | None = ...,
         propertyList: global___TContainerPropertyListResponse | None = ...,
@@ -375,11 +375,11 @@ class TContainerGetPropertyResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     VALUE_FIELD_NUMBER: builtins.int
-    value: builtins.str
+    value: builtins.bytes
     def __init__(
         self,
         *,
-        value: builtins.str | None = ...,
+        value: builtins.bytes | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["value", b"value"]) -> builtins.bool: ...
     def ClearField(self, field_name: typing.Literal["value", b"value"]) -> None: ...
@@ -555,15 +555,15 @@ class TContainerGetResponse(google.protobuf.message.Message):
         VALUE_FIELD_NUMBER: builtins.int
         variable: builtins.str
         error: global___EError.ValueType
-        errorMsg: builtins.str
-        value: builtins.str
+        errorMsg: builtins.bytes
+        value: builtins.bytes
         def __init__(
             self,
             *,
             variable: builtins.str | None = ...,
             error: global___EError.ValueType | None = ...,
-            errorMsg: builtins.str | None = ...,
-            value: builtins.str | None = ...,
+            errorMsg: builtins.bytes | None = ...,
+            value: builtins.bytes | None = ...,
         ) -> None: ...
         def HasField(self, field_name: typing.Literal["error", b"error", "errorMsg", b"errorMsg", "value", b"value", "variable", b"variable"]) -> builtins.bool: ...
         def ClearField(self, field_name: typing.Literal["error", b"error", "errorMsg", b"errorMsg", "value", b"value", "variable", b"variable"]) -> None: ...

@@ -8,7 +8,7 @@ from typing import Any
 
 from ya_salt.errors import YaSaltError
 from ya_salt.model import DaemonStatus, Settings
-from ya_salt.salt_api.answers import list_statuses
+from ya_salt.salt_api.queries import list_statuses
 
 EVENTS = ("not_ready", "ready", "respawned", "changed")
 """What a beacon may tell; `changed` is a daemon that runs from another spec than before."""

@@ -3,22 +3,44 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import logging.handlers
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from ya_salt.converge.changes import Changes
-from ya_salt.converge.host import PassRequest, make_host
+from ya_salt.cli.logs import make_formatter
+from ya_salt.converge.changes import Changes, describe_changes
+from ya_salt.converge.host import PassRequest, is_fine, make_host
 from ya_salt.converge.preview import preview_pass
 from ya_salt.converge.run import run_pass
+from ya_salt.converge.status import make_status
 from ya_salt.errors import LockHeldError, YaSaltError
-from ya_salt.model import DaemonSpec, Loaded, Settings
-from ya_salt.salt_api.telling import Narrator, log_to
-from ya_salt.salt_api.verdicts import Verdict, done, foresee, report
-from ya_salt.salt_api.wishes import Wish, WishError, find_file_change, read_wish, write_file
+from ya_salt.model import (
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Deferral,
+    Loaded,
+    Observed,
+    Outcome,
+    Settings,
+    describe_step,
+)
+from ya_salt.salt_api.desired_state import (
+    DesiredState,
+    DesiredStateError,
+    find_file_change,
+    read_spec,
+    write_file,
+)
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
 
 LOCK_WAIT_S = 600.0
 """How long another pass is waited for; a first installation may take minutes."""
+
+_PROGRESS_EVERY_S = 5.0
 
 _log = logging.getLogger("ya_salt.salt")
 
@@ -35,6 +57,16 @@ REAL = Mode()
 
 
 @dataclass(frozen=True)
+class StateReturn:
+    """What a state returns: `result` None means that something would change."""
+
+    result: bool | None
+    comment: str
+    changes: Changes = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Declared:
     """A state of the run, whether it is this one's turn or not: enough to find contradictions."""
 
@@ -45,45 +77,45 @@ class Declared:
 
 
 def converge(
-    wishes: Sequence[Wish],
+    desired: Sequence[DesiredState],
     settings: Settings,
     mode: Mode = REAL,
     declared: Sequence[Declared] = (),
-) -> dict[str, Verdict]:
-    """The verdict on every wish, by its key. Raises nothing that is ya-salt's own."""
+) -> dict[str, StateReturn]:
+    """The returned on every state, by its key. Raises nothing that is ya-salt's own."""
     try:
-        return _Round(wishes, settings, mode, declared).run()
+        return _Round(desired, settings, mode, declared).run()
     except YaSaltError as error:
-        return {wish.key: Verdict(False, f"{wish.name}: {error}") for wish in wishes}
+        return {state.key: StateReturn(False, f"{state.name}: {error}") for state in desired}
 
 
 class _Round:
-    """The wishes of one turn, from arguments to verdicts."""
+    """The desired of one turn, from arguments to returns."""
 
     def __init__(
         self,
-        wishes: Sequence[Wish],
+        desired: Sequence[DesiredState],
         settings: Settings,
         mode: Mode,
         declared: Sequence[Declared],
     ) -> None:
-        self._wishes = wishes
+        self._wishes = desired
         self._settings = settings
         self._mode = mode
         self._declared = declared
-        self._verdicts: dict[str, Verdict] = {}
+        self._verdicts: dict[str, StateReturn] = {}
         self._file_changes: dict[str, Changes] = {}
         self._specs: dict[str, DaemonSpec] = {}
 
-    def run(self) -> dict[str, Verdict]:
+    def run(self) -> dict[str, StateReturn]:
         loaded = self._load()
-        for wish in self._wishes:
-            self._judged(wish, self._lay_down, loaded)
+        for state in self._wishes:
+            self._judged(state, self._lay_down, loaded)
         if self._file_changes and not self._mode.test:
             loaded = self._load()
-        for wish in self._wishes:
-            if wish.key not in self._verdicts:
-                self._judged(wish, self._read, loaded)
+        for state in self._wishes:
+            if state.key not in self._verdicts:
+                self._judged(state, self._read, loaded)
         if self._specs:
             self._pass(loaded)
         return self._verdicts
@@ -95,48 +127,50 @@ class _Round:
             # A state that needs a file of it says so itself.
             return Loaded()
 
-    def _judged(self, wish: Wish, act: Callable[[Wish, Loaded], None], loaded: Loaded) -> None:
+    def _judged(
+        self, state: DesiredState, act: Callable[[DesiredState, Loaded], None], loaded: Loaded
+    ) -> None:
         try:
-            act(wish, loaded)
-        except WishError as error:
-            self._verdicts[wish.key] = Verdict(False, str(error))
+            act(state, loaded)
+        except DesiredStateError as error:
+            self._verdicts[state.key] = StateReturn(False, str(error))
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def _lay_down(self, wish: Wish, loaded: Loaded) -> None:
-        if not wish.file:
+    def _lay_down(self, state: DesiredState, loaded: Loaded) -> None:
+        if not state.file:
             return
-        spec = read_wish(wish, loaded)
-        self._check_alone(wish, spec, loaded)
-        change = find_file_change(wish)
+        spec = read_spec(state, loaded)
+        self._check_alone(state, spec, loaded)
+        change = find_file_change(state)
         if change:
-            self._file_changes[wish.key] = {"file": {wish.file: change}}
+            self._file_changes[state.key] = {"file": {state.file: change}}
             if not self._mode.test:
-                write_file(wish)
+                write_file(state)
 
-    def _read(self, wish: Wish, loaded: Loaded) -> None:
-        from_disk = bool(wish.file) and not self._mode.test
-        spec = read_wish(replace(wish, source=wish.file) if from_disk else wish, loaded)
-        self._check_alone(wish, spec, loaded)
-        self._specs[wish.key] = spec
+    def _read(self, state: DesiredState, loaded: Loaded) -> None:
+        from_disk = bool(state.file) and not self._mode.test
+        spec = read_spec(replace(state, source=state.file) if from_disk else state, loaded)
+        self._check_alone(state, spec, loaded)
+        self._specs[state.key] = spec
 
-    def _check_alone(self, wish: Wish, spec: DaemonSpec, loaded: Loaded) -> None:
-        """Refuse a daemon that somebody else defines too. Raises WishError."""
+    def _check_alone(self, state: DesiredState, spec: DaemonSpec, loaded: Loaded) -> None:
+        """Refuse a daemon that somebody else defines too. Raises DesiredStateError."""
         files = [(item.path, item.name) for item in loaded.specs]
         files += [(item.path, item.name) for item in loaded.rejected]
         others = [
             path
             for path, name in files
-            if name == spec.name and path != spec.path and not _agrees(wish, path, loaded)
+            if name == spec.name and path != spec.path and not _agrees(state, path, loaded)
         ]
         others += [
             f"{item.place} ({item.path})" if item.path != item.place else item.place
             for item in self._declared
-            if item.key != wish.key and item.name == spec.name and item.path != wish.path
+            if item.key != state.key and item.name == spec.name and item.path != state.path
         ]
         if others:
-            raise WishError(
-                f"{spec.name} is defined twice: by {wish.path} and by "
+            raise DesiredStateError(
+                f"{spec.name} is defined twice: by {state.path} and by "
                 f"{', '.join(dict.fromkeys(others))}; nothing is done about it until one is gone"
             )
 
@@ -145,9 +179,9 @@ class _Round:
     def _pass(self, loaded: Loaded) -> None:
         targets = tuple({spec.name: spec for spec in self._specs.values()}.values())
         restarts = {
-            self._specs[wish.key].name: wish.restart
-            for wish in self._wishes
-            if wish.restart and wish.key in self._specs
+            self._specs[state.key].name: state.restart
+            for state in self._wishes
+            if state.restart and state.key in self._specs
         }
         known = {spec.name for spec in targets}
         # A pass over the whole directory also judges what is left over; one over states alone has
@@ -159,20 +193,20 @@ class _Round:
             # The second state of one file finds the work done.
             self._verdicts[key] = self._add_file(key, told.pop(spec.name, done(spec)))
 
-    def _add_file(self, key: str, verdict: Verdict) -> Verdict:
+    def _add_file(self, key: str, returned: StateReturn) -> StateReturn:
         change = self._file_changes.get(key)
         if not change:
-            return verdict
-        result = None if self._mode.test and verdict.result else verdict.result
-        return replace(verdict, result=result, changes={**change, **verdict.changes})
+            return returned
+        result = None if self._mode.test and returned.result else returned.result
+        return replace(returned, result=result, changes={**change, **returned.changes})
 
-    def _preview(self, scope: PassRequest) -> dict[str, Verdict]:
+    def _preview(self, scope: PassRequest) -> dict[str, StateReturn]:
         host = make_host(self._settings)
         observed, plans = preview_pass(host, scope)
         specs = {spec.name: spec for spec in scope.targets}
         return {plan.name: foresee(specs[plan.name], plan, observed, host.now()) for plan in plans}
 
-    def _run(self, scope: PassRequest) -> dict[str, Verdict]:
+    def _run(self, scope: PassRequest) -> dict[str, StateReturn]:
         with log_to(self._settings.log_file):
             host = make_host(self._settings, Narrator())
             try:
@@ -187,31 +221,144 @@ class _Round:
         }
 
 
-def _agrees(wish: Wish, path: str, loaded: Loaded) -> bool:
+def _agrees(state: DesiredState, path: str, loaded: Loaded) -> bool:
     """Whether the file asks for the same removal as the state."""
-    return wish.absent and any(s.path == path and s.delete_requested for s in loaded.specs)
+    return state.absent and any(s.path == path and s.delete_requested for s in loaded.specs)
 
 
-def plan_all(settings: Settings) -> Mapping[str, Verdict]:
+def plan_all(settings: Settings) -> Mapping[str, StateReturn]:
     """What a pass over the whole directory would do, by daemon. Raises YaSaltError."""
     return _all(settings, "", Mode(test=True))
 
 
-def apply_all(settings: Settings, name: str = "", mode: Mode = REAL) -> Mapping[str, Verdict]:
+def apply_all(settings: Settings, name: str = "", mode: Mode = REAL) -> Mapping[str, StateReturn]:
     """Make the daemons directory true, or one daemon of it. Raises YaSaltError."""
     return _all(settings, name, mode)
 
 
-def _all(settings: Settings, name: str, mode: Mode) -> Mapping[str, Verdict]:
+def _all(settings: Settings, name: str, mode: Mode) -> Mapping[str, StateReturn]:
     loaded = load_specs(settings.specs_dir)
     if not loaded.specs and not name and not mode.test:
         # Nothing to make true, but what is rejected or left over is to be noted.
         with log_to(settings.log_file):
             run_pass(make_host(settings), PassRequest((), loaded), mode.lock_wait_s)
-    wishes = [
-        Wish(key=spec.path, name=spec.name, place=spec.path, source=spec.path)
+    desired = [
+        DesiredState(key=spec.path, name=spec.name, place=spec.path, source=spec.path)
         for spec in loaded.specs
         if name in ("", spec.name)
     ]
-    found = converge(wishes, settings, mode)
-    return {wish.name: found[wish.key] for wish in wishes}
+    found = converge(desired, settings, mode)
+    return {state.name: found[state.key] for state in desired}
+
+
+# -- what a state returns --------------------------------------------------------------------------
+
+
+def done(spec: DaemonSpec) -> StateReturn:
+    """Of a second state about a daemon."""
+    return StateReturn(True, f"{spec.name}: another state of this run has seen to it")
+
+
+def foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) -> StateReturn:
+    if plan.refusal:
+        return StateReturn(False, f"{spec.name}: {plan.refusal}")
+    if plan.deferral:
+        return _foresee_waiting(spec, plan, plan.deferral, observed)
+    if plan.steps:
+        steps = "\n".join(f"  {describe_step(step)}" for step in plan.steps)
+        changes = describe_changes(spec, plan.steps, observed)
+        return StateReturn(
+            None, f"{spec.name} would be changed:\n{steps}", changes, tuple(plan.notes)
+        )
+    record = observed.records.get(spec.name)
+    previous = record.status if record else None
+    status = make_status(spec, observed, Outcome(plan), previous, now)
+    return StateReturn(is_fine(status), _say(spec, status), {}, status.warnings)
+
+
+def _foresee_waiting(
+    spec: DaemonSpec, plan: DaemonPlan, why: Deferral, observed: Observed
+) -> StateReturn:
+    words = f"{spec.name} would wait for the gate: {why.reason}: {why.message}"
+    waiting = "".join(f"\n  would wait: {describe_step(step)}" for step in plan.waiting)
+    steps = "".join(f"\n  {describe_step(step)}" for step in plan.steps)
+    changes = describe_changes(spec, plan.steps, observed)
+    return StateReturn(None, f"{words}{waiting}{steps}", changes, tuple(plan.notes))
+
+
+def report(
+    spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed
+) -> StateReturn:
+    done = [item.step for item in outcome.results if item.is_done]
+    changes = describe_changes(spec, done, before)
+    waits = (describe_waiting(status),) if status.waits else ()
+    return StateReturn(is_fine(status), _say(spec, status), changes, (*status.warnings, *waits))
+
+
+def describe_waiting(status: DaemonStatus) -> str:
+    """What of a daemon waits for the gate, and why; "" where nothing does."""
+    gate = status.gate
+    if gate is None or not status.waits:
+        return ""
+    return f"its {gate.change} waits for the gate: {gate.reason}: {gate.message}"
+
+
+def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
+    actions = "\n".join(f"  {action}" for action in status.actions)
+    did = f"; done:\n{actions}" if actions else ""
+    ready = status.ready
+    if status.error:
+        return (
+            f"{spec.name}: {status.error}{did}\n"
+            f"more: ya-salt logs {spec.name}; salt-call --local porto_daemon.why {spec.name}"
+        )
+    if status.waits:
+        return f"{spec.name}: {describe_waiting(status)}{did}"
+    if status.phase == "Removed":
+        return f"{spec.name} is removed{did}" if did else f"{spec.name} is not there, as asked"
+    if ready is None or not ready.status:
+        why = f"{ready.reason}: {ready.message}" if ready else "unknown"
+        return f"{spec.name} is not ready: {why}{did}\nmore: ya-salt logs {spec.name}"
+    return f"{spec.name} is ready{did or ', nothing had to be done'}"
+
+
+# -- telling of a pass under way -------------------------------------------------------------------
+
+
+class Narrator:
+    """Progress of a pass as lines of the minion's log, every few seconds while one thing lasts."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._last = ("", float("-inf"))
+
+    def __call__(self, text: str) -> None:
+        what, said = self._last
+        topic = text.partition(":")[0]
+        if topic == what and self._now() - said < _PROGRESS_EVERY_S:
+            return
+        self._last = (topic, self._now())
+        _log.info("%s", text)
+
+
+@contextmanager
+def log_to(path: str) -> Iterator[None]:
+    """Write ya-salt's own log as well, as the command does; Salt's handlers go on as they are."""
+    root = logging.getLogger("ya_salt")
+    level = root.level
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
+    except OSError as error:
+        _log.warning("cannot write the log %s: %s", path, error.strerror)
+        yield
+        return
+    handler.setFormatter(make_formatter())
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

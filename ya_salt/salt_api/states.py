@@ -1,8 +1,12 @@
-"""What the state functions return: Salt's mapping of name, result, changes, comment, warnings."""
+"""What the state functions do: from arguments and the run around them to Salt's mapping.
+
+Salt's chunks are mappings: `state`, `fun`, `name`, `__id__`, `__sls__`, the state's arguments and
+Salt's own (`require`, `order`, …).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,22 +14,29 @@ from typing import Any
 from ya_salt.errors import YaSaltError
 from ya_salt.model import Settings
 from ya_salt.salt_api.configuration import read_settings
-from ya_salt.salt_api.converge import LOCK_WAIT_S, Mode, converge
-from ya_salt.salt_api.runs import (
-    AGGREGATED,
-    ARGUMENTS,
-    Chunk,
-    find_watched,
-    list_companions,
-    list_declared,
-    make_wish,
-    name_chunk,
+from ya_salt.salt_api.converge import LOCK_WAIT_S, Declared, Mode, StateReturn, converge
+from ya_salt.salt_api.desired_state import (
+    FIELDS,
+    DesiredState,
+    DesiredStateError,
+    check_fields,
 )
-from ya_salt.salt_api.verdicts import Verdict
-from ya_salt.salt_api.wishes import FIELDS, Wish, WishError, check_fields
 from ya_salt.specs.directory import load_specs
 
-_STASH = "porto_daemon.verdicts"
+STATE = "porto_daemon"
+FUNCTIONS = ("managed", "absent")
+ARGUMENTS = frozenset({"source", "file", "lock_wait_s", "together", *FIELDS})
+
+Chunk = Mapping[str, Any]
+
+AGGREGATED = "__porto_daemons__"
+"""Where `mod_aggregate` notes that Salt has called it."""
+
+_HARMLESS = frozenset({"state", "fun", "name", "order", "aggregate", "fire_event", "check_cmd"})
+"""What a state may say without wanting a turn of its own. Requisites, conditions, `parallel`,
+`retry` and whatever comes up in Salt one day all do."""
+
+_STASH = "porto_daemon.returns"
 _SALTS_OWN = frozenset({"aggregate", "no_log"})
 """What some versions of Salt hand through to a state that takes any argument."""
 
@@ -55,10 +66,11 @@ Return = dict[str, Any]
 
 
 def run_daemon(function: str, arguments: Mapping[str, Any], run: Run) -> Return:
-    """`managed` and `absent`."""
-    own = {
+    """`managed` and `absent`; what is no argument of theirs comes in `unknown`."""
+    unknown = arguments.get("unknown") or {}
+    own = {key: value for key, value in arguments.items() if key != "unknown"} | {
         key: value
-        for key, value in arguments.items()
+        for key, value in unknown.items()
         if key not in _SALTS_OWN and not key.startswith("__")
     }
     chunk = {**_keep_identity(run.low), **own, "state": "porto_daemon", "fun": function}
@@ -66,10 +78,10 @@ def run_daemon(function: str, arguments: Mapping[str, Any], run: Run) -> Return:
     try:
         _check(name, own)
         stashed = run.context.get(_STASH, {}).pop((name_chunk(chunk), run.test), None)
-        verdict = stashed or _take_turn(chunk, run)
+        returned = stashed or _take_turn(chunk, run)
     except YaSaltError as error:
-        verdict = Verdict(False, str(error))
-    return _answer(name, verdict)
+        returned = StateReturn(False, str(error))
+    return _answer(name, returned)
 
 
 def run_restart(arguments: Mapping[str, Any], run: Run) -> Return:
@@ -78,25 +90,31 @@ def run_restart(arguments: Mapping[str, Any], run: Run) -> Return:
     own = {key: value for key, value in arguments.items() if key in {"name", *ARGUMENTS}}
     chunk = {**_keep_identity(run.low), **own, "state": "porto_daemon", "fun": function}
     if function == "absent":
-        return _answer(own["name"], Verdict(True, f"{own['name']} is not there to be restarted"))
+        return _answer(
+            own["name"], StateReturn(True, f"{own['name']} is not there to be restarted")
+        )
     reason = find_watched(run.low, run.running) or "something that it watches changed"
     try:
-        verdict = _converge([(chunk, reason)], run)[name_chunk(chunk)]
+        returned = _converge([(chunk, reason)], run)[name_chunk(chunk)]
     except YaSaltError as error:
-        verdict = Verdict(False, str(error))
-    return _answer(str(own["name"]), verdict)
+        returned = StateReturn(False, str(error))
+    return _answer(str(own["name"]), returned)
 
 
-def run_directory(name: str, run: Run, *, makedirs: bool = False) -> Return:
+def run_directory(
+    name: str, run: Run, *, makedirs: bool = False, problem: str | None = None
+) -> Return:
     """`directory`: the daemons directory can be read; every file speaks for itself elsewhere."""
+    if problem:
+        return _answer(name, StateReturn(False, problem))
     try:
-        verdict = _look_at_directory(run, makedirs=makedirs)
+        returned = _look_at_directory(run, makedirs=makedirs)
     except YaSaltError as error:
-        verdict = Verdict(False, str(error))
-    return _answer(name, verdict)
+        returned = StateReturn(False, str(error))
+    return _answer(name, returned)
 
 
-def mark_aggregate(low: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def mark_aggregate(low: dict[str, Any]) -> dict[str, Any]:
     """`mod_aggregate`: whoever comes first may do the work of all that are free to go with it."""
     low[AGGREGATED] = True
     return low
@@ -107,12 +125,14 @@ def _keep_identity(low: Chunk) -> dict[str, Any]:
 
 
 def _check(name: str, own: Mapping[str, Any]) -> None:
+    if not isinstance(own["name"], str):
+        raise DesiredStateError(f"name: {name} is not text; quote it as it is meant")
     known = {"name", *ARGUMENTS} - set(FIELDS)
     given = {key: own[key] for key in own if key not in known and own[key] is not None}
     check_fields(name, str(own.get("source") or ""), given)
 
 
-def _take_turn(chunk: Chunk, run: Run) -> Verdict:
+def _take_turn(chunk: Chunk, run: Run) -> StateReturn:
     restart = "" if chunk["fun"] == "absent" else find_watched(run.low, run.running)
     turns = [(chunk, restart)]
     wanted = run.low.get(AGGREGATED) or chunk.get("together") is True
@@ -120,43 +140,43 @@ def _take_turn(chunk: Chunk, run: Run) -> Verdict:
         failhard = bool(run.opts.get("failhard"))
         others = list_companions(run.low, run.lowstate, run.running, failhard=failhard)
         turns += [(other, "") for other in others]
-    verdicts = _converge(turns, run)
-    mine = verdicts.pop(name_chunk(chunk))
+    returns = _converge(turns, run)
+    mine = returns.pop(name_chunk(chunk))
     stash = run.context.setdefault(_STASH, {})
-    stash.update({(key, run.test): verdict for key, verdict in verdicts.items()})
+    stash.update({(key, run.test): returned for key, returned in returns.items()})
     return mine
 
 
-def _converge(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, Verdict]:
-    wishes, failed = [], {}
+def _converge(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, StateReturn]:
+    desired, failed = [], {}
     for chunk, restart in turns:
         try:
-            wishes.append(_make_wish(chunk, restart, run))
-        except WishError as error:
-            failed[name_chunk(chunk)] = Verdict(False, str(error))
+            desired.append(_make_desired(chunk, restart, run))
+        except DesiredStateError as error:
+            failed[name_chunk(chunk)] = StateReturn(False, str(error))
     wait_s = turns[0][0].get("lock_wait_s")
     mode = Mode(run.test, LOCK_WAIT_S if wait_s is None else _read_seconds(wait_s))
-    return failed | converge(wishes, run.settings(), mode, list_declared(run.lowstate))
+    return failed | converge(desired, run.settings(), mode, list_declared(run.lowstate))
 
 
 def _read_seconds(value: Any) -> float:
     try:
         return max(0.0, float(value))
     except (TypeError, ValueError) as error:
-        raise WishError(f"lock_wait_s: {value!r} is no number of seconds") from error
+        raise DesiredStateError(f"lock_wait_s: {value!r} is no number of seconds") from error
 
 
-def _make_wish(chunk: Chunk, restart: str, run: Run) -> Wish:
+def _make_desired(chunk: Chunk, restart: str, run: Run) -> DesiredState:
     source = str(chunk.get("source") or "")
     if not source.startswith("salt://"):
-        return make_wish(chunk, restart=restart)
+        return make_desired(chunk, restart=restart)
     path = run.fetch(source)
     if not path:
-        raise WishError(f"{chunk['name']}: {source}: the master has no such file")
-    return make_wish(chunk, source=path, restart=restart)
+        raise DesiredStateError(f"{chunk['name']}: {source}: the master has no such file")
+    return make_desired(chunk, source=path, restart=restart)
 
 
-def _look_at_directory(run: Run, *, makedirs: bool) -> Verdict:
+def _look_at_directory(run: Run, *, makedirs: bool) -> StateReturn:
     directory = Path(run.settings().specs_dir)
     if makedirs and not directory.exists():
         return _make_directory(directory, test=run.test)
@@ -165,27 +185,148 @@ def _look_at_directory(run: Run, *, makedirs: bool) -> Verdict:
     if loaded.rejected:
         words += f", {len(loaded.rejected)} files that cannot be used (each fails as its own state)"
     ignored = tuple(f"{item.path} is ignored: {item.reason}" for item in loaded.ignored)
-    return Verdict(True, "\n".join((words, *ignored)))
+    return StateReturn(True, "\n".join((words, *ignored)))
 
 
-def _make_directory(directory: Path, *, test: bool) -> Verdict:
+def _make_directory(directory: Path, *, test: bool) -> StateReturn:
     change = {"directory": {str(directory): {"old": "absent", "new": "created"}}}
     if test:
-        return Verdict(None, f"{directory} would be made", change)
+        return StateReturn(None, f"{directory} would be made", change)
     try:
         directory.mkdir(mode=0o755, parents=True)
     except OSError as error:
-        return Verdict(False, f"{directory} cannot be made: {error.strerror}")
-    return Verdict(True, f"{directory} was made", change)
+        return StateReturn(False, f"{directory} cannot be made: {error.strerror}")
+    return StateReturn(True, f"{directory} was made", change)
 
 
-def _answer(name: str, verdict: Verdict) -> Return:
+def _answer(name: str, returned: StateReturn) -> Return:
     answer: Return = {
         "name": name,
-        "result": verdict.result,
-        "changes": verdict.changes,
-        "comment": verdict.comment,
+        "result": returned.result,
+        "changes": returned.changes,
+        "comment": returned.comment,
     }
-    if verdict.warnings:
-        answer["warnings"] = list(verdict.warnings)
+    if returned.warnings:
+        answer["warnings"] = list(returned.warnings)
     return answer
+
+
+# -- a state's place in its run --------------------------------------------------------------------
+
+
+def name_chunk(chunk: Chunk) -> str:
+    """What tells it from all others of the run."""
+    parts = (chunk.get("__id__", ""), chunk.get("name", ""), chunk.get("fun", ""))
+    return "|".join(str(part) for part in parts)
+
+
+def name_place(chunk: Chunk) -> str:
+    """Where people find it."""
+    if not chunk.get("__id__"):
+        return f"state {chunk.get('name', '')}"
+    where = f" in SLS {chunk['__sls__']}" if chunk.get("__sls__") else ""
+    return f"ID {chunk['__id__']}{where}"
+
+
+def make_desired(chunk: Chunk, source: str = "", restart: str = "") -> DesiredState:
+    """What a chunk asks for; `source` is where its own was fetched to, if it had to be."""
+    return DesiredState(
+        key=name_chunk(chunk),
+        name=str(chunk["name"]),
+        place=name_place(chunk),
+        source=source or str(chunk.get("source") or ""),
+        fields={key: chunk[key] for key in FIELDS if chunk.get(key) is not None},
+        file=str(chunk.get("file") or ""),
+        absent=chunk.get("fun") == "absent",
+        restart=restart,
+    )
+
+
+def list_declared(lowstate: Sequence[Chunk]) -> tuple[Declared, ...]:
+    """Every daemon that the run is about."""
+    desired = [make_desired(chunk) for chunk in _list_ours(lowstate)]
+    return tuple(Declared(state.key, state.name, state.place, state.path) for state in desired)
+
+
+def _list_ours(lowstate: Sequence[Chunk]) -> list[Chunk]:
+    return [
+        chunk for chunk in lowstate if chunk.get("state") == STATE and chunk.get("fun") in FUNCTIONS
+    ]
+
+
+# -- going together --------------------------------------------------------------------------------
+
+
+def list_companions(
+    low: Chunk, lowstate: Sequence[Chunk], running: Mapping[str, Any], *, failhard: bool
+) -> list[Chunk]:
+    """The states whose work may be done with `low`'s: they wait for nobody, and nobody for them.
+
+    With failhard each has its own turn: what comes after a failure must not have been done.
+    Where Salt aggregates it has asked everybody, otherwise only those that say `together` go along.
+    """
+    aggregated = bool(low.get(AGGREGATED))
+    if failhard or any(chunk.get("failhard") for chunk in lowstate):
+        return []
+    awaited = list(_list_prerequired(lowstate))
+    return [
+        chunk
+        for chunk in _list_ours(lowstate)
+        if name_chunk(chunk) != name_chunk(low)
+        and (aggregated or chunk.get("together") is True)
+        and tag_chunk(chunk) not in running
+        and _is_free(chunk)
+        and not any(_refers(ref, chunk) for ref in awaited)
+    ]
+
+
+def tag_chunk(chunk: Chunk) -> str:
+    """Salt's own key of a chunk among the results."""
+    return "_|-".join(str(chunk.get(key, "")) for key in ("state", "__id__", "name", "fun"))
+
+
+def _is_free(chunk: Chunk) -> bool:
+    if chunk.get("aggregate") is False or "__slot__:" in repr(chunk):
+        return False
+    return all(key in _HARMLESS or key in ARGUMENTS or key.startswith("__") for key in chunk)
+
+
+def _list_prerequired(lowstate: Sequence[Chunk]) -> Iterator[Any]:
+    """What other states want to come before: `prereq` looks at it before anything is done."""
+    for chunk in lowstate:
+        yield from chunk.get("prereq") or ()
+
+
+def _refers(ref: Any, chunk: Chunk) -> bool:
+    """Whether a requisite (`{file: /etc/x}`, or only an ID) means this chunk."""
+    if isinstance(ref, Mapping):
+        return any(_names(kind, value, chunk) for kind, value in ref.items())
+    return ref in (chunk.get("__id__"), chunk.get("name"))
+
+
+def _names(kind: Any, value: Any, chunk: Chunk) -> bool:
+    if kind == "sls":
+        return bool(value == chunk.get("__sls__"))
+    return kind in ("id", chunk.get("state")) and value in (chunk.get("__id__"), chunk.get("name"))
+
+
+# -- watching --------------------------------------------------------------------------------------
+
+
+def find_watched(low: Chunk, running: Mapping[str, Any]) -> str:
+    """Which watched state has changed something, in words; "" where none has.
+
+    Salt calls `mod_watch` only where `managed` itself changes nothing, so a live change would
+    otherwise hide a watched file that wants a new process.
+    """
+    refs = [*(low.get("watch") or ()), *(low.get("watch_any") or ())]
+    for tag, result in running.items():
+        chunk = _read_tag(tag, result)
+        if result.get("changes") and any(_refers(ref, chunk) for ref in refs):
+            return f"watched {chunk['state']} {chunk['name']} changed"
+    return ""
+
+
+def _read_tag(tag: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    parts = dict(zip(("state", "__id__", "name", "fun"), tag.split("_|-"), strict=False))
+    return {"name": "", "state": "", **parts, "__sls__": result.get("__sls__")}

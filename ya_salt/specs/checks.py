@@ -176,10 +176,22 @@ def read_quoted(report: Diagnostics, node: Node, field: str) -> str | None:
     if text is None or not isinstance(node, Scalar) or node.kind == "string":
         return text
     word = _KIND_WORDS.get(node.kind, "a sign of YAML")
+    shown = quote(text)
     report.add(
-        node.place, field, f"{quote(text)[1:-1]} is {word}, not text; quote it: {quote(text)}"
+        node.place, field, f"{shown[1:-1]} is {word}, not text; quote it: {shown}{_lost(node)}"
     )
     return None
+
+
+def _lost(node: Scalar) -> str:
+    """What of a number is lost to whoever reads it as one, such as Salt."""
+    if node.kind != "float":
+        return ""
+    try:
+        number = repr(float(node.text))
+    except ValueError:  # of base sixty
+        return ""
+    return "" if number == node.text else f" (unquoted it becomes {number})"
 
 
 def convert(

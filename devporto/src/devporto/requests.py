@@ -111,13 +111,18 @@ def list_containers(desk: Desk, client: Client, request: Request, out: Response)
         out.list.name.extend(names)
 
 
+def _wire(text: str) -> bytes:
+    """What was no UTF-8 where it was read goes out as it was."""
+    return text.encode("utf-8", "surrogateescape")
+
+
 def get_property(desk: Desk, client: Client, request: Request, out: Response) -> None:
     asked = request.getProperty
     container = desk.registry.find_for(client.caller, asked.name)
     if asked.real:
         check_real(container, asked.property)
     question = desk.ask(client.caller, [container])
-    out.getProperty.value = read_property(question, container, asked.property)
+    out.getProperty.value = _wire(read_property(question, container, asked.property))
 
 
 def get(desk: Desk, client: Client, request: Request, out: Response) -> None:
@@ -130,7 +135,7 @@ def get(desk: Desk, client: Client, request: Request, out: Response) -> None:
         entry = out.get.list.add(name=name)
         if isinstance(one, Refusal):
             for variable in variables:
-                entry.keyval.add(variable=variable, error=one.code, errorMsg=one.text)
+                entry.keyval.add(variable=variable, error=one.code, errorMsg=_wire(one.text))
             continue
         entry.change_time = one.changed_at
         if one.changed_at < asked.changed_since:
@@ -171,9 +176,10 @@ def _fill(
         try:
             if real:
                 check_real(container, variable)
-            add(variable=variable, value=read_property(question, container, variable))
+            value = read_property(question, container, variable)
+            add(variable=variable, value=_wire(value))
         except Refusal as error:
-            add(variable=variable, error=error.code, errorMsg=error.text)
+            add(variable=variable, error=error.code, errorMsg=_wire(error.text))
 
 
 def property_list(_desk: Desk, _: Client, __: Request, out: Response) -> None:
@@ -512,6 +518,6 @@ def finish(out: Response, error: Refusal | None) -> Response:
     if error is not None and not out.IsInitialized():
         out.Clear()
     out.error = error.code if error else pb.Success
-    out.errorMsg = error.text if error else ""
+    out.errorMsg = _wire(error.text) if error else b""
     out.timestamp = int(time.time())
     return out

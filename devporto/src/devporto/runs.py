@@ -210,7 +210,7 @@ def _read_window(fd: int, offset: int, limit: int, *, from_end: bool) -> str:
     if offset >= info.st_size:
         return ""
     # A string of the protocol has to be UTF-8; what a daemon writes need not be.
-    return os.pread(fd, limit, offset).decode("utf-8", "replace")
+    return os.pread(fd, limit, offset).decode("utf-8", "surrogateescape")
 
 
 def rotate_streams(container: Container) -> None:

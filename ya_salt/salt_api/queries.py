@@ -13,26 +13,25 @@ import google.protobuf
 import ya_salt
 from ya_salt.converge.host import is_fine, make_host
 from ya_salt.converge.preview import look_now, report_now
-from ya_salt.errors import UsageError
+from ya_salt.errors import PortoError, UsageError
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.memory import describe_gate
 from ya_salt.messages import format_time, make_daemon_status
-from ya_salt.model import DaemonStatus, Rejected, Settings
+from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings
 from ya_salt.porto.client import PortoClient
-from ya_salt.salt_api import API
+from ya_salt.salt_api import API, find_file_root
 from ya_salt.salt_api.converge import (
     LOCK_WAIT_S,
     REAL,
     Mode,
+    StateReturn,
     apply_all,
     converge,
     plan_all,
 )
-from ya_salt.salt_api.folders import find_file_root
-from ya_salt.salt_api.verdicts import Verdict
-from ya_salt.salt_api.wishes import Wish
+from ya_salt.salt_api.desired_state import DesiredState
 from ya_salt.settings import SETTINGS, InForce
-from ya_salt.specs.directory import load_files, load_specs
+from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_files, load_specs
 from ya_salt.store import LAST_PASS, read_store
 
 _SHOWN = 20
@@ -71,7 +70,7 @@ def check_path(path: str) -> dict[str, Any]:
     }
 
 
-# -- how daemons stand ---------------------------------------------------------------------------
+# -- how daemons stand -----------------------------------------------------------------------------
 
 
 def show_status(settings: Settings, name: str = "", *, summary: bool = False) -> dict[str, Any]:
@@ -192,15 +191,15 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
     return "".join(text.splitlines(keepends=True)[-lines:] if lines else [])
 
 
-# -- acting --------------------------------------------------------------------------------------
+# -- acting ----------------------------------------------------------------------------------------
 
 
 def show_plan(settings: Settings) -> dict[str, Any]:
     """What a pass would do, for the daemons that it would do anything about."""
     return {
-        name: _plain_verdict(verdict)
-        for name, verdict in plan_all(settings).items()
-        if verdict.result is not True
+        name: _plain_verdict(returned)
+        for name, returned in plan_all(settings).items()
+        if returned.result is not True
     }
 
 
@@ -210,10 +209,10 @@ def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str
     rejected = [item for item in loaded.rejected if name in ("", item.name)]
     if name and not rejected and not any(spec.name == name for spec in loaded.specs):
         raise UsageError(f"no file of {settings.specs_dir} defines a daemon {name}")
-    verdicts = apply_all(settings, name, mode)
+    returns = apply_all(settings, name, mode)
     return {
-        "ok": not rejected and all(verdict.result is not False for verdict in verdicts.values()),
-        "daemons": {key: _plain_verdict(verdict) for key, verdict in verdicts.items()},
+        "ok": not rejected and all(returned.result is not False for returned in returns.values()),
+        "daemons": {key: _plain_verdict(returned) for key, returned in returns.items()},
         "rejected": [_plain_rejected(item) for item in rejected],
     }
 
@@ -224,20 +223,20 @@ def restart_now(settings: Settings, name: str, mode: Mode = REAL) -> dict[str, A
     spec = next((item for item in loaded.specs if item.name == name), None)
     if spec is None:
         raise UsageError(f"no valid file of {settings.specs_dir} defines a daemon {name}")
-    wish = Wish(name, name, spec.path, source=spec.path, restart="asked for through Salt")
-    return _plain_verdict(converge([wish], settings, mode)[name])
+    state = DesiredState(name, name, spec.path, source=spec.path, restart="asked for through Salt")
+    return _plain_verdict(converge([state], settings, mode)[name])
 
 
-def _plain_verdict(verdict: Verdict) -> dict[str, Any]:
+def _plain_verdict(returned: StateReturn) -> dict[str, Any]:
     return {
-        "result": verdict.result,
-        "changes": verdict.changes,
-        "comment": verdict.comment,
-        "warnings": list(verdict.warnings),
+        "result": returned.result,
+        "changes": returned.changes,
+        "comment": returned.comment,
+        "warnings": list(returned.warnings),
     }
 
 
-# -- about ourselves -----------------------------------------------------------------------------
+# -- about ourselves -------------------------------------------------------------------------------
 
 
 def show_versions() -> dict[str, str]:
@@ -268,3 +267,64 @@ def tell_monitoring(settings: Settings) -> list[dict[str, str]]:
         {"name": item.sink, "state": item.state, "message": item.message}
         for item in report_now(make_host(settings), LOCK_WAIT_S)
     ]
+
+
+# -- why a daemon stands as it does ----------------------------------------------------------------
+
+
+def explain(settings: Settings, name: str) -> dict[str, Any]:
+    """Everything that bears on how one daemon stands, and what to type next."""
+    loaded = _load_quietly(settings)
+    spec = next((item for item in loaded.specs if item.name == name), None)
+    rejected = [item for item in loaded.rejected if item.name == name]
+    told: dict[str, Any] = {"name": name}
+    told["file"] = spec.path if spec else ", ".join(item.path for item in rejected) or "none"
+    told["problems"] = [problem for item in rejected for problem in item.problems]
+    statuses, trouble = _look_quietly(settings)
+    status = next((item for item in statuses if item.name == name), None)
+    if status is None and spec is None and not rejected:
+        raise UsageError(f"no daemon {name} is known and no file of {settings.specs_dir} names it")
+    told |= shorten_status(status) if status else {"ready": False, "message": trouble or _NEVER}
+    told["error"] = status.error if status else trouble
+    told["warnings"] = list(status.warnings) if status else []
+    told["pending"] = _foresee(settings, name) if spec and not trouble else []
+    told["history"] = [f"{item['time']} {item['what']}" for item in show_history(settings, name, 5)]
+    told["next"] = _advise(told, settings)
+    return told
+
+
+_NEVER = "no pass has seen it yet"
+
+
+def _load_quietly(settings: Settings) -> Loaded:
+    try:
+        return load_specs(settings.specs_dir)
+    except DaemonsDirectoryMissingError:
+        return Loaded()
+
+
+def _look_quietly(settings: Settings) -> tuple[list[DaemonStatus], str]:
+    try:
+        return list_statuses(settings), ""
+    except PortoError as error:
+        return [], str(error)
+
+
+def _foresee(settings: Settings, name: str) -> list[str]:
+    returned = apply_all(settings, name, Mode(test=True)).get(name)
+    if returned is None or (returned.result and not returned.changes):
+        return []
+    return returned.comment.splitlines()
+
+
+def _advise(told: Mapping[str, Any], settings: Settings) -> str:
+    name = told["name"]
+    if told["problems"]:
+        return f"correct the file, then: ya-salt validate {told['file']}"
+    if told.get("phase") == "Orphaned":
+        return "put its file back; with meta.delete_requested: true if it is to be removed"
+    if told["pending"]:
+        return f"salt-call porto_daemon.apply {name}"
+    if not told["ready"]:
+        return f"salt-call porto_daemon.logs {name}; grep porto-daemon-{name} {settings.log_file}"
+    return "nothing"
