@@ -11,12 +11,15 @@ from enum import Enum
 from typing import Any
 
 from devporto import porto_pb2 as pb
-from devporto.refusal import Refusal, make_bad_state, make_denied, make_invalid
+from devporto.network import Network
+from devporto.refusal import Refusal, make_denied, make_invalid
 from devporto.users import Caller, Credentials
 from devporto.values import check_name, normalize_path
 
 ROOT = "/"
 NAMESPACE = "/porto/"
+NO_CHOICE = Network()
+"""What `net` is where nobody set it."""
 INT64_WRAP = 2**64
 
 DEFAULT_CONTROLLERS = (
@@ -99,6 +102,7 @@ class Container:
     command: str = ""
     argv: list[str] | None = None
     mode: str = "app"
+    network: Network = NO_CHOICE
     isolate: bool = True
     weak: bool = False
     respawn: bool = False
@@ -316,8 +320,6 @@ class Registry:
         caller.check_write()
         if not parent.is_root:
             caller.check_control(parent.owner)
-            if not parent.values.get("children_allowed", True):
-                raise make_bad_state("the parent allows no sub-containers")
         return parent
 
     def _take_id(self) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from devporto.containers import Container
-from devporto.kernel import list_descendants
-from devporto.values import UINT64_MAX
+from devporto.hardware import find_cpus, read_topology
+from devporto.kernel import list_descendants, list_threads
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -138,13 +137,15 @@ def list_pids(container: Container) -> list[int]:
     return [pid for run in runs for pid in list_descendants(run.init)]
 
 
-def apply_ulimits(container: Container) -> None:
-    """Give the limits of `ulimit` to what runs already, as far as the kernel lets us."""
-    for pid in list_pids(container):
-        for name, (soft, hard) in container.values.get("ulimit", {}).items():
-            low, high = (-1 if one >= UINT64_MAX else one for one in (soft, hard))
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                resource.prlimit(pid, getattr(resource, f"RLIMIT_{name.upper()}"), (low, high))
+def spread_cpus(container: Container) -> None:
+    """Let every process of a container run on the processors that `cpu_set` names."""
+    for one in container.subtree():
+        if one.run and one.run.init:
+            cpus = find_cpus(one, read_topology())
+            for pid in list_descendants(one.run.init):
+                for tid in list_threads(pid):
+                    with contextlib.suppress(OSError):
+                        os.sched_setaffinity(tid, cpus)
 
 
 def sum_status_fields(pids: Iterable[int], prefixes: tuple[str, ...]) -> dict[str, int]:

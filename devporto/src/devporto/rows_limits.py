@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from devporto import porto_pb2 as pb
-from devporto.containers import Container
-from devporto.processes import apply_ulimits
+from devporto.containers import Container, State
+from devporto.hardware import (
+    IO_LIMITS,
+    CpuSet,
+    check_cpu_set,
+    check_disks,
+    parse_cpu_set,
+    read_topology,
+)
+from devporto.processes import spread_cpus
 from devporto.property import (
     Property,
     Question,
@@ -29,7 +37,6 @@ from devporto.values import (
     format_ulimits,
     merge_ulimits,
     parse_cpu_power,
-    parse_cpu_set,
     parse_nanoseconds,
     parse_plain_double,
     parse_size,
@@ -80,7 +87,8 @@ def _write_cpu_weight(__: Question, container: Container, text: str) -> None:
     _, unit = parse_plain_double(text)
     if unit:
         return  # portod answers Success and changes nothing.
-    container.values["cpu_weight"] = _parse_weight(text)
+    # Kept in whole hundredths; what is beyond them is cut off.
+    container.values["cpu_weight"] = int(_parse_weight(text) * 100) / 100
 
 
 def _parse_period(text: str) -> int:
@@ -88,6 +96,15 @@ def _parse_period(text: str) -> int:
     if not 1_000_000 <= value <= 1_000_000_000:
         raise make_invalid("cpu period out of range")
     return value
+
+
+def _write_cpu_set(_: Question, container: Container, text: str) -> None:
+    asked = parse_cpu_set(text, read_topology())
+    if container.state is not State.STOPPED:
+        check_cpu_set(container, asked)
+    container.values["cpu_set"] = asked
+    if container.state is not State.STOPPED:
+        spread_cpus(container)
 
 
 def _add_cpu_power(name: str, desc: str) -> None:
@@ -132,6 +149,8 @@ def _store_io(container: Container, name: str, pairs: dict[str, int]) -> None:
         enable_controller(container, "memory")
     if set(pairs) - {"fs"}:
         enable_controller(container, "blkio")
+    if name in IO_LIMITS and container.state is not State.STOPPED:
+        check_disks(container, pairs)
     container.values[name] = pairs
 
 
@@ -158,14 +177,13 @@ def _read_ulimit_key(_: Question, container: Container, index: str) -> str:
 
 
 def _write_ulimits(_: Question, container: Container, text: str) -> None:
+    # Processes that run keep what they started with.
     container.values["ulimit"] = parse_ulimits(text)
-    apply_ulimits(container)
 
 
 def _write_ulimit_key(_: Question, container: Container, index: str, text: str) -> None:
     fresh = parse_ulimits(f"{index}:{text}")
     container.values["ulimit"] = merge_ulimits(container.values.get("ulimit", {}), fresh)
-    apply_ulimits(container)
 
 
 def _parse_tos(text: str) -> str:
@@ -238,8 +256,16 @@ def _add_cpu() -> None:
             dynamic=True,
         )
     )
-    add_setting("cpu_set", "CPU set: [N|N-M,]... | node N | reserve N | threads N | cores N",
-                parse_cpu_set, str, "", dynamic=True, controller="cpuset")  # fmt: skip
+    add_property(
+        Property(
+            "cpu_set",
+            "CPU set: [N|N-M,]... | jail N | [jail N;] node N",
+            lambda _, one: one.values.get("cpu_set", CpuSet()).format(),
+            _write_cpu_set,
+            dynamic=True,
+            controller="cpuset",
+        )
+    )
 
 
 def _add_io() -> None:
