@@ -216,13 +216,16 @@ class Registry:
         self._workdir = workdir
         self.root = Container(ROOT, 1, None, "/", state=State.META, mode="host")
         self._all: dict[str, Container] = {}
+        self._sorted: list[Container] | None = None
         self._next_id = _FIRST_ID
         self._locked: set[str] = set()
         self._released: list[asyncio.Future[None]] = []
 
     def __iter__(self) -> Iterator[Container]:
         """Every container but the root, by name."""
-        return iter([self._all[name] for name in sorted(self._all)])
+        if self._sorted is None:
+            self._sorted = [self._all[name] for name in sorted(self._all)]
+        return iter(self._sorted)
 
     def find(self, name: str) -> Container:
         """By full name. Raises Refusal(ContainerDoesNotExist)."""
@@ -276,6 +279,8 @@ class Registry:
 
     def find_for(self, caller: Caller, name: str) -> Container:
         """For reading. Raises Refusal."""
+        if not caller.namespace and caller.container == ROOT and name in self._all:
+            return self._all[name]
         return self.find(self.resolve(caller, name))
 
     def find_writable(self, caller: Caller, name: str) -> Container:
@@ -310,6 +315,7 @@ class Registry:
             task=caller.credentials,
         )
         self._all[full] = container
+        self._sorted = None
         parent.children[full] = container
         return container
 
@@ -332,6 +338,7 @@ class Registry:
     def forget(self, container: Container) -> None:
         """After this nobody finds it."""
         del self._all[container.name]
+        self._sorted = None
         if container.parent is not None:
             container.parent.children.pop(container.name, None)
         container.state = State.DESTROYED
