@@ -164,8 +164,18 @@ def test_cpu_set_is_where_the_process_runs(wire: Wire) -> None:
     pid = int(wire.get("p", "root_pid"))
     wire.set("p", cpu_set=str(cpu))
     assert os.sched_getaffinity(pid) == {cpu}
+    assert wire.get("p", "cpu_set_affinity") == str(cpu)
     wire.set("p", cpu_set="")
     assert os.sched_getaffinity(pid) >= os.sched_getaffinity(0)
+
+
+def test_policy_and_weight_order_the_processes_at_start_and_live(wire: Wire) -> None:
+    wire.create("p", command="sleep 100", cpu_policy="batch", cpu_weight="0.5")
+    wire.must(start={"name": "p"})
+    pid = int(wire.get("p", "root_pid"))
+    assert (os.sched_getscheduler(pid), os.getpriority(0, pid)) == (os.SCHED_BATCH, 7)
+    wire.set("p", cpu_weight="0.1", cpu_policy="idle")
+    assert (os.sched_getscheduler(pid), os.getpriority(0, pid)) == (os.SCHED_IDLE, 19)
 
 
 def test_links_are_made_at_start_but_in_host_mode_only_when_they_are_set(

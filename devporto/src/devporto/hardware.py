@@ -1,7 +1,8 @@
-"""What properties name of this machine: its processors (`cpu_set`) and its disks (`io_limit`)."""
+"""What properties ask of this machine: its processors, its scheduler, its disks (`io_limit`)."""
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
@@ -18,6 +19,8 @@ from devporto.values import format_bitmap, parse_bitmap, parse_uint64, split_esc
 _SYSTEM = Path("/sys/devices/system")
 IO_LIMITS = ("io_limit", "io_ops_limit")
 _NUMBERS = re.compile(r"\d+:\d+\Z")
+_NICE = {"rt": -20, "high": -10, "iso": -10}
+_POLICIES = {"batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,18 @@ def find_cpus(container: Container, machine: Topology) -> frozenset[int]:
         if asked.node is not None:
             return among
     return machine.online
+
+
+def find_schedule(container: Container) -> tuple[int, int]:
+    """Policy and nice value of its processes, of `cpu_policy` and `cpu_weight`.
+
+    portod gives `rt` SCHED_RR, and `iso` SCHED_ISO where the kernel has it; here they are nice.
+    """
+    name = container.values.get("cpu_policy", "normal")
+    weight: float = container.values.get("cpu_weight", 1.0)
+    # One step of nice is a tenth of weight.
+    nice = int(_NICE.get(name, 0) - math.log(weight) / math.log(1.1))
+    return _POLICIES.get(name, os.SCHED_OTHER), min(max(nice, -20), 19)
 
 
 def check_disks(container: Container, keys: Iterable[str]) -> None:

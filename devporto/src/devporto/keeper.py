@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from devporto.kernel import (
     WordExpError,
+    apply_schedule,
     become_subreaper,
     die_with_parent,
     keep_capabilities,
@@ -261,6 +262,7 @@ def launch(spec: Spec) -> NoReturn:
     _write_oom_score(spec["oom_score_adj"])
     with contextlib.suppress(OSError):
         os.sched_setaffinity(0, spec["cpus"])
+    apply_schedule(0, *spec["schedule"])
     if spec["credentials"] is not None:
         bound, ambient = spec["capabilities"]
         limit_capabilities(bound)

@@ -123,6 +123,13 @@ def list_children(pid: int) -> list[int]:
     return found
 
 
+def apply_schedule(tid: int, policy: int, nice: int) -> None:
+    """Order a thread among others. What takes root is left out where that is missing."""
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, tid, nice)
+        os.sched_setscheduler(tid, policy, os.sched_param(0))
+
+
 def list_threads(pid: int) -> list[int]:
     """The threads of a process. Empty where it is gone."""
     with contextlib.suppress(OSError):

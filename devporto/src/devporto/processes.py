@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from devporto.containers import Container
-from devporto.hardware import find_cpus, read_topology
-from devporto.kernel import list_descendants, list_threads
+from devporto.hardware import find_cpus, find_schedule, read_topology
+from devporto.kernel import apply_schedule, list_descendants, list_threads
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -146,6 +146,15 @@ def spread_cpus(container: Container) -> None:
                 for tid in list_threads(pid):
                     with contextlib.suppress(OSError):
                         os.sched_setaffinity(tid, cpus)
+
+
+def order_threads(container: Container) -> None:
+    """Give its own processes the schedule of `cpu_policy` and `cpu_weight`."""
+    if container.run and container.run.init:
+        policy, nice = find_schedule(container)
+        for pid in list_descendants(container.run.init):
+            for tid in list_threads(pid):
+                apply_schedule(tid, policy, nice)
 
 
 def sum_status_fields(pids: Iterable[int], prefixes: tuple[str, ...]) -> dict[str, int]:

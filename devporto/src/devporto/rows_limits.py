@@ -1,4 +1,4 @@
-"""Rows for resources. Recorded and read back, not enforced, but for `ulimit`."""
+"""Rows for resources: taken and read back. Enforced are `ulimit`, processors and their order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from devporto.hardware import (
     parse_cpu_set,
     read_topology,
 )
-from devporto.processes import spread_cpus
+from devporto.processes import order_threads, spread_cpus
 from devporto.property import (
     Property,
     Question,
@@ -62,6 +62,8 @@ _UNSUPPORTED = (
     ("coredump_filter", "Coredump filter (hex)"),
 )
 
+_CPU_POLICIES = ("rt", "high", "normal", "batch", "idle", "iso", "nosmt")
+
 
 def read_total_memory() -> int:
     """Bytes of memory this machine has."""
@@ -89,6 +91,14 @@ def _write_cpu_weight(__: Question, container: Container, text: str) -> None:
         return  # portod answers Success and changes nothing.
     # Kept in whole hundredths; what is beyond them is cut off.
     container.values["cpu_weight"] = int(_parse_weight(text) * 100) / 100
+    order_threads(container)
+
+
+def _write_cpu_policy(_: Question, container: Container, text: str) -> None:
+    if text not in _CPU_POLICIES:
+        raise make_invalid(f"cpu_policy: {text!r} is none of {', '.join(_CPU_POLICIES)}")
+    container.values["cpu_policy"] = text
+    order_threads(container)
 
 
 def _parse_period(text: str) -> int:
@@ -243,15 +253,22 @@ def _add_memory() -> None:
 def _add_cpu() -> None:
     _add_cpu_power("cpu_limit", "CPU limit: <CPUS>c [cores]")
     _add_cpu_power("cpu_guarantee", "CPU guarantee: <CPUS>c [cores]")
-    policies = ("rt", "high", "normal", "batch", "idle", "iso", "nosmt")
-    add_choice("cpu_policy", "CPU policy", policies, "normal", dynamic=True)
+    add_property(
+        Property(
+            "cpu_policy",
+            "CPU policy",
+            lambda _, container: str(container.values.get("cpu_policy", "normal")),
+            _write_cpu_policy,
+            dynamic=True,
+        )
+    )
     add_setting("cpu_period", "CPU limit period: 1ms..1s [nanoseconds]", _parse_period, str,
                 100_000_000, dynamic=True)  # fmt: skip
     add_property(
         Property(
             "cpu_weight",
             "CPU weight 0.01..100, default is 1",
-            lambda _, container: format_double(container.values.get("cpu_weight", 1.0)),
+            lambda _, one: format_double(one.values.get("cpu_weight", 1.0)),
             _write_cpu_weight,
             dynamic=True,
         )

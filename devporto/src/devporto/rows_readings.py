@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -11,6 +10,7 @@ from typing import Any
 
 from devporto import porto_pb2 as pb
 from devporto.containers import NAMESPACE, Container, State
+from devporto.hardware import CpuSet, find_cpus, read_topology
 from devporto.processes import Sample, list_pids, sum_io_fields, sum_status_fields
 from devporto.property import Property, Question, Read, ReadIndex, add_property
 from devporto.refusal import Refusal, make_bad_state, make_invalid
@@ -258,10 +258,10 @@ def _read_cpu_guarantee(question: Question, container: Container) -> str:
 
 
 def _read_affinity(_: Question, container: Container) -> str:
-    chosen: str = container.values.get("cpu_set", "")
-    if chosen[:1].isdigit():
-        return chosen
-    return "" if container.state is State.STOPPED else format_bitmap(os.sched_getaffinity(0))
+    asked: CpuSet = container.values.get("cpu_set", CpuSet())
+    if container.state is State.STOPPED and not asked.cpus:
+        return ""
+    return format_bitmap(find_cpus(container, read_topology()))
 
 
 def _find_cgroup(container: Container, kind: str) -> str:

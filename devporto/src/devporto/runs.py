@@ -20,7 +20,7 @@ from devporto import porto_pb2 as pb
 from devporto.capabilities import find_ambient, find_bound
 from devporto.containers import Container, Run, Stream
 from devporto.environment import list_environment
-from devporto.hardware import find_cpus, read_topology
+from devporto.hardware import find_cpus, find_schedule, read_topology
 from devporto.keeper import decode_message, encode_message
 from devporto.kernel import kill_quietly
 from devporto.refusal import Refusal
@@ -145,6 +145,7 @@ def make_spec(container: Container, users: UserBook, sysroot: str | None) -> dic
         "ulimits": [[name, *limits] for name, limits in _find_ulimits(container).items()],
         "oom_score_adj": container.values.get("oom_score_adj", 0),
         "cpus": sorted(find_cpus(container, read_topology())),
+        "schedule": find_schedule(container),
         "capabilities": [find_bound(container), find_ambient(container)] if is_root else None,
         "credentials": [task.uid, task.gid, list(task.groups)] if is_root else None,
         "stream_owner": [task.uid, task.gid] if is_root else None,
