@@ -178,6 +178,24 @@ def test_reload_keeps_containers_and_drops_clients() -> None:
             again.wait_for("w", "state", "error: ContainerDoesNotExist")
 
 
+def test_reload_keeps_the_socket_and_the_weak_are_gone_at_once() -> None:
+    """As with portod, whose master listens on while its server is started again."""
+    with DevPortod() as server:
+        assert server.process is not None
+        socket_file = Path(server.socket_path).stat().st_ino
+        for _ in range(20):
+            wire = server.connect()
+            wire.must(createWeak={"name": "w"})
+            wire.set("w", command="sleep 100")
+            wire.must(start={"name": "w"})
+            wire.send({"wait": {"name": ["w"]}})
+            server.process.send_signal(signal.SIGHUP)
+            assert is_closed(wire)
+            with server.connect(5) as fresh:
+                assert fresh.get("w", "state") == "error: ContainerDoesNotExist"
+        assert Path(server.socket_path).stat().st_ino == socket_file
+
+
 def test_socket_in_use_is_refused_and_a_dead_one_replaced(
     portod: DevPortod, tmp_path: Path
 ) -> None:

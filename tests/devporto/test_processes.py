@@ -120,13 +120,79 @@ def test_ulimit_is_inherited(wire: Wire) -> None:
     wire.wait_for("p/c", "stdout", "123\n")
 
 
-def test_ulimit_reaches_running_processes(wire: Wire) -> None:
-    wire.create("p", command="sleep 100")
+def read_open_files(wire: Wire, name: str) -> list[str]:
+    limits = Path(f"/proc/{wire.get(name, 'root_pid')}/limits").read_text()
+    line = next(line for line in limits.splitlines() if line.startswith("Max open files"))
+    return line.split()[3:5]
+
+
+def test_ulimit_set_live_is_for_the_next_start(wire: Wire) -> None:
+    wire.create("p", command="sleep 100", ulimit="nofile: 55 66")
     wire.must(start={"name": "p"})
     wire.set("p", ulimit="nofile: 77 88")
-    limits = Path(f"/proc/{wire.get('p', 'root_pid')}/limits").read_text()
-    line = next(line for line in limits.splitlines() if line.startswith("Max open files"))
-    assert line.split()[3:5] == ["77", "88"]
+    assert read_open_files(wire, "p") == ["55", "66"]
+    wire.must(stop={"name": "p"})
+    wire.must(start={"name": "p"})
+    assert read_open_files(wire, "p") == ["77", "88"]
+
+
+@pytest.mark.parametrize("limits", ["nofile: 10 5", "nofile: unlimited"])
+def test_ulimit_that_the_kernel_refuses_fails_the_start(wire: Wire, limits: str) -> None:
+    wire.create("p", command="sleep 100", ulimit=limits)
+    assert wire.code(start={"name": "p"}) == "Unknown"
+    assert wire.get("p", "state") == "stopped"
+
+
+@ROOT_ONLY
+def test_capabilities_are_what_the_process_has(wire: Wire) -> None:
+    shown = "sh -c 'grep -E \"Cap(Eff|Bnd|Amb)\" /proc/self/status'"
+    out = run(wire, shown, capabilities="KILL;NET_BIND_SERVICE", user="nobody",
+              capabilities_ambient="NET_BIND_SERVICE")  # fmt: skip
+    found = {line.split()[0]: int(line.split()[1], 16) for line in out.splitlines()}
+    assert found == {"CapEff:": 1 << 10, "CapBnd:": 1 << 5 | 1 << 10, "CapAmb:": 1 << 10}
+
+
+def test_ambient_capability_beyond_the_limit_fails_the_start(wire: Wire) -> None:
+    wire.create("p", command="true", capabilities="KILL", capabilities_ambient="CHOWN")
+    assert wire.code(start={"name": "p"}) == "Permission"
+
+
+def test_cpu_set_is_where_the_process_runs(wire: Wire) -> None:
+    cpu = min(os.sched_getaffinity(0))
+    wire.create("p", command="sleep 100")
+    wire.must(start={"name": "p"})
+    pid = int(wire.get("p", "root_pid"))
+    wire.set("p", cpu_set=str(cpu))
+    assert os.sched_getaffinity(pid) == {cpu}
+    assert wire.get("p", "cpu_set_affinity") == str(cpu)
+    wire.set("p", cpu_set="")
+    assert os.sched_getaffinity(pid) >= os.sched_getaffinity(0)
+
+
+def test_policy_and_weight_order_the_processes_at_start_and_live(wire: Wire) -> None:
+    wire.create("p", command="sleep 100", cpu_policy="batch", cpu_weight="0.5")
+    wire.must(start={"name": "p"})
+    pid = int(wire.get("p", "root_pid"))
+    assert (os.sched_getscheduler(pid), os.getpriority(0, pid)) == (os.SCHED_BATCH, 7)
+    wire.set("p", cpu_weight="0.1", cpu_policy="idle")
+    assert (os.sched_getscheduler(pid), os.getpriority(0, pid)) == (os.SCHED_IDLE, 19)
+
+
+def test_links_are_made_at_start_but_in_host_mode_only_when_they_are_set(
+    wire: Wire, tmp_path: Path
+) -> None:
+    link = tmp_path / "new" / "link"
+    for mode, is_made in (("app", True), ("host", False)):
+        wire.create(mode, command="sleep 100", virt_mode=mode, symlink=f"{link}: {tmp_path}")
+        wire.must(start={"name": mode})
+        assert link.is_symlink() == is_made
+        wire.set(mode, **{f"symlink[{link}]": "/etc"})
+        assert link.resolve() == Path("/etc").resolve()
+        wire.set(mode, symlink="")
+        assert not link.is_symlink()
+        assert wire.code(
+            setProperty={"name": mode, "property": f"symlink[{link}]", "value": ""}
+        ) == "Unknown"  # fmt: skip
 
 
 def test_descriptors_of_the_server_stay_there(wire: Wire) -> None:

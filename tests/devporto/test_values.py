@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from devporto.hardware import Topology, parse_cpu_set
+from devporto.network import is_address_inside, parse_ip_limit
 from devporto.refusal import Refusal
 from devporto.values import (
     check_label,
@@ -187,3 +189,48 @@ def test_good_labels_pass() -> None:
     check_label("AB.", "")
     with pytest.raises(Refusal, match="InvalidLabel"):
         check_label("AB.c", "a b")
+
+
+MACHINE = Topology(frozenset(range(8)), {0: frozenset(range(4)), 1: frozenset(range(4, 8))})
+
+
+@pytest.mark.parametrize(
+    ("text", "back"),
+    [
+        ("1,0,3", "0-1,3"),
+        ("node 1", "node 1"),
+        ("jail 7", "jail 7"),
+        ("node 1; jail 3", "jail 3; node 1"),
+        ("inherit", ""),
+    ],
+)
+def test_cpu_set(text: str, back: str) -> None:
+    assert parse_cpu_set(text, MACHINE).format() == back
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "8",
+        "node 2",
+        "jail 8",
+        "jail 4; node 0",
+        "jail 0",
+        "jail x",
+        "cores 1",
+        "0; jail 1",
+        "x y z",
+    ],
+)
+def test_cpu_set_that_the_machine_cannot_give_is_refused(text: str) -> None:
+    with pytest.raises(Refusal):
+        parse_cpu_set(text, MACHINE)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_inside"),
+    [("192.0.2.7/24", True), ("192.0.3.7", False), ("2001:db8::1", True), ("default", False)],
+)
+def test_address_inside_an_ip_limit(address: str, is_inside: bool) -> None:
+    limits = parse_ip_limit("192.0.2.0/24 2001:db8::/64")
+    assert is_address_inside(address, limits) is is_inside

@@ -1,15 +1,16 @@
 """A Porto server for machines without portod: Porto's protocol on a unix socket, real processes.
 
 For development, demos and tests. **Not a security boundary**: there are no namespaces, mounts or
-cgroups. `memory_limit`, `cpu_*`, `io_*`, `net_*`, `devices`, `capabilities`, `bind`, `sysctl` and
+cgroups. `memory_limit`, `cpu_limit`, `io_*`, `net_*`, `devices`, `bind`, `seccomp`, `sysctl` and
 `thread_limit` are checked, normalised and read back as portod does, and nothing more. A `root`
 other than `/` is refused at start. Applied are: command, environment, directory, umask, ulimit,
-oom_score_adj, streams; user and group too where the server runs as root. A server that is not
-root accepts known users and runs every command as itself; the user who runs it has root's rights.
+oom_score_adj, processors, symlinks, streams; user, group and capabilities too where the server
+runs as root. A server that is not root accepts known users and runs every command as itself; the
+user who runs it has root's rights.
 
-Signals: SIGTERM and SIGINT end the server and every process it started. SIGHUP drops all
-connections and opens the socket again after 0.2 s, as clients of a restarting portod see it;
-containers stay, weak ones go. SIGKILL ends the processes too: a small keeper process notices.
+Signals: SIGTERM and SIGINT end the server and every process it started. SIGHUP breaks all
+connections and keeps the socket, as clients of a reloading portod see it; containers stay, weak
+ones go. SIGKILL ends the processes too: a small keeper process notices.
 """
 
 from __future__ import annotations

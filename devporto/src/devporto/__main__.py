@@ -13,9 +13,9 @@ def main() -> int:
         prog="dev-portod",
         description="A Porto server for development and tests. Not a security boundary.",
         epilog=(
-            "SIGHUP drops every connection and opens the socket again, as a portod that "
-            "restarts; containers stay, weak ones go. SIGTERM ends the server and every "
-            "process it started."
+            "SIGHUP breaks every connection and keeps the socket, as a portod that reloads; "
+            "containers stay, weak ones go. SIGTERM ends the server and every process it "
+            "started."
         ),
     )
     parser.add_argument("--socket", required=True, metavar="PATH", help="unix socket to listen on")

@@ -11,12 +11,15 @@ from enum import Enum
 from typing import Any
 
 from devporto import porto_pb2 as pb
-from devporto.refusal import Refusal, make_bad_state, make_denied, make_invalid
+from devporto.network import Network
+from devporto.refusal import Refusal, make_denied, make_invalid
 from devporto.users import Caller, Credentials
 from devporto.values import check_name, normalize_path
 
 ROOT = "/"
 NAMESPACE = "/porto/"
+NO_CHOICE = Network()
+"""What `net` is where nobody set it."""
 INT64_WRAP = 2**64
 
 DEFAULT_CONTROLLERS = (
@@ -99,6 +102,7 @@ class Container:
     command: str = ""
     argv: list[str] | None = None
     mode: str = "app"
+    network: Network = NO_CHOICE
     isolate: bool = True
     weak: bool = False
     respawn: bool = False
@@ -212,13 +216,16 @@ class Registry:
         self._workdir = workdir
         self.root = Container(ROOT, 1, None, "/", state=State.META, mode="host")
         self._all: dict[str, Container] = {}
+        self._sorted: list[Container] | None = None
         self._next_id = _FIRST_ID
         self._locked: set[str] = set()
         self._released: list[asyncio.Future[None]] = []
 
     def __iter__(self) -> Iterator[Container]:
         """Every container but the root, by name."""
-        return iter([self._all[name] for name in sorted(self._all)])
+        if self._sorted is None:
+            self._sorted = [self._all[name] for name in sorted(self._all)]
+        return iter(self._sorted)
 
     def find(self, name: str) -> Container:
         """By full name. Raises Refusal(ContainerDoesNotExist)."""
@@ -272,6 +279,8 @@ class Registry:
 
     def find_for(self, caller: Caller, name: str) -> Container:
         """For reading. Raises Refusal."""
+        if not caller.namespace and caller.container == ROOT and name in self._all:
+            return self._all[name]
         return self.find(self.resolve(caller, name))
 
     def find_writable(self, caller: Caller, name: str) -> Container:
@@ -306,6 +315,7 @@ class Registry:
             task=caller.credentials,
         )
         self._all[full] = container
+        self._sorted = None
         parent.children[full] = container
         return container
 
@@ -316,8 +326,6 @@ class Registry:
         caller.check_write()
         if not parent.is_root:
             caller.check_control(parent.owner)
-            if not parent.values.get("children_allowed", True):
-                raise make_bad_state("the parent allows no sub-containers")
         return parent
 
     def _take_id(self) -> int:
@@ -330,6 +338,7 @@ class Registry:
     def forget(self, container: Container) -> None:
         """After this nobody finds it."""
         del self._all[container.name]
+        self._sorted = None
         if container.parent is not None:
             container.parent.children.pop(container.name, None)
         container.state = State.DESTROYED

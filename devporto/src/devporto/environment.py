@@ -54,12 +54,12 @@ def list_environment(container: Container, users: UserBook) -> Variables:
     locked: Variables = {
         "PORTO_NAME": container.name,
         "PORTO_HOST": socket.gethostname(),
-        "PORTO_USER": users.name_user(container.owner.uid),
+        "PORTO_USER": users.describe_user(container.owner),
     }
     base: Variables = {
         "PATH": _PATH,
         "HOME": container.find_cwd(),
-        "USER": users.name_user(container.task.uid),
+        "USER": users.describe_user(container.task),
         "container": "lxc",
         **locked,
     }

@@ -28,11 +28,15 @@ from typing import Any, NoReturn
 
 from devporto.kernel import (
     WordExpError,
+    apply_schedule,
     become_subreaper,
     die_with_parent,
+    keep_capabilities,
     kill_descendants,
     kill_quietly,
+    limit_capabilities,
     list_children,
+    raise_capabilities,
     split_words,
 )
 
@@ -256,8 +260,15 @@ def launch(spec: Spec) -> NoReturn:
     os.umask(0)
     _enter_directory(spec["cwd"])
     _write_oom_score(spec["oom_score_adj"])
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, spec["cpus"])
+    apply_schedule(0, *spec["schedule"])
     if spec["credentials"] is not None:
-        _become(*spec["credentials"])
+        bound, ambient = spec["capabilities"]
+        limit_capabilities(bound)
+        with keep_capabilities():
+            _become(*spec["credentials"])
+            raise_capabilities(ambient & bound)
     for stream in range(3):
         _open_stream(stream, spec, inside=True)
     os.umask(spec["umask"])
@@ -305,10 +316,16 @@ def _apply_limits(ulimits: list[tuple[str, int, int]]) -> None:
         kind = getattr(resource, f"RLIMIT_{name.upper()}", None)
         if kind is None:
             continue
+        if soft > hard or (name == "nofile" and hard > _read_open_max()):
+            raise LaunchError("Unknown", f"prlimit {name} {soft} {hard}")
         limits = tuple(resource.RLIM_INFINITY if n >= 2**64 - 1 else n for n in (soft, hard))
         # Raising a hard limit takes root; a development server goes on without.
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(kind, (limits[0], limits[1]))
+
+
+def _read_open_max() -> int:
+    return int(Path("/proc/sys/fs/nr_open").read_bytes())
 
 
 def _enter_directory(cwd: str) -> None:
@@ -320,7 +337,7 @@ def _enter_directory(cwd: str) -> None:
 
 def _write_oom_score(value: int) -> None:
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(value), encoding="ascii")
+        Path("/proc/self/oom_score_adj").write_bytes(b"%d" % value)
 
 
 def _become(uid: int, gid: int, groups: list[int]) -> None:

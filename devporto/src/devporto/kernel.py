@@ -6,11 +6,20 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_DROP = 24
+_PR_SET_SECUREBITS = 28
+_PR_CAP_AMBIENT = 47
+_CAP_AMBIENT_RAISE = 2
+_SECBIT_NO_SETUID_FIXUP = 1 << 2
+_SECBIT_KEEP_CAPS = 1 << 4
+_CAP_SETPCAP = 8
+_CAPABILITY_VERSION = 0x20080522
 _PR_SET_CHILD_SUBREAPER = 36
 _WRDE_NOCMD = 4
 _WRDE_UNDEF = 32
@@ -44,9 +53,48 @@ def die_with_parent(sig: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, sig)
 
 
-def _prctl(option: int, value: int) -> None:
-    if _LIBC.prctl(option, value, 0, 0, 0):
+def _prctl(option: int, value: int, third: int = 0) -> None:
+    if _LIBC.prctl(option, value, third, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _list_bits(mask: int) -> list[int]:
+    return [bit for bit in range(mask.bit_length()) if mask >> bit & 1]
+
+
+def limit_capabilities(bound: int) -> None:
+    """Let this process and its children never have others, as far as the kernel lets us say so."""
+    drop = ~bound & (1 << 41) - 1
+    # The right to drop goes last.
+    for bit in sorted(_list_bits(drop), key=lambda bit: bit == _CAP_SETPCAP):
+        with contextlib.suppress(OSError):
+            _prctl(_PR_CAPBSET_DROP, bit)
+
+
+@contextlib.contextmanager
+def keep_capabilities() -> Iterator[None]:
+    """Keep them over a change of user; exec takes away what is not ambient."""
+    with contextlib.suppress(OSError):
+        _prctl(_PR_SET_SECUREBITS, _SECBIT_KEEP_CAPS | _SECBIT_NO_SETUID_FIXUP)
+    yield
+    with contextlib.suppress(OSError):
+        _prctl(_PR_SET_SECUREBITS, 0)
+
+
+def raise_capabilities(ambient: int) -> None:
+    """Give these to whatever is executed, whoever it runs as. Raises OSError."""
+    if not ambient:
+        return
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    # Effective, permitted, inheritable: the low halves, then the high ones.
+    data = (ctypes.c_uint32 * 6)()
+    if _LIBC.capget(header, data):
+        raise OSError(ctypes.get_errno(), "capget")
+    data[2], data[5] = ambient & 0xFFFFFFFF, ambient >> 32
+    if _LIBC.capset(header, data):
+        raise OSError(ctypes.get_errno(), "capset")
+    for bit in _list_bits(ambient):
+        _prctl(_PR_CAP_AMBIENT, _CAP_AMBIENT_RAISE, bit)
 
 
 def split_words(command: str) -> list[bytes]:
@@ -73,6 +121,20 @@ def list_children(pid: int) -> list[int]:
         for tid in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - ten times faster
             found += map(int, _read(f"/proc/{pid}/task/{tid}/children").split())
     return found
+
+
+def apply_schedule(tid: int, policy: int, nice: int) -> None:
+    """Order a thread among others. What takes root is left out where that is missing."""
+    with contextlib.suppress(PermissionError, ProcessLookupError):
+        os.setpriority(os.PRIO_PROCESS, tid, nice)
+        os.sched_setscheduler(tid, policy, os.sched_param(0))
+
+
+def list_threads(pid: int) -> list[int]:
+    """The threads of a process. Empty where it is gone."""
+    with contextlib.suppress(OSError):
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208 - faster
+    return []
 
 
 def list_descendants(pid: int) -> list[int]:

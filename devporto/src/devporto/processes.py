@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 from devporto.containers import Container
-from devporto.kernel import list_descendants
-from devporto.values import UINT64_MAX
+from devporto.hardware import find_cpus, find_schedule, read_topology
+from devporto.kernel import apply_schedule, list_descendants, list_threads
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-@dataclass
-class Sample:
+class Sample(NamedTuple):
     """A sum over processes."""
 
     processes: int = 0
@@ -29,9 +27,15 @@ class Sample:
     major_faults: int = 0
     rss_bytes: int = 0
 
-    def add(self, other: Sample) -> None:
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+_NOTHING = Sample()
+# portod's own init, one per container, is counted there too.
+_INIT = Sample(processes=1, threads=1)
+
+
+def add_up(samples: Iterable[Sample]) -> Sample:
+    every = list(samples)
+    return every[0] if len(every) == 1 else Sample(*map(sum, zip(_NOTHING, *every, strict=True)))
 
 
 def read_stat(pid: int) -> tuple[int, Sample] | None:
@@ -46,7 +50,7 @@ def read_stat(pid: int) -> tuple[int, Sample] | None:
         return None
     finally:
         os.close(fd)
-    words = line.rpartition(b")")[2].split()
+    words = line.rpartition(b")")[2].split(None, 23)
     if not words or words[0] == b"Z":
         return None
     return int(words[1]), Sample(
@@ -66,16 +70,40 @@ class Census:
     def __init__(self, inits: Iterable[int]) -> None:
         self._inits = frozenset(inits)
         self._samples: dict[int, Sample] | None = None
+        self._measured: dict[str, Sample] = {}
 
-    def find(self, init: int) -> Sample:
+    def measure(self, container: Container) -> Sample:
+        """Sum up a container with all below it; once it is dead, what its last run had used."""
+        known = self._measured.get(container.name)
+        if known is None:
+            known = add_up(map(self._measure_one, container.subtree()))
+            self._measured[container.name] = known
+        return known
+
+    def _measure_one(self, container: Container) -> Sample:
+        run = container.run
+        if run is None:
+            used = container.usage
+            return Sample(
+                cpu_user_ns=int(used.cpu_user_s * 1e9),
+                cpu_system_ns=int(used.cpu_system_s * 1e9),
+                minor_faults=used.minor_faults,
+                major_faults=used.major_faults,
+            )
+        return add_up((self._find(run.init), _INIT)) if run.init else _NOTHING
+
+    def _find(self, init: int) -> Sample:
         """Sum up the processes below the init of one run."""
         if self._samples is None:
             self._samples = self._count_all() if len(self._inits) > 8 else self._count_few()
-        return self._samples.get(init) or Sample()
+        return self._samples.get(init, _NOTHING)
 
     def _count_few(self) -> dict[int, Sample]:
         return {
-            init: _sum_up(read_stat(pid) for pid in list_descendants(init)) for init in self._inits
+            init: add_up(
+                entry[1] for pid in list_descendants(init) if (entry := read_stat(pid)) is not None
+            )
+            for init in self._inits
         }
 
     def _count_all(self) -> dict[int, Sample]:
@@ -84,12 +112,12 @@ class Census:
         for name in os.listdir("/proc"):  # noqa: PTH208 - ten times faster
             if name.isdigit() and (entry := read_stat(int(name))):
                 found[int(name)] = entry
-        totals: dict[int, Sample] = {}
+        below: dict[int, list[Sample]] = {}
         for pid, (_, sample) in found.items():
             init = self._find_init(pid, found)
             if init:
-                totals.setdefault(init, Sample()).add(sample)
-        return totals
+                below.setdefault(init, []).append(sample)
+        return {init: add_up(samples) for init, samples in below.items()}
 
     def _find_init(self, pid: int, found: Mapping[int, tuple[int, Sample]]) -> int:
         """Find the init above `pid`, 0 where it belongs to no container (or is an init)."""
@@ -103,48 +131,30 @@ class Census:
         return 0
 
 
-def _sum_up(entries: Iterable[tuple[int, Sample] | None]) -> Sample:
-    total = Sample()
-    for entry in entries:
-        if entry:
-            total.add(entry[1])
-    return total
-
-
-def measure(census: Census, container: Container) -> Sample:
-    """Sum up a container with all below it; once it is dead, what its last run had used."""
-    total = Sample()
-    for one in container.subtree():
-        if one.run and one.run.init:
-            total.add(census.find(one.run.init))
-            # portod's own init, one per container, is counted there too.
-            total.add(Sample(processes=1, threads=1))
-        elif not one.run:
-            used = one.usage
-            total.add(
-                Sample(
-                    cpu_user_ns=int(used.cpu_user_s * 1e9),
-                    cpu_system_ns=int(used.cpu_system_s * 1e9),
-                    minor_faults=used.minor_faults,
-                    major_faults=used.major_faults,
-                )
-            )
-    return total
-
-
 def list_pids(container: Container) -> list[int]:
     """Every process of a container and what is below it."""
     runs = [one.run for one in container.subtree() if one.run and one.run.init]
     return [pid for run in runs for pid in list_descendants(run.init)]
 
 
-def apply_ulimits(container: Container) -> None:
-    """Give the limits of `ulimit` to what runs already, as far as the kernel lets us."""
-    for pid in list_pids(container):
-        for name, (soft, hard) in container.values.get("ulimit", {}).items():
-            low, high = (-1 if one >= UINT64_MAX else one for one in (soft, hard))
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                resource.prlimit(pid, getattr(resource, f"RLIMIT_{name.upper()}"), (low, high))
+def spread_cpus(container: Container) -> None:
+    """Let every process of a container run on the processors that `cpu_set` names."""
+    for one in container.subtree():
+        if one.run and one.run.init:
+            cpus = find_cpus(one, read_topology())
+            for pid in list_descendants(one.run.init):
+                for tid in list_threads(pid):
+                    with contextlib.suppress(OSError):
+                        os.sched_setaffinity(tid, cpus)
+
+
+def order_threads(container: Container) -> None:
+    """Give its own processes the schedule of `cpu_policy` and `cpu_weight`."""
+    if container.run and container.run.init:
+        policy, nice = find_schedule(container)
+        for pid in list_descendants(container.run.init):
+            for tid in list_threads(pid):
+                apply_schedule(tid, policy, nice)
 
 
 def sum_status_fields(pids: Iterable[int], prefixes: tuple[str, ...]) -> dict[str, int]:

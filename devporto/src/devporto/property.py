@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any
 
 from devporto import porto_pb2 as pb
@@ -74,6 +75,11 @@ class Property:
     def read_only(self) -> bool:
         return self.write is None
 
+    @cached_property
+    def is_guarded(self) -> bool:
+        """Whether it can be read at all depends on something."""
+        return not self.supported or self.runtime_only or self.dead_only
+
     def describe(self) -> str:
         marks = (" (ro)" if self.read_only else "") + (" (dynamic)" if self.dynamic else "")
         return self.desc + marks
@@ -117,21 +123,29 @@ def split_index(text: str) -> tuple[str, str | None]:
 
 def read_property(question: Question, container: Container, text: str) -> str:
     """Read a value in portod's normal form. Raises Refusal."""
-    row = TABLE.get(text)
-    index = None
+    row, index = _find_row(text)
     if row is None:
-        name, index = split_index(text)
-        if index is None and "." in name:
-            return _read_dotted(container, name)
-        row = TABLE.get(name)
-        if row is None:
-            raise Refusal(pb.InvalidProperty, f"Unknown container property: {name}")
-    row.check_read(container)
+        return _read_dotted(container, text)
+    if row.is_guarded:
+        row.check_read(container)
     if index is None:
         return row.read(question, container)
     if row.read_index is None:
         raise make_invalid("Invalid subscript for property")
     return row.read_index(question, container, index)
+
+
+@lru_cache(4096)
+def _find_row(text: str) -> tuple[Property | None, str | None]:
+    """(row, index) of what a client reads; no row for a dotted name. Raises Refusal."""
+    if row := TABLE.get(text):
+        return row, None
+    name, index = split_index(text)
+    if index is None and "." in name:
+        return None, None
+    if name not in TABLE:
+        raise Refusal(pb.InvalidProperty, f"Unknown container property: {name}")
+    return TABLE[name], index
 
 
 def _read_dotted(container: Container, name: str) -> str:

@@ -9,9 +9,12 @@ class Refusal(Exception):  # noqa: N818 - it is what portod says, not a fault of
     """Porto says no. `code` is a number of EError, `text` is for people."""
 
     def __init__(self, code: pb.EError.ValueType, text: str) -> None:
-        super().__init__(f"{pb.EError.Name(code)}:({text})")
+        super().__init__(code, text)
         self.code = code
         self.text = text
+
+    def __str__(self) -> str:
+        return f"{pb.EError.Name(self.code)}:({self.text})"
 
 
 def make_invalid(text: str) -> Refusal:

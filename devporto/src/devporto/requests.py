@@ -93,6 +93,18 @@ class Desk:
         finally:
             self.registry.unlock(container)
 
+    def change_now(self, client: Client, name: str, work: Callable[[Container], None]) -> Answer:
+        """As `change`, for work that takes no time: done at once unless somebody is at it."""
+        container = self.registry.find_writable(client.caller, name)
+        if not self.registry.is_locked(container):
+            work(container)
+            return None
+
+        async def work_later(one: Container) -> None:
+            work(one)
+
+        return self.change(client, name, work_later)
+
 
 # -- answers that change nothing, but for waiting
 
@@ -201,21 +213,28 @@ def version(_desk: Desk, _: Client, __: Request, out: Response) -> None:
 def find_labels(desk: Desk, client: Client, request: Request, out: Response) -> None:
     asked = request.FindLabel
     out.FindLabel.SetInParent()
+    wanted, mask = asked.label, asked.mask if asked.HasField("mask") else "***"
+    wanted_state = asked.state if asked.HasField("state") else None
+    wanted_value = asked.value if asked.HasField("value") else None
+    add = out.FindLabel.list.add
     for one in desk.registry:
+        state = one.state.value
+        if wanted_state not in (None, state):
+            continue
         name = desk.registry.compose(client.caller, one)
-        if name is None or (asked.HasField("state") and one.state.value != asked.state):
+        if name is None or not match_mask(name, mask):
             continue
-        if asked.HasField("mask") and not match_mask(name, asked.mask):
-            continue
-        for label, value in _pick_labels(one, asked.label):
-            if not asked.HasField("value") or asked.value == value:
-                out.FindLabel.list.add(name=name, state=one.state.value, label=label, value=value)
+        for label, value in _pick_labels(one, wanted):
+            if wanted_value in (None, value):
+                add(name=name, state=state, label=label, value=value)
 
 
 def _pick_labels(container: Container, label: str) -> list[tuple[str, str]]:
     if is_mask(label):
         every = sorted(container.labels.items())
         return [pair for pair in every if match_mask(pair[0], label)]
+    if not label.startswith("."):
+        return [(label, container.labels[label])] if label in container.labels else []
     try:
         return [(label, find_label(container, label))]
     except Refusal:
@@ -265,10 +284,10 @@ def pause(desk: Desk, client: Client, request: Request, _: Response) -> Answer:
 
 
 def resume(desk: Desk, client: Client, request: Request, _: Response) -> Answer:
-    async def work(container: Container) -> None:
+    def work(container: Container) -> None:
         desk.machine.resume(container)
 
-    return desk.change(client, request.resume.name, work)
+    return desk.change_now(client, request.resume.name, work)
 
 
 def respawn(desk: Desk, client: Client, request: Request, _: Response) -> Answer:
@@ -287,14 +306,14 @@ def kill(desk: Desk, client: Client, request: Request, _: Response) -> None:
 def set_property(desk: Desk, client: Client, request: Request, _: Response) -> Answer:
     asked = request.setProperty
 
-    async def work(container: Container) -> None:
+    def work(container: Container) -> None:
         before = dict(container.labels)
         question = desk.ask(client.caller, [])
         write_property(question, container, asked.property, asked.value)
         if before != container.labels:
             _notify_labels(desk, container, before)
 
-    return desk.change(client, asked.name, work)
+    return desk.change_now(client, asked.name, work)
 
 
 def _notify_labels(desk: Desk, container: Container, before: dict[str, str]) -> None:
@@ -309,7 +328,7 @@ def set_one_label(desk: Desk, client: Client, request: Request, out: Response) -
     out.SetLabel.SetInParent()
     check_label(asked.label, asked.value)
 
-    async def work(container: Container) -> None:
+    def work(container: Container) -> None:
         old = container.labels.get(asked.label)
         if old is not None:
             out.SetLabel.prev_value = old
@@ -319,14 +338,14 @@ def set_one_label(desk: Desk, client: Client, request: Request, out: Response) -
         container.touch()
         desk.waiters.notify(container, asked.label, asked.value)
 
-    return desk.change(client, asked.name, work)
+    return desk.change_now(client, asked.name, work)
 
 
 def inc_label(desk: Desk, client: Client, request: Request, out: Response) -> Answer:
     asked = request.IncLabel
     check_label(asked.label, "")
 
-    async def work(container: Container) -> None:
+    def work(container: Container) -> None:
         old = container.labels.get(asked.label)
         out.IncLabel.result = 0
         _check_label_count(asked.add, container, old, asked.label)
@@ -340,7 +359,7 @@ def inc_label(desk: Desk, client: Client, request: Request, out: Response) -> An
         container.touch()
         desk.waiters.notify(container, asked.label, str(value + asked.add))
 
-    return desk.change(client, asked.name, work)
+    return desk.change_now(client, asked.name, work)
 
 
 def _check_label_change(asked: pb.TSetLabelRequest, container: Container, old: str | None) -> None:

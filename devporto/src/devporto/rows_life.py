@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from devporto import porto_pb2 as pb
+from devporto.capabilities import (
+    find_ambient,
+    find_bound,
+    find_limit,
+    format_capabilities,
+    parse_capabilities,
+)
 from devporto.containers import Container
 from devporto.property import (
     Property,
@@ -16,6 +25,7 @@ from devporto.property import (
     set_label,
 )
 from devporto.refusal import Refusal, make_invalid
+from devporto.seccomp import parse_seccomp
 from devporto.values import (
     LABEL_COUNT_MAX,
     check_label,
@@ -29,21 +39,12 @@ from devporto.values import (
     parse_string_map,
     parse_uint64,
     split_list,
+    wrap_int64,
 )
 
 CONTROLLERS = (
     *("freezer", "memory", "cpu", "cpuacct", "net_cls", "blkio", "devices", "hugetlb"),
     *("cpuset", "pids", "perf_event", "systemd", "cgroup2"),
-)
-
-
-CAPABILITIES = (
-    *("CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"),
-    *("SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW"),
-    *("IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE"),
-    *("SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME"),
-    *("SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP"),
-    *("MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ"),
 )
 
 
@@ -90,43 +91,39 @@ def _read_controller(_: Question, container: Container, index: str) -> str:
     return format_bool(parse_flags(index, CONTROLLERS) <= container.controllers)
 
 
-def find_capabilities(container: Container, name: str) -> frozenset[str]:
-    """Find what was set; every capability where nothing was (none for the ambient ones)."""
-    default = frozenset(CAPABILITIES) if name == "capabilities" else frozenset[str]()
-    chosen: frozenset[str] = container.values.get(name, default)
-    return chosen
-
-
-def _add_capabilities(name: str) -> None:
+def _add_capabilities(name: str, find: Callable[[Container], int]) -> None:
     def write(_: Question, container: Container, text: str) -> None:
-        container.values[name] = parse_flags(text, CAPABILITIES)
+        container.values[name] = parse_capabilities(text)
 
     def write_one(_: Question, container: Container, index: str, text: str) -> None:
-        named = parse_flags(index, CAPABILITIES)
-        old = find_capabilities(container, name)
-        container.values[name] = old | named if parse_bool(text) else old - named
+        named, old = parse_capabilities(index), find(container)
+        container.values[name] = old | named if parse_bool(text) else old & ~named
 
+    row = _describe_capabilities(name, find)
+    add_property(replace(row, write=write, write_index=write_one))
+    add_property(_describe_capabilities(f"{name}_allowed", find_bound))
+
+
+def _describe_capabilities(name: str, find: Callable[[Container], int]) -> Property:
     def read_one(_: Question, container: Container, index: str) -> str:
-        return format_bool(parse_flags(index, CAPABILITIES) <= find_capabilities(container, name))
+        named = parse_capabilities(index)
+        return format_bool(find(container) & named == named)
 
-    add_property(
-        Property(
-            name,
-            "Capabilities: SYS_ADMIN;NET_ADMIN;...",
-            lambda _, one: _read_flags(find_capabilities(one, name), CAPABILITIES),
-            write,
-            read_one,
-            write_one,
-        )
+    return Property(
+        name,
+        "Capabilities: SYS_ADMIN;NET_ADMIN;...",
+        lambda _, one: format_capabilities(find(one)),
+        read_index=read_one,
     )
-    add_property(
-        Property(
-            f"{name}_allowed",
-            "Allowed capabilities in container",
-            lambda _, one: _read_flags(find_capabilities(one, "capabilities"), CAPABILITIES),
-            read_index=read_one,
-        )
-    )
+
+
+def _write_seccomp(_: Question, container: Container, text: str) -> None:
+    container.values["seccomp"] = parse_seccomp(text)
+
+
+def _refuse_profile(_: Question, __: Container, text: str) -> None:
+    # They are named in portod's configuration, which has none; an empty name is none either.
+    raise make_invalid(f"Unknown seccomp profile {text}")
 
 
 def _write_labels(_: Question, container: Container, text: str) -> None:
@@ -150,6 +147,11 @@ def _write_private(_: Question, container: Container, text: str) -> None:
     if len(text.encode()) > _PRIVATE_MAX:
         raise make_invalid(f"Private value is too long, max {_PRIVATE_MAX} bytes")
     container.values["private"] = text
+
+
+def _wrap_ms(seconds: int) -> int:
+    """Lose what portod loses, which counts milliseconds in 64 bits."""
+    return seconds * 1000 % 2**64 // 1000
 
 
 def _write_max_respawns(_: Question, container: Container, text: str) -> None:
@@ -178,30 +180,18 @@ def _parse_session(text: str) -> str:
     return " ".join(words)
 
 
-def _parse_seccomp(text: str) -> str:
-    if text and ":" not in text and "{" not in text:
-        raise make_invalid("invalid seccomp profile")
-    return text
-
-
-def _parse_seccomp_name(text: str) -> str:
-    if text:
-        raise make_invalid(f"Unknown seccomp profile {text}")
-    return text
-
-
 def _add_life() -> None:
     flags: dict[str, Any] = {"dynamic": True, "any_state": True}
     rows = (
         ("respawn", lambda _, c: format_bool(c.respawn),
          lambda _, c, text: setattr(c, "respawn", parse_bool(text))),
         ("respawn_count", lambda _, c: str(c.respawn_count),
-         lambda _, c, text: setattr(c, "respawn_count", parse_uint64(text))),
+         lambda _, c, text: setattr(c, "respawn_count", wrap_int64(parse_uint64(text)))),
         ("max_respawns", _read_max_respawns, _write_max_respawns),
         ("respawn_delay", lambda _, c: f"{c.respawn_delay_ns}ns",
          lambda _, c, text: setattr(c, "respawn_delay_ns", parse_nanoseconds(text))),
         ("aging_time", lambda _, c: str(c.aging_s),
-         lambda _, c, text: setattr(c, "aging_s", parse_uint64(text))),
+         lambda _, c, text: setattr(c, "aging_s", _wrap_ms(parse_uint64(text)))),
         ("weak", lambda _, c: format_bool(c.weak),
          lambda _, c, text: setattr(c, "weak", parse_bool(text))),
         ("private", lambda _, c: c.values.get("private", ""), _write_private),
@@ -233,8 +223,8 @@ def _add_rights() -> None:
             _write_controller,
         )
     )
-    _add_capabilities("capabilities")
-    _add_capabilities("capabilities_ambient")
+    _add_capabilities("capabilities", find_limit)
+    _add_capabilities("capabilities_ambient", find_ambient)
     add_setting("enable_porto", "Porto access level", _parse_access, str, "true", dynamic=True)
     add_property(
         Property(
@@ -246,8 +236,16 @@ def _add_rights() -> None:
         )
     )
     add_setting("session_info", "Session info: <kind> <id> <user>", _parse_session, str, "")
-    add_setting("seccomp", "Seccomp profile rules", _parse_seccomp, str, "")
-    add_setting("seccomp_name", "Seccomp profile", _parse_seccomp_name, str, "")
+    everything = parse_seccomp("")
+    add_property(
+        Property(
+            "seccomp",
+            "Seccomp profile rules",
+            lambda _, c: c.values.get("seccomp", everything),
+            _write_seccomp,
+        )
+    )
+    add_property(Property("seccomp_name", "Seccomp profile", lambda _, __: "", _refuse_profile))
 
 
 def add_rows() -> None:

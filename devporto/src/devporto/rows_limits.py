@@ -1,4 +1,4 @@
-"""Rows for resources. Recorded and read back, not enforced, but for `ulimit`."""
+"""Rows for resources: taken and read back. Enforced are `ulimit`, processors and their order."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from devporto import porto_pb2 as pb
-from devporto.containers import Container
-from devporto.processes import apply_ulimits
+from devporto.containers import Container, State
+from devporto.hardware import (
+    IO_LIMITS,
+    CpuSet,
+    check_cpu_set,
+    check_disks,
+    parse_cpu_set,
+    read_topology,
+)
+from devporto.processes import order_threads, spread_cpus
 from devporto.property import (
     Property,
     Question,
@@ -29,7 +37,6 @@ from devporto.values import (
     format_ulimits,
     merge_ulimits,
     parse_cpu_power,
-    parse_cpu_set,
     parse_nanoseconds,
     parse_plain_double,
     parse_size,
@@ -54,6 +61,8 @@ _UNSUPPORTED = (
     ("core_command", "Command for receiving core dump"),
     ("coredump_filter", "Coredump filter (hex)"),
 )
+
+_CPU_POLICIES = ("rt", "high", "normal", "batch", "idle", "iso", "nosmt")
 
 
 def read_total_memory() -> int:
@@ -80,7 +89,16 @@ def _write_cpu_weight(__: Question, container: Container, text: str) -> None:
     _, unit = parse_plain_double(text)
     if unit:
         return  # portod answers Success and changes nothing.
-    container.values["cpu_weight"] = _parse_weight(text)
+    # Kept in whole hundredths; what is beyond them is cut off.
+    container.values["cpu_weight"] = int(_parse_weight(text) * 100) / 100
+    order_threads(container)
+
+
+def _write_cpu_policy(_: Question, container: Container, text: str) -> None:
+    if text not in _CPU_POLICIES:
+        raise make_invalid(f"cpu_policy: {text!r} is none of {', '.join(_CPU_POLICIES)}")
+    container.values["cpu_policy"] = text
+    order_threads(container)
 
 
 def _parse_period(text: str) -> int:
@@ -88,6 +106,15 @@ def _parse_period(text: str) -> int:
     if not 1_000_000 <= value <= 1_000_000_000:
         raise make_invalid("cpu period out of range")
     return value
+
+
+def _write_cpu_set(_: Question, container: Container, text: str) -> None:
+    asked = parse_cpu_set(text, read_topology())
+    if container.state is not State.STOPPED:
+        check_cpu_set(container, asked)
+    container.values["cpu_set"] = asked
+    if container.state is not State.STOPPED:
+        spread_cpus(container)
 
 
 def _add_cpu_power(name: str, desc: str) -> None:
@@ -132,6 +159,8 @@ def _store_io(container: Container, name: str, pairs: dict[str, int]) -> None:
         enable_controller(container, "memory")
     if set(pairs) - {"fs"}:
         enable_controller(container, "blkio")
+    if name in IO_LIMITS and container.state is not State.STOPPED:
+        check_disks(container, pairs)
     container.values[name] = pairs
 
 
@@ -158,14 +187,13 @@ def _read_ulimit_key(_: Question, container: Container, index: str) -> str:
 
 
 def _write_ulimits(_: Question, container: Container, text: str) -> None:
+    # Processes that run keep what they started with.
     container.values["ulimit"] = parse_ulimits(text)
-    apply_ulimits(container)
 
 
 def _write_ulimit_key(_: Question, container: Container, index: str, text: str) -> None:
     fresh = parse_ulimits(f"{index}:{text}")
     container.values["ulimit"] = merge_ulimits(container.values.get("ulimit", {}), fresh)
-    apply_ulimits(container)
 
 
 def _parse_tos(text: str) -> str:
@@ -225,21 +253,36 @@ def _add_memory() -> None:
 def _add_cpu() -> None:
     _add_cpu_power("cpu_limit", "CPU limit: <CPUS>c [cores]")
     _add_cpu_power("cpu_guarantee", "CPU guarantee: <CPUS>c [cores]")
-    policies = ("rt", "high", "normal", "batch", "idle", "iso", "nosmt")
-    add_choice("cpu_policy", "CPU policy", policies, "normal", dynamic=True)
+    add_property(
+        Property(
+            "cpu_policy",
+            "CPU policy",
+            lambda _, container: str(container.values.get("cpu_policy", "normal")),
+            _write_cpu_policy,
+            dynamic=True,
+        )
+    )
     add_setting("cpu_period", "CPU limit period: 1ms..1s [nanoseconds]", _parse_period, str,
                 100_000_000, dynamic=True)  # fmt: skip
     add_property(
         Property(
             "cpu_weight",
             "CPU weight 0.01..100, default is 1",
-            lambda _, container: format_double(container.values.get("cpu_weight", 1.0)),
+            lambda _, one: format_double(one.values.get("cpu_weight", 1.0)),
             _write_cpu_weight,
             dynamic=True,
         )
     )
-    add_setting("cpu_set", "CPU set: [N|N-M,]... | node N | reserve N | threads N | cores N",
-                parse_cpu_set, str, "", dynamic=True, controller="cpuset")  # fmt: skip
+    add_property(
+        Property(
+            "cpu_set",
+            "CPU set: [N|N-M,]... | jail N | [jail N;] node N",
+            lambda _, one: one.values.get("cpu_set", CpuSet()).format(),
+            _write_cpu_set,
+            dynamic=True,
+            controller="cpuset",
+        )
+    )
 
 
 def _add_io() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import stat
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from devporto import porto_pb2 as pb
 from devporto.containers import Container, State
+from devporto.network import parse_addresses, parse_ip_limit, parse_net
 from devporto.property import (
     Property,
     Question,
@@ -20,8 +20,9 @@ from devporto.property import (
     add_text,
     enable_controller,
 )
-from devporto.refusal import Refusal, make_bad_state, make_invalid
-from devporto.users import UserBook
+from devporto.refusal import Refusal, make_bad_state, make_denied, make_invalid
+from devporto.symlinks import place_symlink
+from devporto.users import Credentials, UserBook
 from devporto.values import (
     format_map,
     format_octal,
@@ -32,67 +33,42 @@ from devporto.values import (
     parse_string_map,
     split_escaped,
     split_list,
+    trim,
 )
 
-_NET_WORDS = {
-    "none": (1, 1), "inherited": (1, 1), "host": (1, 2), "steal": (2, 2), "container": (2, 2),
-    "macvlan": (3, 6), "ipvlan": (3, 5), "veth": (3, 5), "L3": (2, 4), "NAT": (1, 2),
-    "ipip6": (4, 4), "tap": (2, 2), "MTU": (3, 3), "MAC": (3, 3), "autoconf": (2, 2),
-    "ip": (2, 99), "netns": (2, 2),
-}  # fmt: skip
+_BIND_FLAGS = (
+    *("rw", "ro", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "noatime", "nodiratime"),
+    *("rec", "unbindable", "private", "relatime"),
+)
 
 
 def _write_devices(question: Question, container: Container, text: str) -> None:
     if not text:
         container.values["devices"] = []
         return
-    fresh = parse_devices(text, question.users)
-    enable_controller(container, "devices")
+    fresh = _take_devices(question, container, text)
     old: list[Device] = container.values.get("devices", [])
     container.values["devices"] = merge_devices(withdraw_devices(old), fresh)
 
 
+def _take_devices(question: Question, container: Container, text: str) -> list[Device]:
+    fresh = parse_devices(text, question.users, question.caller.credentials)
+    # A node alone, which nobody may read or write, takes no cgroup.
+    if any(one.access & {"r", "w"} or "m" not in one.access for one in fresh):
+        enable_controller(container, "devices")
+    return fresh
+
+
 def _write_device(question: Question, container: Container, index: str, text: str) -> None:
-    fresh = parse_devices(f"{index} {text}", question.users)
-    enable_controller(container, "devices")
+    fresh = _take_devices(question, container, f"{index} {text}")
     container.values["devices"] = merge_devices(container.values.get("devices", []), fresh)
 
 
-def _parse_net(text: str) -> list[list[str]]:
-    rows = split_escaped(text, " ", ";")
-    for row in rows:
-        low, high = _NET_WORDS.get(row[0], (0, 0))
-        if not low <= len(row) <= high:
-            raise make_invalid(f"Invalid net configuration: {' '.join(row)}")
-    if len(rows) > 1 and any(row[0] in ("none", "inherited") for row in rows):
-        raise make_invalid("none and inherited stand alone")
-    return rows
-
-
-def _parse_addresses(text: str) -> list[list[str]]:
-    rows = split_escaped(text, " ", ";")
-    for row in rows:
-        if len(row) != 2:
-            raise make_invalid("Invalid ip format")
-        _check_address(row[1])
-    return rows
-
-
-def _check_address(text: str) -> None:
-    try:
-        ipaddress.ip_interface(text)
-    except ValueError as error:
-        raise Refusal(pb.InvalidNetworkAddress, f"Unable to parse IP address {text}") from error
-
-
-def _parse_ip_limit(text: str) -> list[list[str]]:
-    rows = split_escaped(text, ";", " ")
-    for row in rows:
-        if len(row) != 1 or (row[0] in ("any", "none") and len(rows) != 1):
-            raise make_invalid("wrong format")
-        if row[0] not in ("any", "none"):
-            _check_address(row[0])
-    return rows
+def _write_net(_: Question, container: Container, text: str) -> None:
+    network = parse_net(text)
+    if network.needs_class:
+        enable_controller(container, "net_cls")
+    container.network = network
 
 
 def _read_resolv_conf(_: Question, container: Container) -> str:
@@ -120,15 +96,21 @@ def _write_resolv_conf(_: Question, container: Container, text: str) -> None:
 
 
 def _parse_binds(text: str) -> list[list[str]]:
-    rows = split_escaped(text, " ", ";")
-    if any(len(row) < 2 for row in rows):
-        raise make_invalid(f"Invalid bind mount {text}")
-    return rows
+    """[source, target, flags in portod's order]."""
+    binds = []
+    for row in split_escaped(text, " ", ";"):
+        if len(row) < 2:
+            raise make_invalid(f"Invalid bind mount {text}")
+        asked = {trim(word) for word in row[2].split(",")} - {""} if len(row) > 2 else set[str]()
+        if not asked <= set(_BIND_FLAGS):
+            raise make_invalid(f"Invalid bind mount flags {row[2]}")
+        binds.append([*row[:2], ",".join(flag for flag in _BIND_FLAGS if flag in asked)])
+    return binds
 
 
-def _parse_symlinks(text: str) -> dict[str, str]:
-    normal = normalize_path
-    return {normal(link): normal(target) for link, target in parse_string_map(text).items()}
+def _read_symlinks(_: Question, container: Container) -> str:
+    links = container.values.get("symlink", {})
+    return "".join(f"{link}: {links[link]}; " for link in sorted(links))
 
 
 def _read_symlink(_: Question, container: Container, index: str) -> str:
@@ -138,10 +120,23 @@ def _read_symlink(_: Question, container: Container, index: str) -> str:
     return str(links[normalize_path(index)])
 
 
+def _write_symlinks(_: Question, container: Container, text: str) -> None:
+    asked = {normalize_path(k): normalize_path(v) for k, v in parse_string_map(text).items()}
+    gone = dict.fromkeys(container.values.get("symlink", {}), "")
+    for link, target in sorted({**gone, **asked}.items()):
+        _set_symlink(container, link, target)
+
+
 def _write_symlink(_: Question, container: Container, index: str, text: str) -> None:
-    links = {**container.values.get("symlink", {})}
-    links[normalize_path(index)] = normalize_path(text)
-    container.values["symlink"] = {link: target for link, target in links.items() if target}
+    _set_symlink(container, normalize_path(index), normalize_path(text))
+
+
+def _set_symlink(container: Container, link: str, target: str) -> None:
+    """One by one: those before one that fails stay set."""
+    if container.run:
+        place_symlink(container.find_cwd(), link, target, container.task)
+    links = {**container.values.get("symlink", {}), link: target}
+    container.values["symlink"] = {key: value for key, value in links.items() if value}
 
 
 def _write_sysctl(_: Question, container: Container, index: str, text: str) -> None:
@@ -159,9 +154,17 @@ def _add_places() -> None:
                 dynamic=True)  # fmt: skip
     add_setting("bind", "Bind mounts: <source> <target> [flags]; ...", _parse_binds,
                 lambda rows: merge_rows(rows, " ", ";"), [])  # fmt: skip
-    add_setting("symlink", "Symlinks: <symlink>: <target>;...", _parse_symlinks,
-                lambda pairs: "".join(f"{k}: {pairs[k]}; " for k in sorted(pairs)), {},
-                read_index=_read_symlink, write_index=_write_symlink, dynamic=True)  # fmt: skip
+    add_property(
+        Property(
+            "symlink",
+            "Symlinks: <symlink>: <target>;...",
+            _read_symlinks,
+            _write_symlinks,
+            _read_symlink,
+            _write_symlink,
+            dynamic=True,
+        )
+    )
     add_setting("sysctl", "Sysctl, format: name: value;...", parse_string_map, format_map, {},
                 read_index=lambda _, c, index: c.values.get("sysctl", {}).get(index, ""),
                 write_index=_write_sysctl)  # fmt: skip
@@ -170,11 +173,17 @@ def _add_places() -> None:
 def _add_network() -> None:
     form = {"ip": "IP configuration", "default_gw": "Default gateway"}
     for name, desc in form.items():
-        add_setting(name, f"{desc}: <interface> <ip>; ...", _parse_addresses,
+        add_setting(name, f"{desc}: <interface> <ip>; ...", parse_addresses,
                     lambda rows: merge_rows(rows, " ", ";"), [])  # fmt: skip
-    add_setting("net", "Container network settings", _parse_net,
-                lambda rows: merge_rows(rows, " ", ";"), [["inherited"]])  # fmt: skip
-    add_setting("ip_limit", "IP allowed for sub-containers", _parse_ip_limit,
+    add_property(
+        Property(
+            "net",
+            "Container network settings",
+            lambda _, one: merge_rows(one.network.rows, " ", ";"),
+            _write_net,
+        )
+    )
+    add_setting("ip_limit", "IP allowed for sub-containers", parse_ip_limit,
                 lambda rows: merge_rows(rows, ";", " "), [["any"]])  # fmt: skip
     add_property(
         Property(
@@ -223,26 +232,29 @@ class Device:
         return f"{self.path} {access} {self.inside} {format_octal(self.mode)} {owner}"
 
 
-def parse_devices(text: str, users: UserBook) -> list[Device]:
-    """`/dev/null rw; ...`. Raises Refusal(InvalidValue, DeviceNotFound)."""
+def parse_devices(text: str, users: UserBook, asker: Credentials) -> list[Device]:
+    """`/dev/null rw; ...`. Raises Refusal(InvalidValue, DeviceNotFound, Permission)."""
     found = []
     for row in split_escaped(text, " ", ";"):
         if row[0] == "preset" and len(row) == 2:
             raise make_invalid(f"Undefined device preset {row[1]}")
         try:
-            found.append(_parse_device(row, users))
+            found.append(_parse_device(row, users, asker))
         except Refusal as error:
             if error.code != pb.DeviceNotFound or not set("-?").intersection(row[1]):
                 raise
     return found
 
 
-def _parse_device(row: list[str], users: UserBook) -> Device:
+def _parse_device(row: list[str], users: UserBook, asker: Credentials) -> Device:
     if len(row) < 2:
         raise make_invalid(f"Invalid device config: {' '.join(row)}")
     _check_path(row[0])
     access = _parse_access(row[1])
+    if "*" in access and asker.uid != 0:
+        raise make_denied(f"uid {asker.uid} cannot set up a wildcard {row[0]}")
     node = _read_node(row[0])
+    _check_access(node, access, asker)
     inside = row[2] if len(row) > 2 else row[0]
     _check_path(inside)
     mode = parse_octal(row[3]) if len(row) > 3 else node.st_mode & 0o777
@@ -251,6 +263,14 @@ def _parse_device(row: list[str], users: UserBook) -> Device:
     uid = users.find_uid(row[4]) if len(row) > 4 else node.st_uid
     gid = users.find_gid(row[5]) if len(row) > 5 else node.st_gid
     return Device(row[0], access, inside, mode, uid, gid)
+
+
+def _check_access(node: os.stat_result, access: frozenset[str], asker: Credentials) -> None:
+    """Nobody gives a container more than he has. Raises Refusal(Permission)."""
+    shift = 6 if asker.uid == node.st_uid else 3 if asker.is_member(node.st_gid) else 0
+    for letter, bit in (("r", 4), ("w", 2)):
+        if letter in access and asker.uid != 0 and not node.st_mode >> shift & bit:
+            raise make_denied(f"uid {asker.uid} has no such access: {letter}")
 
 
 def _check_path(path: str) -> None:

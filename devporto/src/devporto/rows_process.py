@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from devporto import porto_pb2 as pb
 from devporto.containers import Container, Stream
 from devporto.environment import (
@@ -43,7 +45,7 @@ _COMMAND_MAX = 128 * 1024
 _STDOUT_LIMIT_MAX = 1 << 30
 
 
-_MODES = ("app", "os", "job", "host", "fuse")
+_MODES = ("app", "os", "job", "host", "docker")
 
 
 def _write_command(_: Question, container: Container, text: str) -> None:
@@ -98,8 +100,8 @@ def _write_word(_: Question, container: Container, index: str, text: str) -> Non
 def _write_mode(_: Question, container: Container, text: str) -> None:
     if text not in _MODES:
         raise make_invalid(f"Unknown: {text}")
-    # "fuse" is an old name for app mode with a device.
-    container.mode = "app" if text == "fuse" else text
+    # An old name; what it did is gone.
+    container.mode = "app" if text == "docker" else text
     if container.mode in ("host", "job"):
         container.isolate = False
 
@@ -116,6 +118,11 @@ def _write_userns(_: Question, container: Container, text: str) -> None:
     if value and container.mode in ("host", "job"):
         raise make_invalid("userns=true incompatible with virt_mode")
     container.values["userns"] = value
+
+
+def _refuse_fuse(_: Question, __: Container, ___: str) -> None:
+    # Of no effect but with a setting of portod's that is off by default.
+    raise Refusal(pb.NotSupported, "enable_fuse is not supported")
 
 
 def _write_root(_: Question, container: Container, text: str) -> None:
@@ -195,7 +202,9 @@ def _add_command() -> None:
     add_setting("oom_score_adj", "OOM score adjustment: -1000..1000", _parse_oom_score, str, 0)
     add_setting("umask", "Set file mode creation mask", parse_octal, format_octal, 0o002)
     add_bool("unshare_on_exec", "New mount namespace right before exec")
-    add_bool("enable_fuse", "Abort fuse connections at stop")
+    add_property(
+        Property("enable_fuse", "Abort fuse connections", lambda _, __: "false", _refuse_fuse)
+    )
     add_choice("cgroupfs", "Cgroup fs: none|ro|rw", ("none", "ro", "rw"), "none")
 
 
@@ -238,12 +247,12 @@ def _write_user(question: Question, container: Container, text: str) -> None:
         found = question.users.find(text)
     except Refusal:
         found = Credentials(question.users.find_uid(text))
-    container.task = Credentials(found.uid, container.task.gid, found.groups)
+    container.task = replace(found, gid=container.task.gid)
 
 
 def _write_group(question: Question, container: Container, text: str) -> None:
     gid = question.users.find_gid(text)
-    container.task = Credentials(container.task.uid, gid, container.task.groups)
+    container.task = replace(container.task, gid=gid)
 
 
 def _write_task_cred(question: Question, container: Container, text: str) -> None:
@@ -254,7 +263,7 @@ def _write_owner_user(question: Question, container: Container, text: str) -> No
     fresh = question.users.find(text)
     old, caller = container.owner.gid, question.caller
     if fresh.is_member(old) or caller.credentials.is_member(old) or caller.is_superuser:
-        fresh = Credentials(fresh.uid, old, fresh.groups)
+        fresh = replace(fresh, gid=old)
     caller.check_control(fresh)
     container.owner = fresh
 
@@ -265,7 +274,7 @@ def _write_owner_group(question: Question, container: Container, text: str) -> N
     members = (container.owner, caller.credentials)
     if not caller.is_superuser and not any(one.is_member(gid) for one in members):
         raise make_denied(f"Desired group {text} is not among the user's own")
-    container.owner = Credentials(container.owner.uid, gid, container.owner.groups)
+    container.owner = replace(container.owner, gid=gid)
 
 
 def _write_owner_cred(question: Question, container: Container, text: str) -> None:
@@ -293,10 +302,10 @@ def _write_secret_key(_: Question, container: Container, index: str, text: str) 
 
 def _add_credentials() -> None:
     rows = (
-        ("user", lambda q, c: q.users.name_user(c.task.uid), _write_user),
+        ("user", lambda q, c: q.users.describe_user(c.task), _write_user),
         ("group", lambda q, c: q.users.name_group(c.task.gid), _write_group),
         ("task_cred", lambda _, c: c.task.format(), _write_task_cred),
-        ("owner_user", lambda q, c: q.users.name_user(c.owner.uid), _write_owner_user),
+        ("owner_user", lambda q, c: q.users.describe_user(c.owner), _write_owner_user),
         ("owner_group", lambda q, c: q.users.name_group(c.owner.gid), _write_owner_group),
         ("owner_cred", lambda _, c: c.owner.format(), _write_owner_cred),
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from devporto import porto_pb2 as pb
 from devporto.containers import NAMESPACE, Container, State
-from devporto.processes import Sample, list_pids, measure, sum_io_fields, sum_status_fields
+from devporto.hardware import CpuSet, find_cpus, read_topology
+from devporto.processes import Sample, list_pids, sum_io_fields, sum_status_fields
 from devporto.property import Property, Question, Read, ReadIndex, add_property
 from devporto.refusal import Refusal, make_bad_state, make_invalid
 from devporto.rows_limits import read_total_memory
@@ -28,14 +29,15 @@ def add_reading(name: str, read: Read, read_index: ReadIndex | None = None, **fl
     add_property(Property(name, name.replace("_", " "), read, read_index=read_index, **flags))
 
 
-def format_time(moment: float) -> str:
+@lru_cache(4096)
+def format_time(moment: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(moment))
 
 
 def _add_moment(name: str, find: Callable[[Container], float], *, dead_only: bool = False) -> None:
     def read(_: Question, container: Container) -> str:
         moment = find(container)
-        return format_time(moment) if moment else ""
+        return format_time(int(moment)) if moment else ""
 
     def read_raw(_: Question, container: Container, index: str) -> str:
         if index != "raw":
@@ -77,7 +79,7 @@ def _read_root_pid(question: Question, container: Container) -> str:
 
 def _add_count(name: str, pick: Callable[[Sample], int]) -> None:
     def read(question: Question, container: Container) -> str:
-        return str(pick(measure(question.census, container)))
+        return str(pick(question.census.measure(container)))
 
     add_reading(name, read, runtime_only=True)
 
@@ -256,10 +258,10 @@ def _read_cpu_guarantee(question: Question, container: Container) -> str:
 
 
 def _read_affinity(_: Question, container: Container) -> str:
-    chosen: str = container.values.get("cpu_set", "")
-    if chosen[:1].isdigit():
-        return chosen
-    return "" if container.state is State.STOPPED else format_bitmap(os.sched_getaffinity(0))
+    asked: CpuSet = container.values.get("cpu_set", CpuSet())
+    if container.state is State.STOPPED and not asked.cpus:
+        return ""
+    return format_bitmap(find_cpus(container, read_topology()))
 
 
 def _find_cgroup(container: Container, kind: str) -> str:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from devporto import porto_pb2 as pb
+from devporto.capabilities import find_ambient, find_bound
 from devporto.containers import Container, Run, Stream
 from devporto.environment import list_environment
+from devporto.hardware import find_cpus, find_schedule, read_topology
 from devporto.keeper import decode_message, encode_message
 from devporto.kernel import kill_quietly
 from devporto.refusal import Refusal
@@ -36,7 +38,7 @@ class Spawner:
     """Starts the keeper, sends it specs, turns its messages into results of futures."""
 
     def __init__(self, users: UserBook, scratch: str, sysroot: str | None) -> None:
-        self._users = users
+        self.users = users
         self._sysroot = sysroot
         self._numbers = itertools.count(1)
         self._runs: dict[int, Run] = {}
@@ -81,7 +83,7 @@ class Spawner:
         """Execute the container's command. Raises Refusal."""
         loop = asyncio.get_running_loop()
         run = Run(next(self._numbers), container, loop.create_future(), loop.create_future())
-        spec = make_spec(container, self._users, self._sysroot)
+        spec = make_spec(container, self.users, self._sysroot)
         self._runs[run.number] = run
         try:
             await loop.sock_sendall(self._sock, encode_message({"run": run.number, **spec}))
@@ -142,6 +144,9 @@ def make_spec(container: Container, users: UserBook, sysroot: str | None) -> dic
         "umask": container.values.get("umask", 0o002) & 0o777,
         "ulimits": [[name, *limits] for name, limits in _find_ulimits(container).items()],
         "oom_score_adj": container.values.get("oom_score_adj", 0),
+        "cpus": sorted(find_cpus(container, read_topology())),
+        "schedule": find_schedule(container),
+        "capabilities": [find_bound(container), find_ambient(container)] if is_root else None,
         "credentials": [task.uid, task.gid, list(task.groups)] if is_root else None,
         "stream_owner": [task.uid, task.gid] if is_root else None,
         "streams": [

@@ -29,6 +29,8 @@ from devporto.waiters import Waiter, Waiters
 from devporto.wire import FrameReader, FramingError, encode_frame
 
 _LOG = logging.getLogger(__name__)
+_SOCKET_MODE = 0o666
+_BACKLOG = 512
 
 
 def read_peer(sock: socket.socket) -> tuple[int, Credentials]:
@@ -83,11 +85,11 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         if self._waiting and self._transport:
-            self._work()
+            self.work()
 
-    def _work(self) -> None:
+    def work(self) -> None:
         """Answer what has arrived, until one request has to wait for something."""
-        while self._waiting and not self._busy and self._transport:
+        while self._waiting and not self._busy and self._transport and not self._server.is_burying:
             request = pb.TContainerRequest()
             try:
                 request.ParseFromString(self._waiting.popleft())
@@ -128,7 +130,7 @@ class Connection(asyncio.Protocol):
         except Exception as bug:  # noqa: BLE001 - one bad request must not end the others
             error = _describe_bug(bug)
         self._complete(out, error)
-        self._work()
+        self.work()
 
     def _complete(self, out: pb.TContainerResponse, error: Refusal | None) -> None:
         self._busy = False
@@ -142,7 +144,7 @@ class Connection(asyncio.Protocol):
         """Send the answer to a `wait`, whenever it comes."""
         self._busy = False
         self.send(out)
-        asyncio.get_running_loop().call_soon(self._work)
+        asyncio.get_running_loop().call_soon(self.work)
 
     def replace_waiter(self, waiter: Waiter) -> None:
         """Keep one waiter of each kind; the older one hears nothing more."""
@@ -155,19 +157,13 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
 
-_REOPEN_S = 0.2
-_SETTLE_S = 0.05
-_SOCKET_MODE = 0o666
-_BACKLOG = 512
-
-
 class Server:
     """One dev-portod: everything hangs here and dies with it."""
 
     def __init__(self, socket_path: str, sysroot: str | None) -> None:
         self._path = socket_path
         self._is_bound = False
-        self._is_reopening = False
+        self._burials: set[asyncio.Task[None]] = set()
         self._listener: asyncio.Server | None = None
         self._users = UserBook(sysroot)
         self._scratch = tempfile.mkdtemp(prefix="devporto-")
@@ -190,7 +186,7 @@ class Server:
         await self._open()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.machine.run_later(self._reopen()))
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         self.machine.run_later(self._tick())
         announce(self._path)
         await self._stopping.wait()
@@ -209,23 +205,6 @@ class Server:
         self._listener = await loop.create_unix_server(
             lambda: Connection(self), sock=sock, backlog=_BACKLOG
         )
-
-    async def _reopen(self) -> None:
-        """SIGHUP: look like a portod that restarts. Containers stay, weak ones go."""
-        if self._is_reopening:
-            return
-        self._is_reopening = True
-        try:
-            self._remove_socket()
-            # Whoever was accepted a moment ago is no client yet; asyncio would neither serve nor
-            # drop a connection whose server is closed in between.
-            await asyncio.sleep(_SETTLE_S)
-            self._close_socket()
-            await asyncio.sleep(_REOPEN_S)
-            if not self._stopping.is_set():
-                await self._open()
-        finally:
-            self._is_reopening = False
 
     def _remove_socket(self) -> None:
         """Nobody else can come from here on."""
@@ -284,12 +263,41 @@ class Server:
 
     def forget(self, client: Connection) -> None:
         """Bury a connection, and its weak containers with it."""
+        for container in self._drop(client):
+            self.machine.run_later(self._destroy_weak(container))
+
+    def _drop(self, client: Connection) -> list[Container]:
+        """Take a connection out of everything; what is to die with it."""
         self.clients.discard(client)
         for waiter in (client.sync_waiter, client.async_waiter):
             self.waiters.remove(waiter)
-        for container in client.weak:
-            if container.weak:
-                self.machine.run_later(self._destroy_weak(container))
+        doomed = [container for container in client.weak if container.weak]
+        client.weak.clear()
+        return doomed
+
+    def _reload(self) -> None:
+        """SIGHUP: look like a portod whose server died and was started again by its master.
+
+        The master keeps the socket, so who connects is served as ever; connections are gone, and
+        weak containers with them before anybody is answered again.
+        """
+        for client in self.clients.copy():
+            client.close()
+            for container in self._drop(client):
+                task = asyncio.get_running_loop().create_task(self._destroy_weak(container))
+                self._burials.add(task)
+                task.add_done_callback(self._resume_answers)
+
+    def _resume_answers(self, task: asyncio.Task[None]) -> None:
+        self._burials.discard(task)
+        if not self._burials:
+            for client in self.clients.copy():
+                client.work()
+
+    @property
+    def is_burying(self) -> bool:
+        """Whether what was weak before a reload is still to go."""
+        return bool(self._burials)
 
     async def _destroy_weak(self, container: Container) -> None:
         await self._destroy(container, only_weak=True)

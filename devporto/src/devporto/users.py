@@ -25,6 +25,8 @@ class Credentials:
     uid: int = 0
     gid: int = 0
     groups: tuple[int, ...] = ()
+    user: str = field(default="", compare=False)
+    """How the client called the user, and reads it back: `65534` does not become `nobody`."""
 
     def is_member(self, gid: int) -> bool:
         return gid == self.gid or gid in self.groups
@@ -52,10 +54,10 @@ class UserBook:
         """Find a user by name or number, with its groups. Raises Refusal(InvalidValue)."""
         for name, uid, gid in self._list_private("passwd"):
             if user in (name, uid):
-                return self.add_groups(Credentials(int(uid), int(gid)))
+                return self.add_groups(Credentials(int(uid), int(gid), user=user))
         with contextlib.suppress(KeyError, OverflowError):
             entry = pwd.getpwuid(int(user)) if user.isdecimal() else pwd.getpwnam(user)
-            return self.add_groups(Credentials(entry.pw_uid, entry.pw_gid))
+            return self.add_groups(Credentials(entry.pw_uid, entry.pw_gid, user=user))
         raise make_invalid(f"Cannot find user: {user}")
 
     def find_uid(self, user: str) -> int:
@@ -77,7 +79,7 @@ class UserBook:
 
     def add_groups(self, credentials: Credentials) -> Credentials:
         """With the supplementary groups the books give this user."""
-        name = self.name_user(credentials.uid)
+        name = self.describe_user(credentials)
         groups = {credentials.gid: None}
         with contextlib.suppress(KeyError, OSError):
             groups.update(dict.fromkeys(os.getgrouplist(name, credentials.gid)))
@@ -85,6 +87,10 @@ class UserBook:
             if name in fields[2].split(","):
                 groups[int(fields[1])] = None
         return replace(credentials, groups=tuple(groups))
+
+    def describe_user(self, credentials: Credentials) -> str:
+        """As its client called it, else by name, else by number."""
+        return credentials.user or self.name_user(credentials.uid)
 
     def _name_user(self, uid: int) -> str:
         for name, number, _ in self._list_private("passwd"):
