@@ -26,7 +26,7 @@ from ya_salt.converge.host import Host, PassRequest  # noqa: E402 - after the pa
 from ya_salt.converge.observe import look_at_containers  # noqa: E402 - after the path above
 from ya_salt.converge.run import run_pass  # noqa: E402 - after the path above
 from ya_salt.model import Settings  # noqa: E402 - after the path above
-from ya_salt.packages import Apt  # noqa: E402 - after the path above
+from ya_salt.packages.apt import Apt  # noqa: E402 - after the path above
 from ya_salt.specs.directory import load_specs  # noqa: E402 - after the path above
 
 SPEC = """\

@@ -13,7 +13,7 @@ from helpers.example import NAME, ExampleHost
 from ya_salt.converge.host import Host, PassRequest
 from ya_salt.converge.run import run_pass
 from ya_salt.model import Settings
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
 from ya_salt.specs.directory import load_specs
 

@@ -31,7 +31,7 @@ from helpers.package_recipes import FAIL_ONCE, HANG, RECIPES, hold, publish, tou
 from helpers.portod import DevPortod
 
 from ya_salt.errors import PortoError
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
 
 pytestmark = needs_apt

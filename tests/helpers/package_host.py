@@ -17,7 +17,10 @@ import pytest
 
 from helpers.debs import Repository
 from ya_salt.model import Package
-from ya_salt.packages import Apt, PackagePass, TransactionResult, command
+from ya_salt.packages import command
+from ya_salt.packages.apt import Apt
+from ya_salt.packages.session import TransactionResult
+from ya_salt.packages.transaction import PackagePass
 
 needs_apt = pytest.mark.skipif(
     not (shutil.which("apt-get") and shutil.which("dpkg-deb")), reason="needs apt and dpkg"

@@ -15,7 +15,7 @@ from ya_salt.converge.preview import plan_pass
 from ya_salt.converge.run import run_pass
 from ya_salt.gate.factory import make_gate
 from ya_salt.model import DaemonPlan, DaemonStatus, GateSettings, Settings
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
 from ya_salt.specs.directory import load_specs
 

@@ -23,7 +23,7 @@ from ya_salt.converge.host import Host
 from ya_salt.converge.preview import report_now
 from ya_salt.errors import PortoError
 from ya_salt.model import GateSettings, JugglerSettings, MonitoringSettings, YasmSettings
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
 
 RESPAWNING = "respawn_delay: 100ms"

@@ -9,7 +9,7 @@ import pytest
 from helpers.debs import Repository, make_root
 from helpers.package_host import Host
 
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 
 
 @pytest.fixture

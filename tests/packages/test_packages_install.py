@@ -9,7 +9,7 @@ from helpers.debs import recording_scripts
 from helpers.package_host import Host, needs_apt, reasons, wanted
 
 from ya_salt.model import Package
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 
 pytestmark = needs_apt
 
@@ -179,11 +179,21 @@ def test_a_query_of_a_root_that_was_never_used_finds_nothing_and_makes_nothing(
         Package("alpha", "1.0 beta"),
         Package("alpha", "1.0\n"),
         Package("../alpha", "1.0"),
+        Package("alpha-", "1.0"),
+        Package("alpha:", "1.0"),
+        Package("alpha:any", "1.0"),
+        Package("", "1.0"),
+        Package("alpha", ""),
     ],
 )
 def test_nothing_outside_debians_alphabet_reaches_apt(package: Package, host: Host) -> None:
-    with pytest.raises(ValueError, match="not a Debian"):
-        host.new_pass().install({"daemon": [package]})
+    host.publish("beta", "1.0")
+    outcome = host.new_pass().install({"daemon": [package], "other": wanted("beta=1.0")})
+    assert reasons(outcome) == {"daemon": "InvalidPackage"}
+    assert host.state("beta") == {"beta": "1.0 installed"}
+    done = host.new_pass().purge({"daemon": [package.name], "other": ["beta"]})
+    assert done.errors == {}
+    assert host.state("beta", package.name) == {}
 
 
 def test_a_version_that_ends_in_plus_is_not_read_as_a_modifier(host: Host) -> None:

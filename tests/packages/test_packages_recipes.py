@@ -181,7 +181,8 @@ def test_dpkg_killed_in_the_middle_of_unpacking_is_put_right_by_the_next_pass(ho
 _INSTALL_IN_CHILD = """
 import sys
 from ya_salt.model import Package
-from ya_salt.packages import Apt, PackagePass
+from ya_salt.packages.apt import Apt
+from ya_salt.packages.transaction import PackagePass
 packages = [Package(*word.split("=")) for word in sys.argv[2].split()]
 PackagePass(Apt(sys.argv[1])).install({"all": packages})
 """

@@ -22,7 +22,8 @@ import os, pathlib, sys
 sys.path.insert(0, sys.argv[2])
 from helpers.debs import Repository, make_root, recording_scripts
 from ya_salt.model import Package
-from ya_salt.packages import Apt, PackagePass
+from ya_salt.packages.apt import Apt
+from ya_salt.packages.transaction import PackagePass
 assert os.geteuid() != 0
 folder = pathlib.Path(sys.argv[1])
 repository = Repository(folder / "repository")
@@ -78,7 +79,8 @@ def test_a_whole_life_of_a_package_without_root(folder: Path, checkout: Path) ->
 
 def test_the_hosts_own_packages_are_for_root_only(checkout: Path) -> None:
     code = (
-        "from ya_salt.model import Package; from ya_salt.packages import Apt, PackagePass\n"
+        "from ya_salt.model import Package; from ya_salt.packages.apt import Apt\n"
+        "from ya_salt.packages.transaction import PackagePass\n"
         "packages = {'daemon': [Package('no-such-package', '1.0')]}\n"
         "print(PackagePass(Apt()).install(packages).errors['daemon'].reason)\n"
     )
@@ -91,7 +93,8 @@ def test_a_root_that_belongs_to_somebody_else_is_refused_in_one_sentence(
     tmp_path.chmod(0o555)
     code = (
         "import sys; from ya_salt.model import Package\n"
-        "from ya_salt.packages import Apt, PackagePass\n"
+        "from ya_salt.packages.apt import Apt\n"
+        "from ya_salt.packages.transaction import PackagePass\n"
         "packages = {'daemon': [Package('no-such-package', '1.0')]}\n"
         "print(PackagePass(Apt(sys.argv[1])).install(packages).errors['daemon'].reason)\n"
     )

@@ -34,7 +34,7 @@ def test_a_simulation_is_read_line_by_line() -> None:
         Change("gone", "1.0-1", ""),
         Change("new", "", "2.0"),
         Change("up", "1.0", "2.0"),
-        Change("foreign", "1:1.0", "1:1.0"),
+        Change("foreign:i386", "1:1.0", "1:1.0"),
         Change("conffiles", "3.0", ""),
     )
 
@@ -78,35 +78,83 @@ def test_a_purge_takes_only_what_is_named_or_allowed() -> None:
     assert refusal.packages == ("b",)
 
 
+def query(text: str, *wanted: str, native: str = "amd64") -> dict[str, InstalledPackage]:
+    found = dpkg.pick_entries(dpkg.parse_query(text), wanted, lambda: native)
+    return {name: entry.installed for name, entry in found.items()}
+
+
 def test_a_query_is_read_with_holds_and_leftovers() -> None:
     text = (
-        "a\t1:1.0~x+y-z\tinstall\tok\tinstalled\n"
-        "b\t2\thold\tok\thalf-configured\n"
-        "c\t3\tdeinstall\tok\tconfig-files\n"
-        "d\t\tunknown\tok\tnot-installed\n"
+        "a\ta\tall\t1:1.0~x+y-z\tinstall\tok\tinstalled\n"
+        "b\tb\tamd64\t2\thold\tok\thalf-configured\n"
+        "c\tc\tall\t3\tdeinstall\tok\tconfig-files\n"
+        "d\td\t\t\tunknown\tok\tnot-installed\n"
     )
-    assert dpkg.parse_query(text) == {
+    assert query(text, "a", "b", "c", "d") == {
         "a": InstalledPackage("a", "1:1.0~x+y-z"),
         "b": InstalledPackage("b", "2", "half-configured", held=True),
         "c": InstalledPackage("c", "3", "config-files"),
     }
 
 
+BOTH = (
+    "a:amd64\ta\tamd64\t1\tinstall\tok\tinstalled\n"
+    "a:i386\ta\ti386\t2\tinstall\tok\thalf-configured\n"
+    "b:i386\tb\ti386\t3\tinstall\tok\tinstalled\n"
+    "c\tc\tall\t4\tinstall\tok\tinstalled\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "native", "version"),
+    [
+        ("a", "amd64", "1"),
+        ("a:amd64", "amd64", "1"),
+        ("a:i386", "amd64", "2"),
+        ("a", "i386", "2"),
+        ("a", "arm64", None),
+        ("b", "amd64", None),
+        ("b:i386", "amd64", "3"),
+        ("b:amd64", "amd64", None),
+        ("c", "amd64", "4"),
+        ("c:all", "amd64", "4"),
+        ("c:amd64", "amd64", "4"),
+        ("c:native", "amd64", "4"),
+        ("c:i386", "amd64", None),
+    ],
+)
+def test_a_foreign_architecture_is_another_package(
+    name: str, native: str, version: str | None
+) -> None:
+    found = query(BOTH, name, native=native)
+    assert [item.version for item in found.values()] == ([version] if version else [])
+    assert set(found) == ({name} if version else set())
+
+
+def test_an_architecture_is_asked_for_only_where_dpkg_leaves_it_open() -> None:
+    def never() -> str:
+        raise AssertionError
+
+    assert dpkg.pick_entries(dpkg.parse_query(BOTH), ["c", "b:i386"], never)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "status"),
     [
-        ("installed", "installed", "installed"),
-        ("installed", "half-configured", "half-configured"),
         ("half-configured", "installed", "half-configured"),
+        ("installed", "half-configured", "half-configured"),
         ("config-files", "installed", "installed"),
         ("installed", "config-files", "installed"),
     ],
 )
-def test_a_package_of_two_architectures_is_as_bad_as_its_worst(
+def test_a_package_on_its_way_to_another_kind_is_as_bad_as_its_worst(
     first: str, second: str, status: str
 ) -> None:
-    text = "".join(f"a\t1\tinstall\tok\t{word}\n" for word in (first, second))
-    assert dpkg.parse_query(text)["a"].status == status
+    text = "".join(
+        f"a\ta\t{machine}\t1\tinstall\tok\t{word}\n"
+        for machine, word in (("amd64", first), ("all", second))
+    )
+    assert query(text, "a")["a"].status == status
 
 
 def test_only_a_whole_package_at_the_exact_version_is_right() -> None:
@@ -286,9 +334,9 @@ def test_a_process_name_may_hold_brackets_and_blanks() -> None:
     assert command.parse_stat(f"4 (a) b (c) {words}") == command.Process(4, "a) b (c", 5, 7, 23)
 
 
-def run(code: str, **options: float) -> command.Finished:
-    limits = {"script_timeout_s": 60.0, "quiet_timeout_s": 60.0, **options}
-    return command.run_long([sys.executable, "-c", code], dict(os.environ), _ignore, **limits)
+def run(code: str, quiet_s: float = 60.0) -> command.Finished:
+    limits = command.Limits(60.0, quiet_s)
+    return command.run_long([sys.executable, "-c", code], dict(os.environ), _ignore, limits)
 
 
 def _ignore(_: str) -> None:
@@ -297,7 +345,7 @@ def _ignore(_: str) -> None:
 
 def test_a_command_that_says_nothing_is_ended() -> None:
     started = time.monotonic()
-    done = run("import time; time.sleep(60)", quiet_timeout_s=0.3)
+    done = run("import time; time.sleep(60)", quiet_s=0.3)
     assert done.went_quiet
     assert time.monotonic() - started < 10
 
@@ -320,8 +368,7 @@ def test_a_command_that_we_leave_by_an_exception_is_ended() -> None:
             [sys.executable, "-c", code],
             dict(os.environ),
             interrupt,
-            script_timeout_s=60,
-            quiet_timeout_s=60,
+            command.Limits(60, 60, 60),
         )
     assert time.monotonic() - started < 10
 

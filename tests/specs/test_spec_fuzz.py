@@ -90,7 +90,7 @@ def test_any_value_of_any_property(properties: dict[str, Any]) -> None:
 
 
 NAMES = st.text(string.ascii_letters + string.digits + "_-@:.", min_size=1, max_size=100).filter(
-    lambda name: name not in (".", "..", "self")
+    lambda name: name not in (".", "..", "self") and not name.startswith("-")
 )
 TEXTS = st.text(
     st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_size=1, max_size=20
@@ -115,7 +115,7 @@ PROPERTY_VALUES: dict[str, st.SearchStrategy[Any]] = {
 PACKAGES = st.lists(
     st.fixed_dictionaries(
         {
-            "name": st.from_regex(r"[a-z0-9][a-z0-9+.-]{1,20}", fullmatch=True),
+            "name": st.from_regex(r"[a-z0-9][a-z0-9+.-]{0,20}[a-z0-9+.]", fullmatch=True),
             "version": st.from_regex(
                 r"([0-9]:)?[0-9][A-Za-z0-9.~]{0,6}(-[a-z0-9]{1,4})?", fullmatch=True
             ),

@@ -14,7 +14,7 @@ from ya_salt.cli.orlyctl_commands import FLAGS
 from ya_salt.cli.orlyctl_render import clean
 from ya_salt.cli.parsing import Commands, Program, add_output, run_guarded
 from ya_salt.errors import GateError, OperatorError, SpecError, YaSaltError
-from ya_salt.porto.values import NAME_ALPHABET
+from ya_salt.names import NAME_ALPHABET
 
 EXIT_CODES = """\
 exit codes:

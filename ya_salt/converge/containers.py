@@ -19,13 +19,11 @@ from ya_salt.converge.drift import (
 )
 from ya_salt.errors import PortoError
 from ya_salt.model import LABEL, DaemonSpec, LastApplied, Observed
+from ya_salt.names import REHEARSAL_PREFIX
 from ya_salt.porto.client import PortoClient
 
 STOP_TIMEOUT_S = 10.0
 """Between SIGTERM and Destroy: the users' document says 10 seconds."""
-
-REHEARSAL = "ya-salt-rehearsal."
-"""Begins the name of a container that exists, stopped and weak, while a spec's values are tried."""
 
 _HELD_BY_OLD = frozenset({"ResourceNotAvailable", "NoSpace", "Busy"})
 """What the running daemon may hold itself until it is stopped; no verdict on the spec."""
@@ -74,7 +72,7 @@ def rehearse(client: PortoClient, spec: DaemonSpec) -> None:
 
     Raises PortoError for a value that portod refuses.
     """
-    name = REHEARSAL + spec.name
+    name = REHEARSAL_PREFIX + spec.name
     client.create_weak(name)
     try:
         _set_all(client, name, wanted_properties(spec))

@@ -38,7 +38,7 @@ from ya_salt.model import (
     StopContainer,
     describe_step,
 )
-from ya_salt.packages import PackagePass
+from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 
 _log = logging.getLogger("ya_salt.execute")

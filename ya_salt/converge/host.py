@@ -23,7 +23,7 @@ from ya_salt.model import (
     Rejected,
     Settings,
 )
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import Patience, PortoClient
 
 

@@ -12,7 +12,7 @@ from ya_salt.converge.drift import decode_last_applied, name_read_back, wanted_p
 from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.errors import PackageError
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
-from ya_salt.packages import Apt
+from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient, Reading, parse_labels
 
 _NEEDED = ("state", "labels", "private", "respawn_count", "time", "id", "creation_time[raw]")

@@ -66,7 +66,7 @@ from ya_salt.model import (
 )
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
-from ya_salt.packages import PackagePass
+from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
 

@@ -15,13 +15,12 @@ from typing import TypeVar
 
 from ya_salt.errors import OperatorError, SpecError, SpecProblem
 from ya_salt.gate.rule import DAYS, Freeze, Rate, Rule, Window
+from ya_salt.names import NAME_ALPHABET, quote
 from ya_salt.porto.values import (
-    NAME_ALPHABET,
     parse_bool,
     parse_choice,
     parse_integer,
     parse_line,
-    quote,
 )
 from ya_salt.specs.checks import (
     Diagnostics,

@@ -6,21 +6,24 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from ya_salt.errors import PackageError
-from ya_salt.model import InstalledPackage, Progress
+from ya_salt.model import InstalledPackage, Package, Progress
+from ya_salt.names import is_package_name, shorten_package_name, split_architecture
 from ya_salt.packages import dpkg
 from ya_salt.packages.cache import Cache
-from ya_salt.packages.command import Finished, describe_line, missing, run_long, run_short
+from ya_salt.packages.command import Finished, Limits, describe_line, missing, run_long, run_short
+from ya_salt.packages.failures import describe_versions
 from ya_salt.packages.locks import find_holder
 from ya_salt.packages.policy_rc_d import drop_shield, has_shield
 from ya_salt.packages.root import Root, prepare_root
+from ya_salt.packages.simulation import Relations, parse_relations
 
 _LOG = logging.getLogger("ya_salt.packages")
-
 
 _UNKNOWN = "no packages found"
 _MADISON = re.compile(r"\s*(\S+) \| +(\S+) \| .*Packages$")
@@ -34,6 +37,8 @@ class Apt:
     """A private dpkg root; what it lacks is made before anything is installed."""
     lock_timeout_s: float = 120
     script_timeout_s: float = 900
+    stop_timeout_s: float = 60
+    """How long dpkg may go on once we are told to stop; systemd gives a service 90 s for it."""
     allow_removals: Collection[str] = frozenset()
     """Packages that may be removed or changed although no spec names them."""
     cache_dir: str = ""
@@ -48,18 +53,43 @@ class Apt:
     def query(self, wanted: Collection[str]) -> dict[str, InstalledPackage]:
         """Ask dpkg what it knows of these packages, in one dpkg-query; others are left out.
 
-        Needs no rights and changes nothing.
+        Each NAME or NAME:ARCH as it was given. Needs no rights and changes nothing.
         """
-        dpkg.check_names(wanted)
-        if not wanted or not self._has_database():
+        return {name: entry.installed for name, entry in self._find_entries(wanted).items()}
+
+    def find_binary_names(self, wanted: Collection[str]) -> dict[str, str]:
+        """What dpkg itself calls these packages: it refuses a plain name that fits two of them."""
+        return {name: entry.binary for name, entry in self._find_entries(wanted).items()}
+
+    def _find_entries(self, wanted: Collection[str]) -> dict[str, dpkg.Entry]:
+        # What can be no package's name is nowhere: it may come from an older store.
+        good = sorted({name for name in wanted if is_package_name(name)})
+        if not good or not self._has_database():
             return {}
+        bases = sorted({split_architecture(name)[0] for name in good})
         argv = ("dpkg-query", f"--admindir={self.place.admin_dir}", "-W", f"-f={dpkg.FORMAT}")
-        done = run_short((*argv, "--", *sorted(set(wanted))), self.place.environment())
+        done = run_short((*argv, "--", *bases), self.place.environment())
         lines = [line for line in done.lines if "\t" in line]
         said = [line for line in done.lines if "\t" not in line and _UNKNOWN not in line]
         if done.code not in {0, 1} or (said and not lines):
             raise PackageError("AptFailed", f"dpkg-query failed: {' '.join(said) or done.code}")
-        return dpkg.parse_query("\n".join(lines))
+        entries = dpkg.parse_query("\n".join(lines))
+        return dpkg.pick_entries(entries, good, lambda: self.architecture)
+
+    @cached_property
+    def architecture(self) -> str:
+        """The host's own, as in `libfoo:amd64`. Raises PackageError."""
+        done = run_short(("dpkg", "--print-architecture"), self.place.environment())
+        if done.code or not done.lines:
+            raise PackageError("AptFailed", f"dpkg --print-architecture: {' '.join(done.lines)}")
+        return done.lines[0].strip()
+
+    def shorten(self, name: str) -> str:
+        """Give the one spelling of a package here; dpkg is asked only where an architecture is."""
+        return shorten_package_name(name, self.architecture) if ":" in name else name
+
+    def shorten_packages(self, packages: Iterable[Package]) -> tuple[Package, ...]:
+        return tuple(replace(package, name=self.shorten(package.name)) for package in packages)
 
     def _has_database(self) -> bool:
         """Whether dpkg was ever used in this root. Unreadable is not absent: that raises."""
@@ -104,19 +134,69 @@ class Apt:
         _LOG.warning("packages: a pass was killed: removing %s, which it left behind", policy)
         return drop_shield(policy)
 
-    def read_versions(self, wanted: Iterable[str]) -> dict[str, set[str]]:
-        """Versions that some repository offers, by name, as apt's lists stand (apt-cache(8))."""
+    def read_versions(self, wanted: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Versions that some repository offers, newest first, as apt's lists stand (apt-cache(8)).
+
+        By apt's own name: a package of a foreign architecture is NAME:ARCH, and a plain NAME that
+        only a foreign one has is found as that.
+        """
         argv = ("apt-cache", "-q", "madison", "--", *sorted(set(wanted)))
-        found: dict[str, set[str]] = {}
+        found: dict[str, dict[str, None]] = {}
         for line in run_short(argv, self.place.environment()).lines:
             if match := _MADISON.match(line):
-                found.setdefault(match[1], set()).add(match[2])
-        return found
+                found.setdefault(match[1], {})[match[2]] = None
+        return {name: tuple(versions) for name, versions in found.items()}
+
+    def read_names(self) -> tuple[str, ...]:
+        """Names of all packages that apt has heard of, without architectures."""
+        return run_short(("apt-cache", "pkgnames"), self.place.environment()).lines
+
+    def find_unavailable(self, packages: Iterable[Package]) -> Mapping[str, str]:
+        """Say, by name, which of these versions no list of apt and no file of ours offers.
+
+        One apt-cache for all; reads only, and what apt knows by now: `apt-get update`, which a pass
+        runs for an unknown version, may bring it. Empty where apt has read no list yet. Raises
+        PackageError.
+        """
+        asked = [(package.name, self.shorten_packages([package])[0]) for package in packages]
+        if not asked or not self._has_lists():
+            return {}
+        offered = self.read_versions(package.name for _, package in asked)
+        cache = self.cache
+        return {
+            name: _describe_unavailable(name, package.version, offered.get(package.name, ()))
+            for name, package in asked
+            if package.version not in offered.get(package.name, ()) and not cache.find(package)
+        }
+
+    def _has_lists(self) -> bool:
+        if self.place.is_private and not self.place.apt_config.is_file():
+            return False
+        return any(self.place.lists.glob("*_Packages*"))
 
     def download(self, words: Sequence[str], folder: Path) -> Finished:
         """Put the .deb files of NAME=VERSION… into a folder, hashes checked by apt."""
         argv = ("apt-get", *self.place.apt_options(), "download", "--", *words)
         return run_short(argv, self.place.environment(), timeout_s=600, cwd=str(folder))
+
+    def read_relations(self, words: Sequence[str]) -> dict[str, Relations]:
+        """What packages say of others, by name; words as for apt-get: NAME=VERSION, or a file."""
+        environment = self.place.environment()
+        lines: list[str] = []
+        if listed := [word for word in words if not word.startswith("/")]:
+            lines += run_short(("apt-cache", "show", "--", *listed), environment).lines
+        for file in (word for word in words if word.startswith("/")):
+            lines += ["", *run_short(("dpkg-deb", "-f", file), environment).lines]
+        return parse_relations(lines)
+
+    def read_installed_relations(self, names: Collection[str]) -> dict[str, Relations]:
+        """The same of packages that are here, by the names as given."""
+        binaries = self.find_binary_names(names)
+        return {
+            name: relations
+            for name, binary in binaries.items()
+            for relations in parse_relations(self.read_dpkg("--status", binary)).values()
+        }
 
     def read_dpkg(self, *words: str) -> tuple[str, ...]:
         """dpkg-query's lines, e.g. for `-L NAME`. Raises PackageError."""
@@ -141,13 +221,23 @@ class Apt:
         return self._run_long(argv, tell)
 
     def configure(self, words: Sequence[str], tell: Progress) -> Finished:
-        """`dpkg --configure NAME…` or `-a`: finish what was unpacked."""
+        """`dpkg --configure NAME…`: finish what was unpacked."""
+        names = self.find_binary_names(words)
+        words = [names.get(word, word) for word in words]
+        return self._configure(words, tell)
+
+    def configure_all(self, tell: Progress) -> Finished:
+        """`dpkg --configure -a`."""
+        return self._configure(("-a",), tell)
+
+    def _configure(self, words: Sequence[str], tell: Progress) -> Finished:
         return self._run_long(("dpkg", *self.place.dpkg_options(), "--configure", *words), tell)
 
     def remove_half_installed(self, name: str, tell: Progress) -> Finished:
         """Take away what dpkg wants reinstalled first (dpkg(1), remove-reinstreq)."""
         options = (*self.place.dpkg_options(), "--force-remove-reinstreq")
-        return self._run_long(("dpkg", *options, "--remove", name), tell)
+        binary = self.find_binary_names([name]).get(name, name)
+        return self._run_long(("dpkg", *options, "--remove", binary), tell)
 
     def hold(self, held: Collection[str]) -> None:
         """Put the mark back that apt drops when it changes a held package."""
@@ -163,15 +253,31 @@ class Apt:
             if text := describe_line(line):
                 tell(text)
 
+        def on_wait(text: str) -> None:
+            _LOG.warning("packages: %s", text)
+            tell(text)
+
         return run_long(
             argv,
             self.place.environment(),
             on_line,
-            script_timeout_s=self.script_timeout_s,
-            # A script may be silent all its time; then the next one.
-            quiet_timeout_s=2 * self.script_timeout_s + 60,
+            Limits(
+                script_s=self.script_timeout_s,
+                # A script may be silent all its time; then the next one.
+                quiet_s=2 * self.script_timeout_s + 60,
+                stop_s=self.stop_timeout_s,
+            ),
+            on_wait,
         )
 
 
 def _not_permitted(message: str) -> PackageError:
     return PackageError("NotPermitted", message)
+
+
+def _describe_unavailable(name: str, version: str, offered: Sequence[str]) -> str:
+    there = f"those have {describe_versions(offered)}" if offered else f"nor is any other {name}"
+    return (
+        f"{name} {version} is in no list that apt has read so far, {there}; "
+        "a pass reads the repositories again first (apt-get update)"
+    )

@@ -85,8 +85,11 @@ class Cache:
 
 
 def _stem(package: Package) -> str:
-    """As apt names its archives: a colon would not pass every file system."""
-    return f"{package.name}_{package.version.replace(':', '%3a')}"
+    """As apt names its archives, but with the architecture of a foreign package in its name.
+
+    A colon would not pass every file system.
+    """
+    return f"{package.name}_{package.version}".replace(":", "%3a")
 
 
 def _sync(file: Path) -> None:

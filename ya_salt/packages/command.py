@@ -23,7 +23,9 @@ from ya_salt.errors import PackageError
 # What dpkg starts itself besides maintainer scripts; a fork that has not yet become one is "dpkg".
 _DPKG_HELPERS = frozenset({"dpkg", "dpkg-deb", "dpkg-split", "rm", "tar", "dpkg-query"})
 _ROUNDS = 5
-_SCRIPT = re.compile(r"(?:/info/(?P<name>[^/\s:]+)(?::\w+)?\.|/tmp\.ci/)(?P<script>p\w+)\b")
+_SCRIPT = re.compile(r"(?:/info/(?P<name>[^/\s]+)\.|/tmp\.ci/)(?P<script>p\w+)\b")
+# dpkg at work, unlike one that only answers a question of apt.
+_ACTION = re.compile(rb"\0--(?:unpack|install|configure|remove|purge|triggers-only)\b")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Script:
-    """A maintainer script at work. `package` is "" where its command does not tell."""
+    """A maintainer script at work. `package` is NAME or NAME:ARCH, "" where nothing tells."""
 
     process: Process
     package: str
@@ -98,12 +100,31 @@ def find_family(processes: Mapping[int, Process], script: Process, session: int)
 
 
 def describe_script(process: Process) -> Script:
-    """Which package and script it is, from its command line."""
+    """Which package and script it is: dpkg tells the script itself, its command line else."""
+    told = dict(entry.partition("=")[::2] for entry in _read_proc(process.pid, "environ"))
+    match = _SCRIPT.search(" ".join(_read_proc(process.pid, "cmdline")))
+    package = told.get("DPKG_MAINTSCRIPT_PACKAGE", "")
+    if package and (architecture := told.get("DPKG_MAINTSCRIPT_ARCH", "")):
+        package = f"{package}:{architecture}"
+    script = told.get("DPKG_MAINTSCRIPT_NAME") or (match["script"] if match else process.name)
+    return Script(process, package or (match and match["name"]) or "", script)
+
+
+def _read_proc(pid: int, what: str) -> list[str]:
+    """The words of a process's command line, or the entries of its environment."""
     with contextlib.suppress(OSError):
-        command = Path(f"/proc/{process.pid}/cmdline").read_bytes().replace(b"\0", b" ")
-        if match := _SCRIPT.search(command.decode(errors="replace")):
-            return Script(process, match["name"] or "", match["script"])
-    return Script(process, "", process.name)
+        return Path(f"/proc/{pid}/{what}").read_bytes().decode(errors="replace").split("\0")
+    return []
+
+
+def is_dpkg_at_work(processes: Mapping[int, Process], top: int) -> bool:
+    """Whether dpkg, at or below `top`, is changing something."""
+    for pid in find_tree(processes, top):
+        if pid in processes and processes[pid].name == "dpkg":
+            with contextlib.suppress(OSError):
+                if _ACTION.search(Path(f"/proc/{pid}/cmdline").read_bytes()):
+                    return True
+    return False
 
 
 def end_all(find: Callable[[], Collection[int]], grace_s: float = 2.0) -> None:
@@ -139,6 +160,7 @@ def _living(pids: Collection[int]) -> Iterator[int]:
 _STEP = re.compile(
     r"(?P<step>Unpacking|Setting up|Removing|Purging configuration files for) (?P<what>.+?) ?\.*$"
 )
+_BEGUN = re.compile(r"\(Reading database|Preparing to unpack|Processing triggers")
 # `Get:1 URI SUITE [ARCH] NAME [ARCH] VERSION [SIZE]`; the architecture is there or not, twice.
 _FETCH = re.compile(
     r"Get:\d+ \S+ \S+(?: \S+)?? (?P<name>[a-z0-9][a-z0-9+.-]*)(?: \S+)? "
@@ -158,6 +180,7 @@ def describe_line(line: str) -> str:
 _MAX_LINES = 2000
 _MAX_LINE = 1000
 _TICK_S = 0.5
+_REMIND_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -205,19 +228,29 @@ def missing(tool: str) -> PackageError:
     )
 
 
+@dataclass(frozen=True)
+class Limits:
+    """How long a maintainer script, silence, and dpkg after we were told to stop may take."""
+
+    script_s: float
+    quiet_s: float
+    stop_s: float = 0
+
+
 def run_long(
     argv: Sequence[str],
     environment: Mapping[str, str],
     on_line: Callable[[str], None],
-    *,
-    script_timeout_s: float,
-    quiet_timeout_s: float,
+    limits: Limits,
+    on_wait: Callable[[str], None] = lambda _text: None,
 ) -> Finished:
     """For commands that change something; `on_line` gets every line as it comes.
 
-    A maintainer script older than `script_timeout_s` is ended with everything it started, and
-    dpkg goes on; a command that says nothing for `quiet_timeout_s` is ended as a whole, and so is
-    one that we leave by an exception.
+    A maintainer script that is too old is ended with everything it started, and dpkg goes on; a
+    command that says nothing for too long is ended as a whole, and so is one that we leave by an
+    exception, such as that of a signal: but dpkg, once it has begun to change something, first has
+    a time to end it, and `on_wait` is told what for. A second exception in that time ends it at
+    once.
     """
     try:
         # Its own session: a Ctrl-C meant for us does not stop dpkg half-way through a file.
@@ -233,11 +266,24 @@ def run_long(
         )
     except FileNotFoundError as error:
         raise missing(argv[0]) from error
-    run = _Run(process, on_line, script_timeout_s, quiet_timeout_s)
+    run = _Run(process, on_line, limits)
     try:
         return run.follow()
+    except BaseException:
+        run.let_end(on_wait)
+        raise
     finally:
         run.close()
+
+
+def _silenced(on_line: Callable[[str], None]) -> Callable[[str], None]:
+    """What failed once may fail again; signals still come through."""
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(Exception):
+            on_line(line)
+
+    return tell
 
 
 class _Run:
@@ -245,17 +291,17 @@ class _Run:
         self,
         process: subprocess.Popen[bytes],
         on_line: Callable[[str], None],
-        script_timeout_s: float,
-        quiet_timeout_s: float,
+        limits: Limits,
     ) -> None:
         self._process = process
         self._on_line = on_line
-        self._script_timeout_s = script_timeout_s
-        self._quiet_timeout_s = quiet_timeout_s
+        self._limits = limits
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._rest = b""
         self._first_seen: dict[Process, float] = {}
         self._hung: list[Script] = []
+        self._has_begun = False
+        """Whether dpkg was heard to change something."""
         assert process.stdout is not None  # noqa: S101 - asked for in Popen
         self._pipe = process.stdout.fileno()
         os.set_blocking(self._pipe, False)
@@ -264,18 +310,36 @@ class _Run:
         """Until the command itself ends: a daemon it left behind may keep the pipe open."""
         heard = time.monotonic()
         went_quiet = False
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pipe, selectors.EVENT_READ)
-            while self._process.poll() is None:
-                if selector.select(self._tick_s()) and self._read():
-                    heard = time.monotonic()
-                self._end_old_scripts()
-                if time.monotonic() - heard > self._quiet_timeout_s and not went_quiet:
-                    went_quiet = True
-                    self._end_everything()
+        while self._process.poll() is None:
+            if self._wait_and_read():
+                heard = time.monotonic()
+            if time.monotonic() - heard > self._limits.quiet_s and not went_quiet:
+                went_quiet = True
+                self._end_everything()
         self._read()
         self._take(b"\n")
         return Finished(self._process.returncode, tuple(self._lines), tuple(self._hung), went_quiet)
+
+    def let_end(self, on_wait: Callable[[str], None]) -> None:
+        """Wait until dpkg has ended what it began. A download or a plan is not waited for."""
+        self._on_line, on_wait = _silenced(self._on_line), _silenced(on_wait)
+        if not (self._has_begun or is_dpkg_at_work(read_processes(), self._process.pid)):
+            return
+        told, told_at = "", 0.0
+        until = time.monotonic() + self._limits.stop_s
+        while self._process.poll() is None and (left := until - time.monotonic()) > 0:
+            what = self._describe_work()
+            if what != told or time.monotonic() - told_at >= _REMIND_S:
+                on_wait(f"told to stop: waiting up to {left:.0f} s for {what} to end")
+                told, told_at = what, time.monotonic()
+            self._wait_and_read()
+        if self._process.poll() is None:
+            on_wait(f"told to stop {self._limits.stop_s:.0f} s ago: ending {self._describe_work()}")
+
+    def _describe_work(self) -> str:
+        scripts = find_scripts(read_processes(), self._process.pid)
+        found = [describe_script(script) for script in scripts]
+        return ", ".join(f"{s.script} of {s.package or 'a package'}" for s in found) or "dpkg"
 
     def close(self) -> None:
         if self._process.poll() is None:
@@ -284,8 +348,16 @@ class _Run:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def _wait_and_read(self) -> bool:
+        """One turn of waiting; True if something was said."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            heard = bool(selector.select(self._tick_s())) and self._read()
+        self._end_old_scripts()
+        return heard
+
     def _tick_s(self) -> float:
-        return min(_TICK_S, self._script_timeout_s / 4)
+        return min(_TICK_S, self._limits.script_s / 4)
 
     def _read(self) -> bool:
         """Take what is there; False at the end or when there was nothing."""
@@ -306,6 +378,7 @@ class _Run:
             text = line[:_MAX_LINE].decode(errors="replace").rstrip()
             if text:
                 self._lines.append(text)
+                self._has_begun |= bool(_STEP.match(text) or _BEGUN.match(text))
                 self._on_line(text)
 
     def _end_old_scripts(self) -> None:
@@ -317,7 +390,7 @@ class _Run:
         scripts = find_scripts(processes, self._process.pid)
         self._first_seen = {p: self._first_seen.get(p, now) for p in scripts}
         for script, since in self._first_seen.items():
-            if now - since > self._script_timeout_s:
+            if now - since > self._limits.script_s:
                 self._hung.append(describe_script(script))
                 end_all(partial(self._find_family, script))
 

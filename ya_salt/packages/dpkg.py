@@ -1,47 +1,18 @@
-"""Debian's alphabet of names and versions, and what dpkg-query answers. Pure.
-
-Nothing that is given to apt can be taken for an option.
-"""
+"""What dpkg-query answers, and which state of a package is right, broken or gone. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from ya_salt.model import InstalledPackage, Package
-
-# Debian policy 5.6.1 and 5.6.12. A version may not end in "-": apt would read `foo=1.0-` as
-# "remove foo"; see apt-get(8) under install.
-_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]\Z")
-_VERSION = re.compile(r"(?:[0-9]+:)?[0-9A-Za-z](?:[0-9A-Za-z.+~:-]*[0-9A-Za-z.+~])?\Z")
-
-
-def check_names(names: Iterable[str]) -> None:
-    """Raise ValueError for what is not a package name: a bug, specs were checked long before."""
-    for name in names:
-        if not _NAME.match(name):
-            raise ValueError(f"not a Debian package name: {name!r}")
-
-
-def check_packages(packages: Collection[Package]) -> None:
-    """Raise ValueError for a name or version outside Debian's alphabet."""
-    check_names(package.name for package in packages)
-    for package in packages:
-        if not _VERSION.match(package.version):
-            raise ValueError(f"not a Debian version of {package.name}: {package.version!r}")
-
-
-def as_argument(package: Package) -> str:
-    """Write the word that asks apt-get for exactly this version."""
-    return f"{package.name}={package.version}"
-
-
-def format_names(names: Iterable[str]) -> str:
-    return ", ".join(sorted(set(names)))
-
+from ya_salt.names import is_own_architecture, split_architecture
 
 # dpkg-query(1): the last three are want, error flag and status, e.g. "install ok installed".
-FORMAT = r"${Package}\t${Version}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\n"
+FORMAT = (
+    r"${binary:Package}\t${Package}\t${Architecture}\t${Version}\t"
+    r"${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\n"
+)
 INSTALLED = "installed"
 HALF_INSTALLED = "half-installed"
 BROKEN = frozenset(
@@ -51,32 +22,74 @@ BROKEN = frozenset(
 GONE = frozenset({"not-installed", "config-files"})
 
 
-def is_held(package: InstalledPackage) -> bool:
-    """Whether somebody wants it left as it is: nobody wants that of half a package."""
-    return package.held and package.status != HALF_INSTALLED
+@dataclass(frozen=True)
+class Entry:
+    """One package of one architecture in dpkg's database.
 
-
-def parse_query(text: str) -> dict[str, InstalledPackage]:
-    """dpkg-query's answer in `FORMAT`, by name; what was purged or never there is left out.
-
-    A package installed for several architectures appears once, with the worst status: it is
-    right only if all of it is.
+    `binary` is the name that dpkg takes for it alone: with its architecture where that is a foreign
+    one, and where the package may be there for several at once (Multi-Arch: same).
     """
-    found: dict[str, InstalledPackage] = {}
+
+    binary: str
+    package: str
+    architecture: str
+    installed: InstalledPackage
+
+    def is_own(self, find_native: Callable[[], str]) -> bool:
+        """Whether a plain NAME means this one on this host; asks only where dpkg left it open."""
+        return self.binary == self.package or is_own_architecture(self.architecture, find_native())
+
+
+def parse_query(text: str) -> tuple[Entry, ...]:
+    """dpkg-query's answer in `FORMAT`; what was purged or never there is left out."""
+    found = []
     for line in text.splitlines():
-        name, version, want, _, status = line.split("\t")
-        package = InstalledPackage(name, version, status, held=want == "hold")
-        if status != "not-installed" and not _is_worse(found.get(name), package):
-            found[name] = package
+        binary, package, architecture, version, want, _, status = line.split("\t")
+        if status != "not-installed":
+            installed = InstalledPackage(package, version, status, held=want == "hold")
+            found.append(Entry(binary, package, architecture, installed))
+    return tuple(found)
+
+
+def pick_entries(
+    entries: Iterable[Entry], wanted: Iterable[str], find_native: Callable[[], str]
+) -> dict[str, Entry]:
+    """What dpkg has for each name, under the name as it was asked for: NAME or NAME:ARCH.
+
+    A plain name is the package of this host's own architecture (`find_native`), or of all; a
+    package of a foreign architecture is another one.
+    """
+    by_package: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_package.setdefault(entry.package, []).append(entry)
+    found: dict[str, Entry] = {}
+    for name in wanted:
+        base, architecture = split_architecture(name)
+        for entry in by_package.get(base, ()):
+            if _is_meant(entry, architecture, find_native) and not _is_worse(
+                found.get(name), entry
+            ):
+                found[name] = replace(entry, installed=replace(entry.installed, name=name))
     return found
 
 
-def _is_worse(old: InstalledPackage | None, new: InstalledPackage) -> bool:
-    return (
-        old is not None
-        and old.status not in GONE
-        and (old.status != INSTALLED or new.status in GONE)
-    )
+def _is_meant(entry: Entry, architecture: str, find_native: Callable[[], str]) -> bool:
+    if architecture and architecture == entry.architecture:
+        return True
+    is_own = not architecture or is_own_architecture(architecture, find_native())
+    return is_own and entry.is_own(find_native)
+
+
+def _is_worse(old: Entry | None, new: Entry) -> bool:
+    """Whether the older find tells more: a package is right only if all of it is."""
+    if old is None or old.installed.status in GONE:
+        return False
+    return old.installed.status != INSTALLED or new.installed.status in GONE
+
+
+def is_held(package: InstalledPackage) -> bool:
+    """Whether somebody wants it left as it is: nobody wants that of half a package."""
+    return package.held and package.status != HALF_INSTALLED
 
 
 def is_right(package: Package, installed: Mapping[str, InstalledPackage]) -> bool:
@@ -100,3 +113,26 @@ def find_broken(
         for name in sorted(names)
         if (package := installed.get(name)) is not None and package.status in BROKEN
     )
+
+
+def find_held(packages: Iterable[Package], installed: Mapping[str, InstalledPackage]) -> set[str]:
+    """Names of those that somebody has put on hold."""
+    names = {package.name for package in packages}
+    return {name for name in names & installed.keys() if installed[name].held}
+
+
+def find_version(installed: Mapping[str, InstalledPackage], name: str) -> str:
+    return installed[name].version if name in installed else ""
+
+
+def find_status(installed: Mapping[str, InstalledPackage], name: str) -> str:
+    return installed[name].status if name in installed else ""
+
+
+def as_argument(package: Package) -> str:
+    """Write the word that asks apt-get for exactly this version."""
+    return f"{package.name}={package.version}"
+
+
+def format_names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))

@@ -5,12 +5,15 @@ The words are those of apt 2.x and dpkg 1.2x with LC_ALL=C.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
+from ya_salt.names import shorten_package_name, split_architecture
 from ya_salt.packages.command import Finished
 
 _KEPT_LINES = 10
@@ -32,7 +35,7 @@ class Failure:
 
 
 _DPKG_ERROR = re.compile(r"dpkg: error processing (?:package|archive) (?P<what>\S+) \(--\w+\):")
-_DEPENDS_ON = re.compile(r" (?:\S+) depends on (?P<on>[a-z0-9][a-z0-9+.-]*)")
+_DEPENDS_ON = re.compile(r" (?:\S+) depends on (?P<on>[a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?)")
 _STEP = re.compile(r"(?:Preparing to unpack|Unpacking|Setting up|Removing|Purging|Processing)\b")
 _SCRIPT = re.compile(
     r"(?:installed|new|old) (?P<package>\S+) package (?P<script>[\w-]+) script subprocess "
@@ -44,14 +47,16 @@ _SCRIPT_FILES = {
     "pre-removal": "prerm",
     "post-removal": "postrm",
 }
-_ARCHIVE = re.compile(r"(?:.*/)?(?P<name>[a-z0-9][a-z0-9+.-]*)_[^/]*\.deb\Z")
+_ARCHIVE = re.compile(
+    r"(?:.*/)?(?P<name>[a-z0-9][a-z0-9+.-]*)_[^/]*?(?:_(?P<arch>[a-z0-9-]+))?(?:\.repacked)?\.deb\Z"
+)
 _NO_SPACE = re.compile(r"No space left on device|You don't have enough free space|Disk quota")
 _FETCH = re.compile(r"[EW]: Failed to fetch (?P<url>\S+)\s*(?P<why>.*)")
 _BAD_HASH = re.compile(r"Hash Sum mismatch|unexpected size|Mirror sync in progress")
 _NOT_THERE = re.compile(r"404 |File not found")
-_UNMET = re.compile(r" (?P<package>[a-z0-9][a-z0-9+.-]*)(?::\w+)? : (?P<what>.+)")
+_UNMET = re.compile(r" (?P<package>[a-z0-9][a-z0-9+.-]*(?::[a-z0-9-]+)?) : (?P<what>.+)")
 _LOST_ARCHIVE = re.compile(
-    r"E: The package (\S+?)(?::\w+)? needs to be reinstalled, but I can't find an archive"
+    r"E: The package (\S+) needs to be reinstalled, but I can't find an archive"
 )
 _NEEDS_REPAIR = re.compile(
     r"dpkg was interrupted|--fix-broken install|needs to be reinstalled, but I can't find"
@@ -77,15 +82,19 @@ def is_locked(lines: Sequence[str]) -> bool:
 
 
 def find_failures(
-    lines: Sequence[str], hung: Collection[str] = (), script_timeout_s: float = 0
+    lines: Sequence[str],
+    hung: Collection[str] = (),
+    script_timeout_s: float = 0,
+    native: str = "",
 ) -> tuple[Failure, ...]:
     """Everything that the output names, culprits first; at least one.
 
-    `hung` are the packages whose scripts were ended for taking too long.
+    `hung` are the packages whose scripts were ended for taking too long; `native` is the host's
+    architecture, which dpkg names beside a package and apt does not.
     """
     found = [
-        *_find_dpkg_failures(lines, hung, script_timeout_s),
-        *_find_fetch_failures(lines),
+        *_find_dpkg_failures(lines, hung, script_timeout_s, native),
+        *_find_fetch_failures(lines, native),
         *_find_unmet(lines),
     ]
     return tuple(found) or (_find_general(lines),)
@@ -101,15 +110,15 @@ def make_quiet_failure(lines: Sequence[str]) -> Failure:
 
 
 def _find_dpkg_failures(
-    lines: Sequence[str], hung: Collection[str], script_timeout_s: float
+    lines: Sequence[str], hung: Collection[str], script_timeout_s: float, native: str
 ) -> list[Failure]:
     found: dict[str, Failure] = {}
     for number, line in enumerate(lines):
         if match := _DPKG_ERROR.match(line):
             reasons = _indented(lines, number + 1)
-            package = _name_of(match["what"])
+            package = _name_of(match["what"], native)
             if reasons.startswith("dependency problems"):
-                found |= _find_blocked(package, lines[:number], found)
+                found |= _find_blocked(package, lines[:number], found, native)
             else:
                 before = _own_lines(lines[:number])
                 context = _Context(package, reasons, before, package in hung, script_timeout_s)
@@ -118,13 +127,17 @@ def _find_dpkg_failures(
 
 
 def _find_blocked(
-    package: str, lines: Sequence[str], found: Mapping[str, Failure]
+    package: str, lines: Sequence[str], found: Mapping[str, Failure], native: str
 ) -> dict[str, Failure]:
     """Pass the failure of a dependency on to the package that dpkg therefore left alone."""
     start = max((n for n, line in enumerate(lines) if line.startswith("dpkg: ")), default=0)
-    for match in map(_DEPENDS_ON.match, lines[start:]):
-        if match and match["on"] in found:
-            return {package: replace(found[match["on"]], package=package)}
+    _, architecture = split_architecture(package)
+    for match in filter(None, map(_DEPENDS_ON.match, lines[start:])):
+        on = shorten_package_name(match["on"], native)
+        # A foreign package means one of its own architecture first.
+        for name in (f"{on}:{architecture}", on):
+            if name in found:
+                return {package: replace(found[name], package=package)}
     return {}
 
 
@@ -204,18 +217,23 @@ def _is_chatter(line: str) -> bool:
     return line.startswith(("(Reading database", "dpkg: "))
 
 
-def _name_of(what: str) -> str:
-    match = _ARCHIVE.match(what)
-    return match["name"] if match else what.partition(":")[0]
+def _name_of(what: str, native: str) -> str:
+    """The package, as apt calls it, of an archive or of dpkg's own NAME or NAME:ARCH."""
+    match = _ARCHIVE.match(unquote(what))
+    if match and native and match["arch"]:
+        what = f"{match['name']}:{match['arch']}"
+    elif match:
+        what = match["name"]
+    return shorten_package_name(what, native)
 
 
-def _find_fetch_failures(lines: Sequence[str]) -> list[Failure]:
+def _find_fetch_failures(lines: Sequence[str], native: str = "") -> list[Failure]:
     found: dict[str, Failure] = {}
     for line in lines:
         if match := _FETCH.match(line):
             around = f"{match['why']} {_after_error(lines, match['url'])}"
             reason, message = classify_fetch(match["url"], around)
-            package = _name_of(match["url"]) if match["url"].endswith(".deb") else ""
+            package = _name_of(match["url"], native) if match["url"].endswith(".deb") else ""
             found.setdefault(
                 match["url"], Failure(reason, message, package, last_lines(lines), is_fetch=True)
             )
@@ -286,8 +304,11 @@ def _find_general(lines: Sequence[str]) -> Failure:
     )  # fmt: skip
 
 
-def explain_unknown(package: Package, updated: Finished | None) -> PackageError:
-    """Say why a version is unknown: nobody has it, or its repository could not be read."""
+def explain_unknown(package: Package, updated: Finished | None, instead: str = "") -> PackageError:
+    """Say why a version is unknown: nobody has it, or its repository could not be read.
+
+    `instead` is what there is (`describe_offer`).
+    """
     asked = f"{package.name} {package.version}"
     if unread := find_unread_sources(updated.lines if updated else ()):
         return PackageError(
@@ -308,10 +329,54 @@ def explain_unknown(package: Package, updated: Finished | None) -> PackageError:
         )
     return PackageError(
         "VersionNotFound",
-        f"{asked} is in no repository of this host: check the version in the spec (`apt-cache "
-        f"policy {package.name}` shows what there is) and that it was uploaded",
+        f"{asked} is in no repository of this host: {instead}"
+        f"check the spec, and that it was uploaded (`apt-cache policy {package.name}`)",
         packages=(package.name,),
     )
+
+
+_SHOWN_VERSIONS = 8
+_SHOWN_NAMES = 4
+
+
+def describe_versions(versions: Sequence[str]) -> str:
+    """List the newest of them, as apt gives them."""
+    shown = ", ".join(versions[:_SHOWN_VERSIONS])
+    rest = len(versions) - _SHOWN_VERSIONS
+    return f"{shown} and {rest} more" if rest > 0 else shown
+
+
+def describe_offer(
+    package: Package, offered: Mapping[str, Sequence[str]], known: Collection[str]
+) -> str:
+    """Say what there is instead of a version that nobody has, as the middle of a sentence.
+
+    `offered` are apt's versions of this NAME and of NAME:ARCH, `known` all names it has heard of.
+    """
+    if versions := offered.get(package.name, ()):
+        return f"there the versions of {package.name} are {describe_versions(versions)}; "
+    base, _ = split_architecture(package.name)
+    if others := sorted(name for name in offered if split_architecture(name)[0] == base):
+        found = "; ".join(f"{name} ({describe_versions(offered[name])})" for name in others)
+        return f"no version of {package.name} is there, only {found}; "
+    near = find_near_names(base, known)
+    hint = f", names like it are {', '.join(near)}" if near else ""
+    return f"no package {package.name} is there{hint}; "
+
+
+def find_near_names(name: str, known: Collection[str]) -> list[str]:
+    """Up to four names that may have been meant: longer ones, and those a few letters off."""
+    # difflib is slow: of a whole archive only what begins or ends alike is worth its time.
+    alike = [
+        other
+        for other in known
+        if other != name
+        and abs(len(other) - len(name)) <= max(2, len(name) // 3)
+        and (other[:1] == name[:1] or other[-3:] == name[-3:])
+    ]
+    near = difflib.get_close_matches(name, alike, _SHOWN_NAMES, 0.75)
+    longer = sorted(other for other in known if other.startswith(f"{name}-"))
+    return list(dict.fromkeys([*near, *longer]))[:_SHOWN_NAMES]
 
 
 def refuse_held(package: Package, found: InstalledPackage) -> PackageError:
@@ -321,19 +386,6 @@ def refuse_held(package: Package, found: InstalledPackage) -> PackageError:
         f"`apt-mark unhold {package.name}`, or write allow_held: true beside it in the spec",
         packages=(package.name,),
     )
-
-
-def find_held(packages: Sequence[Package], installed: Mapping[str, InstalledPackage]) -> set[str]:
-    names = {package.name for package in packages}
-    return {name for name in names & installed.keys() if installed[name].held}
-
-
-def find_version(installed: Mapping[str, InstalledPackage], name: str) -> str:
-    return installed[name].version if name in installed else ""
-
-
-def find_status(installed: Mapping[str, InstalledPackage], name: str) -> str:
-    return installed[name].status if name in installed else ""
 
 
 def pick_failure(failed: Sequence[Failure], packages: Sequence[Package]) -> Failure:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ya_salt.errors import PackageError
 from ya_salt.model import Package, Progress
+from ya_salt.names import split_architecture
 from ya_salt.packages.apt import Apt
 from ya_salt.packages.command import run_short
 from ya_salt.packages.dpkg import as_argument
@@ -55,10 +56,13 @@ def _download(apt: Apt, packages: Sequence[Package]) -> list[Package]:
 
 
 def _take_from(apt: Apt, folder: Path, package: Package) -> bool:
+    base, architecture = split_architecture(package.name)
     version = package.version.replace(":", "%3a")
-    for file in folder.glob(f"{package.name}_{version}_*.deb"):
-        apt.cache.add(package, file)
-        return True
+    for machine in (architecture,) if architecture else (apt.architecture, "all"):
+        file = folder / f"{base}_{version}_{machine}.deb"
+        if file.is_file():
+            apt.cache.add(package, file)
+            return True
     return False
 
 
@@ -78,15 +82,16 @@ _DIVERTED = re.compile(r"(?:locally diverted|diverted by \S+) to: (?P<to>/.*)")
 
 def repack(apt: Apt, package: Package, folder: Path) -> Path:
     """Build the .deb in `folder`. Raises PackageError or OSError."""
-    control = apt.read_dpkg("--status", package.name)
+    name = apt.find_binary_names([package.name]).get(package.name, package.name)
+    control = apt.read_dpkg("--status", name)
     if f"Version: {package.version}" not in control:
         raise PackageError("AptFailed", f"{package.name} is not at {package.version} any more")
     tree = folder / "tree"
     tree.mkdir()
     try:
-        _write_control(tree / "DEBIAN", control, apt.read_dpkg("--control-path", package.name))
-        copy_files(apt.place.path, tree, parse_list(apt.read_dpkg("-L", package.name)))
-        return _build(apt, tree, folder / f"{package.name}_{_architecture(control)}.deb")
+        _write_control(tree / "DEBIAN", control, apt.read_dpkg("--control-path", name))
+        copy_files(apt.place.path, tree, parse_list(apt.read_dpkg("-L", name)))
+        return _build(apt, tree, folder / f"repacked_{_architecture(control)}.deb")
     finally:
         shutil.rmtree(tree, ignore_errors=True)
 

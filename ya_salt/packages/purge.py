@@ -62,7 +62,7 @@ class Purge:
             changes = self._session.simulate("purge", names)
         except PackageError as error:
             return error
-        return judge_purge(changes, names, self._session.pinned, self._apt.allow_removals)
+        return judge_purge(changes, names, self._session.pinned, self._session.allowed)
 
     def _transact(self, groups: Sequence[str]) -> PackageError | None:
         """One apt-get purge; None if nothing of these groups is left."""

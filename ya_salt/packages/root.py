@@ -76,6 +76,11 @@ class Root:
         return self.path / "var/cache/apt/archives"
 
     @property
+    def lists(self) -> Path:
+        """Where apt keeps what repositories told it."""
+        return self.path / "var/lib/apt/lists"
+
+    @property
     def transaction_locks(self) -> tuple[Path, ...]:
         """What apt-get install and dpkg lock, in their order (apt's DPkg::Lock::Timeout)."""
         admin = self.admin_dir
@@ -83,7 +88,7 @@ class Root:
 
     @property
     def update_locks(self) -> tuple[Path, ...]:
-        return (self.path / "var/lib/apt/lists/lock",)
+        return (self.lists / "lock",)
 
     @property
     def policy_rc(self) -> Path:

@@ -24,6 +24,10 @@ from ya_salt.packages.policy_rc_d import raised_shield
 from ya_salt.packages.simulation import Change, judge_install, parse_simulation
 
 Groups = Mapping[str, Sequence[Package]]
+"""Packages by group."""
+
+Replaceable = Mapping[str, Collection[str]]
+"""By group, names of packages that only its daemon brought here: its new ones may replace them."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,14 @@ def be_silent(_: str) -> None:
 class Session:
     """Apt, and what was already tried in this pass."""
 
-    def __init__(self, apt: Apt, progress: Progress, pinned: Mapping[str, str]) -> None:
+    def __init__(
+        self, apt: Apt, progress: Progress, pinned: Mapping[str, str], replaceable: Replaceable
+    ) -> None:
         self.apt = apt
         self.progress = progress
         self.pinned = dict(pinned)
         """The version of every package that any spec names."""
+        self.replaceable = replaceable
         self.purged: frozenset[str] = frozenset()
         """Packages that this call is to take away."""
         self.updated: Finished | None = None
@@ -131,6 +138,33 @@ class Session:
         """For installs: what cannot be configured would be tried, and fail or hang, again."""
         return ("-oDPkg::ConfigurePending=0",) if self.has_broken else ()
 
+    @property
+    def allowed(self) -> frozenset[str]:
+        """Packages that people have allowed to be removed or changed, as apt calls them."""
+        return frozenset(self.apt.shorten(name) for name in self.apt.allow_removals)
+
+    def find_replaced(
+        self, changes: Sequence[Change], words: Mapping[str, Sequence[str]]
+    ) -> frozenset[str]:
+        """Packages that would go and may, without anybody's leave: each makes room for a new one.
+
+        It came for that group's daemon alone, no spec names it, nobody holds it, and one of the two
+        says that it cannot be beside the other. `words` are what apt-get is asked for, by group.
+        """
+        removed = {change.name for change in changes if change.is_removal} - self.pinned.keys()
+        found: set[str] = set()
+        for group, asked in words.items():
+            mine = removed & {self.apt.shorten(name) for name in self.replaceable.get(group, ())}
+            if mine := {name for name, it in self.apt.query(mine).items() if not it.held}:
+                news = [f"{c.name}={c.after}" for c in changes if c.after and not c.before]
+                new = self.apt.read_relations(list(dict.fromkeys([*asked, *news]))).values()
+                found |= {
+                    name
+                    for name, old in self.apt.read_installed_relations(mine).items()
+                    if any(one.excludes(old) for one in new)
+                }
+        return frozenset(found)
+
     def _tell_wait(self, text: str) -> None:
         _LOG.info("packages: %s", text)
         self.progress(text)
@@ -155,7 +189,7 @@ class Session:
         if done.code and failures.needs_repair(done.lines) and self.repair():
             done = self.apt.simulate(verb, words, options)
         if done.code:
-            raise failures.find_failures(done.lines)[0].as_error()
+            raise failures.find_failures(done.lines, native=self.apt.architecture)[0].as_error()
         changes = parse_simulation(done.lines)
         removed = {change.name for change in changes if change.is_removal}
         if self.set_aside(removed - {*words}):
@@ -193,8 +227,10 @@ class Session:
 
     def find_failures(self, done: Finished) -> tuple[Failure, ...]:
         """Tell what went wrong in a call that failed; at least one thing."""
-        hung = {script.package for script in done.hung}
-        found = failures.find_failures(done.lines, hung, self.apt.script_timeout_s)
+        hung = {self.apt.shorten(script.package) for script in done.hung}
+        found = failures.find_failures(
+            done.lines, hung, self.apt.script_timeout_s, self.apt.architecture
+        )
         self.has_broken |= any(failure.package and not failure.is_fetch for failure in found)
         if done.went_quiet:
             return (failures.make_quiet_failure(done.lines), *found)
@@ -207,7 +243,7 @@ class Session:
         self.repaired = True
         _LOG.warning("packages: dpkg was interrupted earlier: repairing (dpkg --configure -a)")
         self.progress("repairing what dpkg has not finished")
-        done = self.apt.configure(("-a",), self.progress)
+        done = self.apt.configure_all(self.progress)
         if done.code:
             self.repair_failures = self.find_failures(done)
         self._fix_dependencies()
@@ -220,7 +256,7 @@ class Session:
             self._give_up(name)
             plan = self.apt.simulate("install", (), ("-f",))
         changes = parse_simulation(plan.lines)
-        if refusal := judge_install(changes, self.pinned, self.apt.allow_removals):
+        if refusal := judge_install(changes, self.pinned, self.allowed):
             _LOG.warning("packages: not running apt-get -f install: %s", refusal)
         elif changes and not plan.code:
             self.run("install", (), "-f")

@@ -10,14 +10,17 @@ from ya_salt.errors import PackageError
 
 # apt-get(8), -s: `Inst foo [1.0] (2.0 repo [all])`, `Remv foo [1.0]`, `Purg foo [1.0]`.
 _LINE = re.compile(
-    r"(?P<action>Inst|Remv|Purg) (?P<name>[^\s:]+)(?::\S+)?"
+    r"(?P<action>Inst|Remv|Purg) (?P<name>\S+)"
     r"(?: \[(?P<before>[^\]]*)\])?(?: \((?P<after>\S+))?"
 )
 
 
 @dataclass(frozen=True)
 class Change:
-    """One package that a transaction touches: `before` or `after` is "" where there is none."""
+    """One package that a transaction touches: `before` or `after` is "" where there is none.
+
+    `name` is apt's: NAME:ARCH for a foreign architecture.
+    """
 
     name: str
     before: str
@@ -44,6 +47,43 @@ def parse_simulation(lines: Iterable[str]) -> tuple[Change, ...]:
             after = (match["after"] or "") if is_install else ""
             found[match["name"]] = Change(match["name"], match["before"] or "", after)
     return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class Relations:
+    """What a package says of others: what it stands for, and what it cannot be beside."""
+
+    provides: frozenset[str]
+    """Its own name and those that it provides."""
+    against: frozenset[str]
+    """Conflicts, Breaks and Replaces."""
+
+    def excludes(self, other: Relations) -> bool:
+        """Whether one takes the other's place: the newer, or the older where we go back."""
+        return bool(self.against & other.provides or other.against & self.provides)
+
+
+_FIELD = re.compile(r"(Package|Provides|Conflicts|Breaks|Replaces): *(.*)")
+_RELATION = re.compile(r"\s*([a-z0-9][a-z0-9+.-]*)")
+
+
+def parse_relations(lines: Iterable[str]) -> dict[str, Relations]:
+    """Read control paragraphs, by name: of apt-cache show, dpkg-query --status, dpkg-deb -f."""
+    found: dict[str, Relations] = {}
+    name = ""
+    for line in lines:
+        if not (match := _FIELD.match(line)):
+            continue
+        field, text = match.groups()
+        if field == "Package":
+            name = text.strip()
+        old = found.get(name, Relations(frozenset({name}), frozenset()))
+        names = frozenset(m[1] for m in map(_RELATION.match, re.split(r"[,|]", text)) if m)
+        if field in {"Package", "Provides"}:
+            found[name] = Relations(old.provides | names, old.against)
+        else:
+            found[name] = Relations(old.provides, old.against | names)
+    return found
 
 
 def judge_install(

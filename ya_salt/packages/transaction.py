@@ -7,22 +7,21 @@ state after, and costs the others nothing.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package, Progress
+from ya_salt.names import check_package_name, check_package_version, quote, split_architecture
 from ya_salt.packages import dpkg
 from ya_salt.packages.apt import Apt
-from ya_salt.packages.dpkg import as_argument, check_names, check_packages, find_wrong
+from ya_salt.packages.dpkg import as_argument, find_held, find_status, find_version, find_wrong
 from ya_salt.packages.failures import (
     Failure,
+    describe_offer,
     explain_difference,
     explain_unknown,
-    find_held,
-    find_status,
-    find_version,
     pick_failure,
     refuse_held,
 )
@@ -30,6 +29,7 @@ from ya_salt.packages.keeping import keep_versions
 from ya_salt.packages.purge import Purge
 from ya_salt.packages.session import (
     Groups,
+    Replaceable,
     Session,
     TransactionResult,
     Work,
@@ -44,26 +44,48 @@ class PackagePass:
     """One pass over this host's packages."""
 
     def __init__(
-        self, apt: Apt, progress: Progress = be_silent, pinned: Mapping[str, str] | None = None
+        self,
+        apt: Apt,
+        progress: Progress = be_silent,
+        pinned: Mapping[str, str] | None = None,
+        replaceable: Replaceable | None = None,
     ) -> None:
         """Take the version of every package that any spec names, this call or not, in `pinned`.
 
-        Such a package is never taken to another version as a side effect.
+        Such a package is never taken to another version as a side effect. `replaceable` are, by
+        group, packages that its daemon named earlier and nobody else needs: what takes their place
+        may remove them.
         """
-        self._session = Session(apt, progress, pinned or {})
+        self._session = Session(apt, progress, pinned or {}, replaceable or {})
         self._apt = apt
 
     def install(self, groups: Groups) -> TransactionResult:
         """Bring every package of every group to exactly its version.
 
-        Never raises PackageError: what failed is in the outcome, by group. With everything right
-        already it costs one dpkg-query and no apt.
+        Raises nothing for a group that fails, whatever it asks for: that is in the result. With
+        everything right already it costs one dpkg-query and no apt.
         """
-        check_packages([package for group in groups.values() for package in group])
+        refused = {g: e for g, packages in groups.items() if (e := _refuse_words(packages))}
+        rest = {g: packages for g, packages in groups.items() if g not in refused}
         try:
-            return self._install(groups)
+            done = self._install(self._shorten(rest, refused))
         except PackageError as error:  # Not even dpkg-query answers.
-            return TransactionResult(dict.fromkeys(groups, error), {})
+            done = TransactionResult(dict.fromkeys(rest, error), {})
+        return replace(done, errors={**done.errors, **refused})
+
+    def _shorten(self, groups: Groups, refused: dict[str, PackageError]) -> Groups:
+        """Give every package its one spelling; refuse what asks for two versions under two."""
+        self._session.pinned = {
+            self._apt.shorten(name): version for name, version in self._session.pinned.items()
+        }
+        found = {}
+        for group, packages in groups.items():
+            named = self._apt.shorten_packages(packages)
+            if error := _refuse_two_versions(named):
+                refused[group] = error
+            else:
+                found[group] = named
+        return found
 
     def _install(self, groups: Groups) -> TransactionResult:
         every = merge_packages(groups.values())
@@ -90,10 +112,10 @@ class PackagePass:
         PackageError. Packages that others need must not be in the groups: counting is the
         caller's.
         """
-        names = sorted({name for group in groups.values() for name in group})
-        check_names(names)
         try:
-            return self._purge(groups, names, allow_held)
+            named = {g: tuple(map(self._apt.shorten, names)) for g, names in groups.items()}
+            names = sorted({name for group in named.values() for name in group})
+            return self._purge(named, names, {self._apt.shorten(name) for name in allow_held})
         except PackageError as error:
             return TransactionResult(dict.fromkeys(groups, error), {})
 
@@ -120,7 +142,30 @@ class PackagePass:
         return TransactionResult(errors, after, compare(before, after))
 
 
-_LOG = logging.getLogger("ya_salt.packages")
+def _refuse_words(packages: Sequence[Package]) -> PackageError | None:
+    """Nothing that apt could take for an option, a file or a wish to remove reaches it."""
+    for package in packages:
+        try:
+            check_package_name(package.name)
+            check_package_version(package.version)
+        except ValueError as error:
+            message = f"package {quote(package.name)}: {error}; nothing was run for this daemon"
+            return PackageError("InvalidPackage", message, packages=(package.name,))
+    return None
+
+
+def _refuse_two_versions(packages: Sequence[Package]) -> PackageError | None:
+    versions: dict[str, str] = {}
+    for package in packages:
+        first = versions.setdefault(package.name, package.version)
+        if first != package.version:
+            return PackageError(
+                "PackageVersionConflict",
+                f"{package.name} is named twice, at {first} and at {package.version}, with and "
+                "without this host's own architecture: keep one",
+                packages=(package.name,),
+            )
+    return None
 
 
 class Installation:
@@ -183,10 +228,22 @@ class Installation:
         unknown = self._find_unknown()
         if unknown and self._session.update():
             unknown = self._find_unknown()
-        lost = {package: explain_unknown(package, self._session.updated) for package in unknown}
+        lost = self._explain_unknown(unknown)
         for group, packages in list(self._work.todo.items()):
             if missing := [package for package in packages if package in lost]:
                 self._work.fail(group, lost[missing[0]])
+
+    def _explain_unknown(self, unknown: Sequence[Package]) -> dict[Package, PackageError]:
+        if not unknown:
+            return {}
+        bases = {split_architecture(package.name)[0] for package in unknown}
+        offered = self._apt.read_versions({*bases, *(package.name for package in unknown)})
+        known = self._apt.read_names()
+        updated = self._session.updated
+        return {
+            package: explain_unknown(package, updated, describe_offer(package, offered, known))
+            for package in unknown
+        }
 
     def _find_unknown(self) -> list[Package]:
         """Wrong packages that nobody offers; fills `_files` for those that only we still have."""
@@ -228,9 +285,12 @@ class Installation:
         try:
             words, options = self._command(merge_packages(groups.values()))
             changes = self._session.simulate("install", words, *options)
+            asked = {group: list(map(self._word, packages)) for group, packages in groups.items()}
+            replaced = self._session.find_replaced(changes, asked)
         except PackageError as error:
             return error
-        refusal = judge_install(changes, self._session.pinned, self._apt.allow_removals)
+        allowed = self._session.allowed | replaced
+        refusal = judge_install(changes, self._session.pinned, allowed)
         if not refusal:
             self._changes = changes
         return refusal
@@ -259,10 +319,13 @@ class Installation:
         packages = merge_packages(self._work.todo[group] for group in groups)
         before = self._query()
         words, options = self._command(packages)
-        done = self._session.run("install", words, *self._permissions(packages, before), *options)
-        failed = self._session.find_failures(done) if done.code else ()
-        self._finish_unpacked(failed)
-        self._restore_holds(packages, before)
+        permissions = self._permissions(packages, before)
+        try:
+            done = self._session.run("install", words, *permissions, *options)
+            failed = self._session.find_failures(done) if done.code else ()
+            self._finish_unpacked(failed)
+        finally:
+            self._restore_holds(packages, before)
         after = self._query()
         self._work.drop_right(after)
         if not failed and any(group in self._work.todo for group in groups):

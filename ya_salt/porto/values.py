@@ -9,9 +9,10 @@ Porto's manual and of its util/string.cpp, without what strtod takes by accident
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 from fractions import Fraction
+
+from ya_salt.names import NAME_ALPHABET, quote
 
 MIN_MEMORY_LIMIT = 1 << 20
 MAX_UINT = (1 << 63) - 1
@@ -38,13 +39,6 @@ _NS_PER_UNIT = {
     "nsec": 1,
 }
 _UNLIMITED = frozenset({"unlimited", "unlim", "inf", "-1"})
-
-
-def quote(text: str) -> str:
-    """Show a text that somebody wrote on one line, cut after 40 characters."""
-    cut = text if len(text) <= 40 else text[:40] + "…"
-    quoted = json.dumps(cut, ensure_ascii=False)
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in quoted)
 
 
 def parse_bool(text: str) -> str:
@@ -296,9 +290,6 @@ def _strip_quotes(command: str) -> tuple[str, bool]:
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
-
-NAME_ALPHABET = "A-Za-z0-9_@:.-"
-"""The characters of container names, label names and label values, as in a regular expression."""
 
 _BIND_FLAGS = _words(
     "ro rw rec dev nodev suid nosuid exec noexec private unbindable noatime nodiratime relatime"

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from ya_salt.porto.values import quote
+import yaml
+
+from ya_salt.names import quote
 from ya_salt.specs.tree import Diagnostic, ListNode, MapNode, Node, Place, Scalar
 
 T = TypeVar("T")
 
+_MAX_NUMBER = 100
 _KIND_WORDS = {"bool": "a boolean", "int": "a number", "float": "a number", "time": "a date"}
 
 
@@ -176,22 +179,23 @@ def read_quoted(report: Diagnostics, node: Node, field: str) -> str | None:
     if text is None or not isinstance(node, Scalar) or node.kind == "string":
         return text
     word = _KIND_WORDS.get(node.kind, "a sign of YAML")
-    shown = quote(text)
-    report.add(
-        node.place, field, f"{shown[1:-1]} is {word}, not text; quote it: {shown}{_lost(node)}"
+    became = _read_as_yaml(text)
+    lost = (
+        f": it has become {became}; quote it as meant: write" if became != text else "; quote it:"
     )
+    report.add(node.place, field, f"{quote(text)[1:-1]} is {word}, not text{lost} {quote(text)}")
     return None
 
 
-def _lost(node: Scalar) -> str:
-    """What of a number is lost to whoever reads it as one, such as Salt."""
-    if node.kind != "float":
-        return ""
+def _read_as_yaml(text: str) -> str:
+    """What a reader that knows no source text makes of a plain word; the word where that is it."""
     try:
-        number = repr(float(node.text))
-    except ValueError:  # of base sixty
-        return ""
-    return "" if number == node.text else f" (unquoted it becomes {number})"
+        value = yaml.safe_load(text) if len(text) <= _MAX_NUMBER else text
+    except (yaml.YAMLError, ValueError, OverflowError):
+        return text
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else text
 
 
 def convert(

@@ -5,13 +5,13 @@ The names of fields are those of proto/ya_salt.proto; a test holds the two toget
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ya_salt.model import Package
+from ya_salt.names import check_daemon_name, check_package_name, check_package_version, quote
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES
-from ya_salt.porto.values import NAME_ALPHABET, parse_bool, parse_line, parse_seconds, quote
+from ya_salt.porto.values import parse_bool, parse_line, parse_seconds
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,
@@ -35,12 +35,6 @@ MANIFEST_FIELDS = ("meta", "spec")
 META_FIELDS = ("kind", "version", "name", "delete_requested", "annotations")
 SPEC_FIELDS = ("properties", "packages", "min_ready_s", "ready_timeout_s")
 PACKAGE_FIELDS = ("name", "version", "allow_held")
-
-# Debian policy 5.6.1 and 5.6.12. A digit or a letter first: nothing can be an option of apt.
-_PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}(?::[a-z0-9][a-z0-9-]{0,30})?", re.ASCII)
-_PACKAGE_VERSION = re.compile(
-    r"(?:[0-9]{1,9}:)?[0-9][A-Za-z0-9.+~]*(?:-[A-Za-z0-9.+~]+)*", re.ASCII
-)
 
 
 @dataclass
@@ -100,21 +94,6 @@ def read_manifest(report: Diagnostics, root: Node | None) -> Draft:
     return draft
 
 
-def check_name(name: str) -> str:
-    """Take a container's name that is no path and nothing special to Porto."""
-    if name in (".", "..", "self"):
-        raise ValueError(f"{quote(name)} means something else to Porto; choose another name")
-    if "/" in name:
-        raise ValueError(f"{quote(name)} holds a slash, which nests containers; remove it")
-    if not re.fullmatch(f"[{NAME_ALPHABET}]+", name, re.ASCII):
-        raise ValueError(
-            f"{quote(name)} is not a name for a container; write letters, digits and _-@:."
-        )
-    if len(name) > 100:
-        raise ValueError("is longer than 100 characters; shorten it")
-    return name
-
-
 def _check_kind(text: str) -> str:
     if text != KIND:
         raise ValueError(f"{quote(text)} is not known; write {KIND} or leave it out")
@@ -153,7 +132,7 @@ def _read_name(report: Diagnostics, node: Node, member: Member | None, draft: Dr
         if isinstance(node, MapNode):
             report.add(node.place, "meta.name", "is missing; write the daemon's name")
         return
-    draft.name = _read_quoted(report, member, check_name) or ""
+    draft.name = _read_quoted(report, member, check_daemon_name) or ""
     draft.name_place = member.node.place
     draft.meta |= {"name": draft.name}
 
@@ -217,7 +196,7 @@ def _read_packages(report: Diagnostics, member: Member) -> list[Package]:
 def _read_package(report: Diagnostics, node: Node, path: str) -> Package | None:
     members = read_fields(report, node, path, _PACKAGE)
     texts: dict[str, str] = {}
-    for name, check in (("name", _check_package_name), ("version", _check_package_version)):
+    for name, check in (("name", check_package_name), ("version", _check_package_version)):
         if name in members:
             texts[name] = _read_quoted(report, members[name], check) or ""
         elif isinstance(node, MapNode):
@@ -229,21 +208,9 @@ def _read_package(report: Diagnostics, node: Node, path: str) -> Package | None:
     return Package(texts["name"], texts.get("version", ""), held, line)
 
 
-def _check_package_name(text: str) -> str:
-    if not _PACKAGE_NAME.fullmatch(text):
-        raise ValueError(
-            f"{quote(text)} is not a Debian package; write small letters, digits, '+', '-', '.',"
-            " a letter or digit first, perhaps :ARCH"
-        )
-    return text
-
-
 def _check_package_version(text: str) -> str:
-    if not _PACKAGE_VERSION.fullmatch(text) or len(text) > 200:
-        raise ValueError(
-            f"{quote(text)} is not a Debian version; write it as dpkg -l shows it, such as 1:2.3-4"
-        )
-    if text.endswith("+"):
+    version = check_package_version(text)
+    if version.endswith("+"):
         # apt-get takes a plus or minus at the end of an argument for an instruction.
         raise ValueError(f"{quote(text)} ends with '+', which apt-get misreads; rename the version")
-    return text
+    return version

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import yaml
 
-from ya_salt.porto.values import quote
+from ya_salt.names import quote
 
 MAX_DEPTH = 32
 MAX_NODES = 20_000
