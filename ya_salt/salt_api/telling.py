@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from ya_salt.cli.logs import make_formatter
+from ya_salt.cli.logs import LogFile
 
 _PROGRESS_EVERY_S = 5.0
 
@@ -37,14 +35,7 @@ def log_to(path: str) -> Iterator[None]:
     """Write ya-salt's own log as well, as the command does; Salt's handlers go on as they are."""
     root = logging.getLogger("ya_salt")
     level = root.level
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
-    except OSError as error:
-        _log.warning("cannot write the log %s: %s", path, error.strerror)
-        yield
-        return
-    handler.setFormatter(make_formatter())
+    handler = LogFile(path)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
@@ -53,3 +44,5 @@ def log_to(path: str) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(level)
         handler.close()
+        if handler.problem:
+            _log.warning("%s", handler.problem)
