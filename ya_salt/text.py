@@ -15,10 +15,14 @@ def printable(text: str, limit: int | None = None) -> str:
     written out, as \x1b or \u202e: control characters (C0, DEL, C1), those that turn the
     direction of writing or take no room, bytes that were no text (lone surrogates).
     """
-    line = " ".join(text.split())
-    if not line.isprintable():
-        line = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-    return line[:limit]
+    return escape(" ".join(text.split()))[:limit]
+
+
+def escape(line: str) -> str:
+    """The same with its blanks as they are; a line end is written out, too."""
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

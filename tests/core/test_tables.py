@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ya_salt.cli.status_table import format_bytes, paint_cell, render_statuses
+from ya_salt.cli.tables import format_bytes, paint_cell, render_statuses
 from ya_salt.model import Condition, DaemonStatus
 from ya_salt.store import open_store
 

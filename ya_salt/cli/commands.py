@@ -9,23 +9,31 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ya_salt.cli.logs import open_log, show_output
-from ya_salt.cli.status_table import (
+from ya_salt.cli.logs import LogFile, open_log, show_output
+from ya_salt.cli.output import (
     ProgressLine,
+    answer,
+    complain,
+    find_paint,
+    outlive_terminal,
+    say,
+    say_painted,
+    watch,
+)
+from ya_salt.cli.tables import (
+    describe_gate_trouble,
+    describe_sinks,
     format_age,
+    paint_cell,
+    paint_nothing,
     plans_to_data,
-    render_data,
-    render_for_terminal,
     render_plans,
     render_statuses,
     render_table,
-    say_gate,
-    say_sinks,
-    watch,
 )
 from ya_salt.converge.host import PassRequest, is_fine, make_host
 from ya_salt.converge.preview import look_now, plan_pass, report_now
@@ -56,12 +64,17 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     override = check_override(options.override_gate)
     scope, broken = _load_scope(options.files, settings)
     scope = replace(scope, override_gate=override)
-    open_log(settings.log_file)
-    _say_rejected(broken)
+    log = open_log(settings.log_file)
     # apt and its shield are put away on the way out, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _stop_on_signal)
-    with ProgressLine(sys.stderr) as progress:
-        result = run_pass(make_host(settings, progress), scope)
+    outlive_terminal()
+    try:
+        with ProgressLine(sys.stderr) as progress:
+            result = run_pass(make_host(settings, progress), scope)
+    finally:
+        # Not before: a reader who takes his time must not hold the pass up.
+        _say_rejected(broken)
+        _say_log_problem(log)
     _print_statuses(result.statuses, options.output, settings)
     if broken or not result.ok:
         return FAILED
@@ -74,12 +87,14 @@ def _stop_on_signal(number: int, _frame: object) -> None:
 
 def report(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt report`."""
-    open_log(in_force.settings.log_file)
+    log = open_log(in_force.settings.log_file)
+    outlive_terminal()
     told = report_now(make_host(in_force.settings))
+    _say_log_problem(log)
     rows = [(item.sink, item.state, item.message or "-") for item in told]
     data = [{"name": item.sink, "state": item.state, "message": item.message} for item in told]
     head = ("SINK", "STATE", "MESSAGE")
-    _print(
+    answer(
         options.output,
         lambda: render_table(head, rows) if rows else "nobody is told: every sink is off",
         lambda: {"sinks": data},
@@ -92,7 +107,7 @@ def plan(options: argparse.Namespace, in_force: InForce) -> int:
     scope, broken = _load_scope(options.files, in_force.settings)
     _say_rejected(broken)
     plans = plan_pass(make_host(in_force.settings), scope)
-    _print(options.output, lambda: render_plans(plans), lambda: plans_to_data(plans))
+    answer(options.output, lambda: render_plans(plans), lambda: plans_to_data(plans))
     return _judge_plans(plans, broken)
 
 
@@ -130,9 +145,9 @@ def validate(options: argparse.Namespace, in_force: InForce) -> int:
     loaded = load_files(files) if files else load_specs(in_force.settings.specs_dir)
     _say_rejected(loaded.rejected)
     for ignored in loaded.ignored:
-        sys.stderr.write(f"{ignored.path}: ignored: {ignored.reason}\n")
+        complain(f"{ignored.path}: ignored: {ignored.reason}")
     for item in loaded.specs:
-        print(f"{item.path}: {item.name}: valid")
+        say(f"{item.path}: {item.name}: valid")
     return FAILED if loaded.rejected else OK
 
 
@@ -149,7 +164,7 @@ def spec(options: argparse.Namespace, in_force: InForce) -> int:
         if item.spec is not None
     ]
     head = ("NAME", "VERSION", "FILE", "DIGEST")
-    _print(options.output, lambda: render_table(head, rows) if rows else "no daemons", lambda: data)
+    answer(options.output, lambda: render_table(head, rows) if rows else "no daemons", lambda: data)
     return OK
 
 
@@ -171,15 +186,17 @@ def _show_status(options: argparse.Namespace, settings: Settings) -> int:
     sinks = list_sinks(store.load_fact(MONITORING)) if store else []
     causes = store.load_last_causes() if store else {}
     gate = describe_gate(settings.gate.type, load_gate(store))
-    _print(
-        options.output,
-        lambda: render_for_terminal(chosen, causes),
-        lambda: make_host_status(chosen, last_pass, sinks, gate),
-    )
     if options.output == "table":
+        paint, width = find_paint(paint_cell, paint_nothing)
+        say_painted(render_statuses(chosen, time.time(), causes=causes, paint=paint, width=width))
         _say_last_pass(last_pass)
-        say_sinks(sinks)
-        say_gate(gate)
+        for line in (
+            *describe_sinks(sinks, time.time()),
+            *describe_gate_trouble(gate, time.time()),
+        ):
+            complain(line)
+    else:
+        answer(options.output, str, lambda: make_host_status(chosen, last_pass, sinks, gate))
     if store:
         store.close()
     failed = last_pass is not None and (last_pass["rejected"] or last_pass["error"])
@@ -192,19 +209,19 @@ def _look(store: Store, settings: Settings, saved: bool) -> list[DaemonStatus]:
         try:
             return look_now(make_host(settings), records)
         except PortoError as error:
-            sys.stderr.write(f"ya-salt: {error}\nya-salt: below is what the last pass saw\n")
+            complain(f"ya-salt: {error}\nya-salt: below is what the last pass saw")
     return [item.status for item in records.values() if item.status is not None]
 
 
 def _say_last_pass(last_pass: Mapping[str, Any] | None) -> None:
     if last_pass is None:
-        sys.stderr.write("no pass over the daemons directory was made yet: ya-salt apply\n")
+        complain("no pass over the daemons directory was made yet: ya-salt apply")
         return
     for path, problems in last_pass["rejected"]:
         _say_rejected([Rejected(path, tuple(problems))])
     age = format_age(time.time() - last_pass["started_at"])
     said = f": {last_pass['error']}" if last_pass["error"] else ""
-    sys.stderr.write(f"last pass: {age} ago, {last_pass['result']}{said}\n")
+    complain(f"last pass: {age} ago, {last_pass['result']}{said}")
 
 
 def history(options: argparse.Namespace, in_force: InForce) -> int:
@@ -213,7 +230,7 @@ def history(options: argparse.Namespace, in_force: InForce) -> int:
     events = store.load_history(options.name or "", max(0, options.lines)) if store else []
     rows = [(format_time(at), name, what) for at, name, what in events]
     data = [{"time": at, "name": name, "what": what} for at, name, what in rows]
-    _print(
+    answer(
         options.output,
         lambda: render_table(("TIME", "NAME", "WHAT"), rows) if rows else "no history",
         lambda: {"history": data},
@@ -232,7 +249,7 @@ def settings(options: argparse.Namespace, in_force: InForce) -> int:
     }
     rows = [(name, _show(item["value"]), item["origin"]) for name, item in data.items()]
     head = ("SETTING", "VALUE", "FROM")
-    _print(options.output, lambda: render_table(head, rows), lambda: {"settings": data})
+    answer(options.output, lambda: render_table(head, rows), lambda: {"settings": data})
     return OK
 
 
@@ -292,25 +309,26 @@ def _check_found(name: str | None, found: Sequence[object]) -> None:
 def _say_rejected(rejected: Sequence[Rejected]) -> None:
     for item in rejected:
         for problem in item.problems:
-            sys.stderr.write(f"{problem}\n")
+            complain(problem)
+
+
+def _say_log_problem(log: LogFile) -> None:
+    if log.problem:
+        complain(f"ya-salt: {log.problem}")
 
 
 def _print_statuses(statuses: Sequence[DaemonStatus], form: str, settings: Settings) -> None:
-    _print(
+    answer(
         form,
         lambda: render_statuses(statuses, time.time(), show_actions=True),
         lambda: make_host_status(statuses, None),
     )
     bad = [item.name for item in statuses if not is_fine(item)]
     if bad and form == "table":
-        sys.stderr.write(
+        complain(
             f"what to look at: ya-salt logs {bad[0]}; "
-            f"grep porto-daemon-{bad[0]} {settings.log_file}\n"
+            f"grep porto-daemon-{bad[0]} {settings.log_file}"
         )
-
-
-def _print(form: str, table: Callable[[], str], data: Callable[[], object]) -> None:
-    print(table() if form == "table" else render_data(data(), form))
 
 
 def check_override(reason: str | None) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ya_salt.cli import commands
-from ya_salt.cli.parsing import Commands, Program, add_output, run_guarded
+from ya_salt.cli.output import complain, own_streams
+from ya_salt.cli.parsing import Commands, Program, add_output, end_program, run_guarded
 from ya_salt.errors import LockHeldError, OperatorError, YaSaltError
 from ya_salt.settings import SETTINGS, load_settings
 
@@ -22,33 +22,44 @@ exit codes:
 """
 
 
+_DEEDS = frozenset({"apply", "report"})
+"""Commands that do something: what became of it is their exit code, whoever listens."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command `ya-salt`."""
-    options = _make_parser().parse_args(arguments)
-    return run_guarded(lambda: _run(options), _complain)
+    """The command `ya-salt`: without `arguments` the whole process is its own."""
+    if arguments is not None:
+        return _run(_make_parser().parse_args(arguments))
+    own_streams()
+    options = _make_parser().parse_args()
+    return end_program("ya-salt", _run(options), is_deed=options.command in _DEEDS)
 
 
-def _complain(error: YaSaltError) -> int:
+def _run(options: argparse.Namespace) -> int:
+    return run_guarded(lambda: _run_command(options), _explain)
+
+
+def _explain(error: YaSaltError) -> int:
     for line in str(error).splitlines():
-        sys.stderr.write(f"ya-salt: {line}\n")
+        complain(f"ya-salt: {line}")
     if isinstance(error, OperatorError):
         return 2
     return 3 if isinstance(error, LockHeldError) else 1
 
 
-def _run(options: argparse.Namespace) -> int:
-    code: int
-    if options.command is commands.dev_portod:
-        code = options.command(options)
-        return code
+def _run_command(options: argparse.Namespace) -> int:
+    # Only now: a command needs far more than the parser, and help does not.
+    from ya_salt.cli import commands  # noqa: PLC0415
+
+    command: Callable[..., int] = getattr(commands, options.command)
+    if options.command == "dev_portod":
+        return command(options)
     flags = {
         setting.name: getattr(options, setting.name)
         for setting in SETTINGS
         if getattr(options, setting.name, None) is not None
     }
-    in_force = load_settings(flags, os.environ, getattr(options, "config", None))
-    code = options.command(options, in_force)
-    return code
+    return command(options, load_settings(flags, os.environ, getattr(options, "config", None)))
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -86,7 +97,7 @@ _PROGRAM = Program(
 
 def _add_apply(known: Commands) -> None:
     text = "make the daemons directory, or single files, true"
-    parser = _PROGRAM.add(known, "apply", commands.apply, text)
+    parser = _PROGRAM.add(known, "apply", "apply", text)
     _add_files(parser)
     text = "only say what would be done and why"
     parser.add_argument("--dry-run", action="store_true", help=text)
@@ -99,7 +110,7 @@ def _add_apply(known: Commands) -> None:
 
 
 def _add_plan(known: Commands) -> None:
-    parser = _PROGRAM.add(known, "plan", commands.plan, "say what a pass would do now, and why")
+    parser = _PROGRAM.add(known, "plan", "plan", "say what a pass would do now, and why")
     _add_files(parser)
     add_output(parser)
 
@@ -119,14 +130,14 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 
 def _add_validate(known: Commands) -> None:
     parser = _PROGRAM.add(
-        known, "validate", commands.validate, "check spec files and say all that is wrong"
+        known, "validate", "validate", "check spec files and say all that is wrong"
     )
     parser.add_argument("files", metavar="FILE", nargs="*", help="default: the daemons directory")
 
 
 def _add_readers(known: Commands) -> None:
-    spec = _PROGRAM.add(known, "spec", commands.spec, "show the specs that were loaded")
-    status = _PROGRAM.add(known, "status", commands.status, "show how the daemons stand")
+    spec = _PROGRAM.add(known, "spec", "spec", "show the specs that were loaded")
+    status = _PROGRAM.add(known, "status", "status", "show how the daemons stand")
     status.add_argument(
         "--saved", action="store_true", help="as the last pass saw it, without a look at the host"
     )
@@ -138,27 +149,19 @@ def _add_readers(known: Commands) -> None:
         const=2.0,
         help="show it again every so many seconds (default: 2) until Ctrl-C",
     )
-    report = _PROGRAM.add(
-        known, "report", commands.report, "tell monitoring how the daemons stand now"
-    )
+    report = _PROGRAM.add(known, "report", "report", "tell monitoring how the daemons stand now")
     add_output(report)
-    history = _PROGRAM.add(
-        known, "history", commands.history, "show what was done to daemons, and when"
-    )
+    history = _PROGRAM.add(known, "history", "history", "show what was done to daemons, and when")
     history.add_argument("-n", "--lines", type=int, default=50, help="newest events (default: 50)")
     for parser in (spec, status, history):
         parser.add_argument("name", metavar="NAME", nargs="?", help="only this daemon")
         add_output(parser)
-    settings = _PROGRAM.add(
-        known, "settings", commands.settings, "show the settings in force and whence"
-    )
+    settings = _PROGRAM.add(known, "settings", "settings", "show the settings in force and whence")
     add_output(settings)
 
 
 def _add_logs(known: Commands) -> None:
-    parser = _PROGRAM.add(
-        known, "logs", commands.logs, "show what a daemon wrote to stdout and stderr"
-    )
+    parser = _PROGRAM.add(known, "logs", "logs", "show what a daemon wrote to stdout and stderr")
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("-n", "--lines", type=int, default=20, help="last lines (default: 20)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
@@ -178,7 +181,7 @@ def _add_dev_portod(known: Commands) -> None:
         metavar="DIR",
         help="a private package root: programs, users and groups are looked up there first",
     )
-    parser.set_defaults(command=commands.dev_portod)
+    parser.set_defaults(command="dev_portod")
 
 
 if __name__ == "__main__":

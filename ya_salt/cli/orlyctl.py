@@ -11,8 +11,8 @@ from typing import Any
 from ya_salt.cli import orlyctl_commands as commands
 from ya_salt.cli import orlyctl_simulate
 from ya_salt.cli.orlyctl_commands import FLAGS
-from ya_salt.cli.orlyctl_render import clean
-from ya_salt.cli.parsing import Commands, Program, add_output, run_guarded
+from ya_salt.cli.output import complain, own_streams
+from ya_salt.cli.parsing import Commands, Program, add_output, end_program, run_guarded
 from ya_salt.errors import GateError, OperatorError, SpecError, YaSaltError
 from ya_salt.names import NAME_ALPHABET
 
@@ -26,15 +26,34 @@ exit codes:
 """
 
 
+_DEEDS = frozenset(
+    {
+        commands.apply_rule,
+        commands.delete_rule,
+        commands.pause,
+        commands.release,
+        commands.resume,
+    }
+)
+"""Commands that do something: what became of it is their exit code, whoever listens."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command `orlyctl`."""
-    options = _make_parser().parse_args(arguments)
-    return run_guarded(lambda: int(options.command(options)), _complain)
+    """The command `orlyctl`: without `arguments` the whole process is its own."""
+    if arguments is not None:
+        return _run(_make_parser().parse_args(arguments))
+    own_streams()
+    options = _make_parser().parse_args()
+    return end_program("orlyctl", _run(options), is_deed=options.command in _DEEDS)
 
 
-def _complain(error: YaSaltError) -> int:
+def _run(options: argparse.Namespace) -> int:
+    return run_guarded(lambda: int(options.command(options)), _explain)
+
+
+def _explain(error: YaSaltError) -> int:
     for line in str(error).splitlines():
-        sys.stderr.write(f"{_choose_prefix(error)}{clean(line)}\n")
+        complain(f"{_choose_prefix(error)}{line}")
     if isinstance(error, OperatorError):
         return 2
     return 3 if isinstance(error, GateError) else 1

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+import pwd
+import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ya_salt.cli import orlyctl_render as data
-from ya_salt.cli import orlyctl_render as show
-from ya_salt.cli.status_table import render_data
-from ya_salt.errors import OperatorError
+from ya_salt.cli import orlyctl_render as render
+from ya_salt.cli.output import answer, complain, say
+from ya_salt.errors import OperatorError, UsageError
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.overview import RuleStatus
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_change import RuleResult
 from ya_salt.gate.rule_file import load_rule_file
+from ya_salt.model import GateSettings
+from ya_salt.settings import SETTINGS, load_settings, parse_text
 
 if TYPE_CHECKING:
     from ya_salt.gate.admin import RuleAdmin
-import pwd
-import socket
-from collections.abc import Mapping
-from dataclasses import replace
-
-from ya_salt.errors import UsageError
-from ya_salt.model import GateSettings
-from ya_salt.settings import SETTINGS, load_settings, parse_text
 
 OK, NO, PENDING = 0, 1, 4
 DEADLINE_S = 5.0
@@ -60,17 +55,17 @@ def apply_rule(options: argparse.Namespace) -> int:
 
 def _say_applied(applied: Sequence[RuleResult], options: argparse.Namespace) -> None:
     is_dry = options.dry_run
-    _print(
+    answer(
         options.output,
-        lambda: "\n".join(show.render_applied(item, is_dry=is_dry) for item in applied),
-        lambda: data.applied_to_data(applied, is_dry=is_dry),
+        lambda: "\n".join(render.render_applied(item, is_dry=is_dry) for item in applied),
+        lambda: render.applied_to_data(applied, is_dry=is_dry),
     )
 
 
 def validate(options: argparse.Namespace) -> int:
     """`orlyctl validate -f FILE…`."""
     for path, rule in _load_rules(options.files).items():
-        print(f"{path}: {rule.name}: valid")
+        say(f"{path}: {rule.name}: valid")
     return OK
 
 
@@ -98,9 +93,10 @@ def get(options: argparse.Namespace) -> int:
     with _open_admin(options) as admin:
         standing = admin.read(options.rule)
     if standing.rule is None:
-        sys.stderr.write(f"orlyctl: {standing.problem}\n")
+        complain(f"orlyctl: {standing.problem}")
         return NO
-    print(render_data(data.rule_to_file(standing.rule), options.output))
+    rule = standing.rule
+    answer(options.output, lambda: "", lambda: render.rule_to_file(rule))
     return OK
 
 
@@ -108,10 +104,10 @@ def list_rules(options: argparse.Namespace) -> int:
     """`orlyctl list`."""
     with _open_admin(options) as admin:
         standings = admin.read_all()
-    _print(
+    answer(
         options.output,
-        lambda: show.render_rules(standings, time.time()),
-        lambda: data.rules_to_data(standings),
+        lambda: render.render_rules(standings, time.time()),
+        lambda: render.rules_to_data(standings),
     )
     return OK
 
@@ -120,7 +116,7 @@ def delete_rule(options: argparse.Namespace) -> int:
     """`orlyctl delete-rule RULE`."""
     with _open_admin(options) as admin:
         admin.delete(options.rule)
-    print(f"{options.rule}: deleted; without a rule its daemon is changed nowhere")
+    say(f"{options.rule}: deleted; without a rule its daemon is changed nowhere")
     return OK
 
 
@@ -132,17 +128,19 @@ def status(options: argparse.Namespace) -> int:
     with _open_admin(options) as admin:
         standings = (admin.read(options.rule),) if options.rule else admin.read_all()
     now = time.time()
-    _print(
+    answer(
         options.output,
         lambda: _render_status(standings, now, is_one=bool(options.rule)),
-        lambda: data.standings_to_data(standings, now),
+        lambda: render.standings_to_data(standings, now),
     )
     return OK
 
 
 def _render_status(standings: Sequence[RuleStatus], now: float, *, is_one: bool) -> str:
     return (
-        show.render_standing(standings[0], now) if is_one else show.render_overview(standings, now)
+        render.render_standing(standings[0], now)
+        if is_one
+        else render.render_overview(standings, now)
     )
 
 
@@ -154,7 +152,7 @@ def release(options: argparse.Namespace) -> int:
     by, now = name_operator(os.environ), time.time()
     with _open_admin(options) as admin:
         released = admin.release(options.rule, options.host, options.reason, by, now)
-    print(show.clean(show.render_released(options.rule, options.host, released)))
+    say(render.render_released(options.rule, options.host, released))
     return OK
 
 
@@ -163,7 +161,7 @@ def pause(options: argparse.Namespace) -> int:
     wanted = Pause(options.reason, name_operator(os.environ), time.time())
     with _open_admin(options) as admin:
         before = admin.pause(options.rule, wanted)
-    print(show.clean(show.render_paused(options.rule, wanted, before)))
+    say(render.render_paused(options.rule, wanted, before))
     return OK
 
 
@@ -171,7 +169,7 @@ def resume(options: argparse.Namespace) -> int:
     """`orlyctl resume RULE`."""
     with _open_admin(options) as admin:
         before = admin.resume(options.rule)
-    print(show.clean(show.render_resumed(options.rule, before)))
+    say(render.render_resumed(options.rule, before))
     return OK
 
 
@@ -190,10 +188,6 @@ def _open_admin(options: argparse.Namespace) -> Iterator[RuleAdmin]:
         yield RuleAdmin(etcd, settings.prefix)
     finally:
         etcd.close()
-
-
-def _print(form: str, table: Callable[[], str], shape: Callable[[], object]) -> None:
-    print(show.clean(table()) if form == "table" else render_data(shape(), form))
 
 
 ENDPOINTS_VARIABLE = "ORLY_ENDPOINTS"

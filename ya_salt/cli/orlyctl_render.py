@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ya_salt.cli.status_table import format_age, render_table
+from ya_salt.cli.tables import format_age, render_table
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.overview import (
     Block,
@@ -27,11 +27,6 @@ from ya_salt.messages import format_time
 _OVERVIEW = ("RULE", "STATE", "LIMIT", "HELD", "FAILED", "LOST", "STARTS")
 _HOLDERS = ("HOST", "SLOT", "STATE", "DOING", "SINCE", "HEARD OF", "WHY")
 _RULES = ("RULE", "LIMIT", "RATE", "FAILURES", "FIRST INSTALL", "STATE")
-
-
-def clean(text: str) -> str:
-    """Hosts and rules write what we show: nothing of it may speak to the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "?" for char in text)
 
 
 # -- rules -------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from random import Random
 from typing import Any, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
-from ya_salt.cli.status_table import render_data, render_table
+from ya_salt.cli.output import answer
+from ya_salt.cli.tables import render_table
 from ya_salt.gate.protocol import Operation
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import (
@@ -127,10 +128,11 @@ def run(options: argparse.Namespace) -> int:
         _make_scenario(options, load_rule_file(options.file)),
         Random(options.seed),  # noqa: S311 - a simulation is no secret
     )
-    if options.output == "table":
-        print(render_result(result))
-    else:
-        print(render_data(result_to_data(result, options.seed), options.output))
+    answer(
+        options.output,
+        lambda: render_result(result),
+        lambda: result_to_data(result, options.seed),
+    )
     return 0 if result.outcome == "done" else 1
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from ya_salt import __version__
+from ya_salt.cli.output import end_streams
 from ya_salt.errors import YaSaltError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -63,15 +62,17 @@ def add_output(parser: argparse.ArgumentParser, forms: tuple[str, ...] = FORMS) 
     parser.add_argument("-o", "--output", choices=forms, default=forms[0], help=text)
 
 
-def run_guarded(command: Callable[[], int], complain: Callable[[YaSaltError], int]) -> int:
-    """The exit code of a command, however it ends; `complain` tells an error and gives its code."""
+def run_guarded(command: Callable[[], int], explain: Callable[[YaSaltError], int]) -> int:
+    """The exit code of a command, however it ends; `explain` tells an error and gives its code."""
     try:
         return command()
     except YaSaltError as error:
-        return complain(error)
+        return explain(error)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader of our output (head, less) has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+
+
+def end_program(program: str, code: int, *, is_deed: bool) -> int:
+    """The program's exit code: a deed's is its own, an answer that was not shown is no success."""
+    is_whole = end_streams(program, is_deed=is_deed)
+    return code if is_whole or is_deed else code or 1

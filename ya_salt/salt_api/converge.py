@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from ya_salt.cli.logs import make_formatter
+from ya_salt.cli.logs import LogFile
 from ya_salt.converge.changes import Changes, describe_changes
 from ya_salt.converge.host import PassRequest, is_fine, make_host
 from ya_salt.converge.preview import preview_pass
@@ -346,14 +344,7 @@ def log_to(path: str) -> Iterator[None]:
     """Write ya-salt's own log as well, as the command does; Salt's handlers go on as they are."""
     root = logging.getLogger("ya_salt")
     level = root.level
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.handlers.WatchedFileHandler(path, encoding="utf-8")
-    except OSError as error:
-        _log.warning("cannot write the log %s: %s", path, error.strerror)
-        yield
-        return
-    handler.setFormatter(make_formatter())
+    handler = LogFile(path)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
@@ -362,3 +353,5 @@ def log_to(path: str) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(level)
         handler.close()
+        if handler.problem:
+            _log.warning("%s", handler.problem)

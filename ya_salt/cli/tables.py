@@ -1,29 +1,16 @@
-"""Show how daemons stand to people (tables, progress) and to programs (JSON, YAML)."""
+"""Show how daemons stand to people: tables and lines. Pure.
+
+What comes from outside is written so that it cannot steer a terminal.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from types import TracebackType
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
-import yaml
-
-from ya_salt.errors import UsageError
 from ya_salt.model import DaemonPlan, DaemonStatus, describe_step
-
-
-def render_data(data: object, form: str) -> str:
-    """`form` is json or yaml."""
-    if form == "json":
-        return json.dumps(data, indent=2, ensure_ascii=False)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip()
-
+from ya_salt.text import printable
 
 Paint: TypeAlias = "Callable[[str, str], str]"
 """(column's head, padded cell) -> the cell as a terminal shows it."""
@@ -64,7 +51,7 @@ def render_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], paint: Paint = paint_nothing
 ) -> str:
     """Columns two spaces apart, without trailing ones."""
-    table = [tuple(head), *(tuple(row) for row in rows)]
+    table = [tuple(head), *(tuple(map(printable, row)) for row in rows)]
     widths = [max(len(row[index]) for row in table) for index in range(len(head))]
     # The last column is as long as it is: painting must not end in blanks.
     widths[-1] = 0
@@ -111,7 +98,7 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
         done = [f"{item.name}: {action}" for item in statuses for action in item.actions]
         idle = "nothing was done" if any(item.waits for item in statuses) else _IDLE
         notes = [*(done or [idle]), *notes]
-    return "\n".join([render_table(head, rows, paint), *notes])
+    return "\n".join([render_table(head, rows, paint), *map(printable, notes)])
 
 
 def _list_cells(item: DaemonStatus, now: float) -> tuple[str, ...]:
@@ -213,84 +200,26 @@ def format_age(seconds: float) -> str:
     return f"{whole}s"
 
 
-def render_for_terminal(statuses: Sequence[DaemonStatus], causes: Causes) -> str:
-    """The table; in colours and cut to the width only where a terminal shows it."""
-    is_watched = sys.stdout.isatty()
-    is_plain = not is_watched or "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return render_statuses(
-        statuses,
-        time.time(),
-        causes=causes,
-        paint=paint_nothing if is_plain else paint_cell,
-        width=shutil.get_terminal_size().columns if is_watched else 0,
-    )
-
-
-def watch(show: Callable[[], int], every_s: float) -> int:
-    """Show again and again until Ctrl-C; on a terminal always in the same place."""
-    if every_s <= 0:
-        raise UsageError("--watch wants a number of seconds over 0")
-    code = 0
-    try:
-        while True:
-            if sys.stdout.isatty():
-                # Home, and clear from there on: flickers less than an empty screen.
-                sys.stdout.write("\x1b[H\x1b[J")
-            code = show()
-            sys.stdout.flush()
-            time.sleep(every_s)
-    except KeyboardInterrupt:
-        return code
-
-
-def say_sinks(sinks: Sequence[Mapping[str, Any]]) -> None:
+def describe_sinks(sinks: Iterable[Mapping[str, Any]], now: float) -> list[str]:
     """Who is not told how the daemons stand: in one line those that are not there at all."""
+    sinks = tuple(sinks)
     absent = ", ".join(item["name"] for item in sinks if item["state"] == "absent")
-    if absent:
-        sys.stderr.write(f"monitoring: not on this host: {absent}\n")
-    for item in sinks:
-        if item["state"] in {"refused", "unanswered"}:
-            age = format_age(time.time() - item["since"])
-            told = f"{item['name']} {item['state']} for {age}: {item['message']}"
-            sys.stderr.write(f"monitoring: {told}\n")
+    return [
+        *([f"monitoring: not on this host: {absent}"] if absent else []),
+        *(
+            f"monitoring: {item['name']} {item['state']} for {format_age(now - item['since'])}: "
+            f"{item['message']}"
+            for item in sinks
+            if item["state"] in {"refused", "unanswered"}
+        ),
+    ]
 
 
-def say_gate(gate: Mapping[str, Any]) -> None:
+def describe_gate_trouble(gate: Mapping[str, Any], now: float) -> list[str]:
     """That there is none, or that it could not be asked; one that answers needs no word."""
     if gate["type"] == "none":
-        sys.stderr.write(f"gate: {gate['message']}\n")
-    elif gate["state"] == "failed":
-        age = format_age(time.time() - gate["since"])
-        sys.stderr.write(f"gate: {gate['type']} cannot be asked for {age}: {gate['message']}\n")
-
-
-class ProgressLine:
-    """Call it with a sentence; leaving the `with` block clears the line."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._is_watched = stream.isatty()
-        self._is_dirty = False
-
-    def __enter__(self) -> ProgressLine:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if self._is_dirty:
-            self._write("")
-
-    def __call__(self, text: str) -> None:
-        if self._is_watched:
-            self._write(text)
-            self._is_dirty = True
-
-    def _write(self, text: str) -> None:
-        width = shutil.get_terminal_size().columns - 1
-        shown = " ".join(text.split())[:width]
-        self._stream.write(f"\r\x1b[K{shown}")
-        self._stream.flush()
+        return [f"gate: {gate['message']}"]
+    if gate["state"] != "failed":
+        return []
+    age = format_age(now - gate["since"])
+    return [f"gate: {gate['type']} cannot be asked for {age}: {gate['message']}"]
