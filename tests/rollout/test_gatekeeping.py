@@ -477,7 +477,7 @@ def test_a_gate_that_comes_back_during_a_pass_is_told_how_it_went(
             proxy.decide = lambda _path, _payload: "pass"
 
         # portod is looked at after the host has tried to say that it is alive.
-        running.host.run(lambda path: _Watching(path, mend, "get"))
+        running.host.run(lambda path: _Watching(path, mend, "look"))
     assert running.holders() == {}
 
 
@@ -566,10 +566,10 @@ class _Watching(PortoClient):
             self._look()
         super().destroy(name)
 
-    def get(self, *arguments: Any, **more: Any) -> Any:
-        if self._moment == "get":
+    def look(self, *arguments: Any, **more: Any) -> Any:
+        if self._moment == "look":
             self._look()
-        return super().get(*arguments, **more)
+        return super().look(*arguments, **more)
 
 
 # -- FleetLock -----------------------------------------------------------------------------------

@@ -154,6 +154,9 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport:
+            # Now, not a turn of the loop later: who sees one connection go has lost them all.
+            with contextlib.suppress(OSError):
+                self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             self._transport.abort()
 
 
