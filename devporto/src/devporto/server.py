@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
             transport.abort()
             return
         self.caller = caller
-        self._server.clients.add(self)
+        self._server.clients[self] = None
 
     def connection_lost(self, _: Exception | None) -> None:
         self._transport = None
@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         if self._transport:
-            # Now, not a turn of the loop later: who sees one connection go has lost them all.
+            # Now, not a turn of the loop later: whoever sees the newest go has lost them all.
             with contextlib.suppress(OSError):
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
             self._transport.abort()
@@ -177,7 +177,8 @@ class Server:
         self.waiters = Waiters(self.registry)
         self.machine = Machine(self.registry, self._spawner, self.waiters)
         self.desk = Desk(self.registry, self.machine, self.waiters, self._users, self._spawner.pid)
-        self.clients: set[Connection] = set()
+        self.clients: dict[Connection, None] = {}
+        """In the order in which they came."""
         self._stopping = asyncio.Event()
 
     async def serve(self) -> None:
@@ -220,7 +221,7 @@ class Server:
             self._listener.close()
             self._listener = None
         self._remove_socket()
-        for client in self.clients.copy():
+        for client in list(self.clients):
             client.close()
 
     def close(self) -> None:
@@ -271,7 +272,7 @@ class Server:
 
     def _drop(self, client: Connection) -> list[Container]:
         """Take a connection out of everything; what is to die with it."""
-        self.clients.discard(client)
+        self.clients.pop(client, None)
         for waiter in (client.sync_waiter, client.async_waiter):
             self.waiters.remove(waiter)
         doomed = [container for container in client.weak if container.weak]
@@ -284,7 +285,7 @@ class Server:
         The master keeps the socket, so who connects is served as ever; connections are gone, and
         weak containers with them before anybody is answered again.
         """
-        for client in self.clients.copy():
+        for client in list(self.clients):
             client.close()
             for container in self._drop(client):
                 task = asyncio.get_running_loop().create_task(self._destroy_weak(container))
@@ -294,7 +295,7 @@ class Server:
     def _resume_answers(self, task: asyncio.Task[None]) -> None:
         self._burials.discard(task)
         if not self._burials:
-            for client in self.clients.copy():
+            for client in list(self.clients):
                 client.work()
 
     @property
