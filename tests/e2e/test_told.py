@@ -1,0 +1,265 @@
+"""What was done is told whatever followed; since when it is so is told as portod knows it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.passes import DoomedClient, Passes
+from helpers.portod import DevPortod
+
+from ya_salt.converge.host import PassResult
+from ya_salt.converge.preview import look_now
+from ya_salt.model import DaemonStatus
+from ya_salt.porto.client import PortoClient
+from ya_salt.store import LAST_PASS, read_store
+
+@pytest.fixture(scope="module")
+def portod() -> Iterator[DevPortod]:
+    with DevPortod() as server:
+        yield server
+
+
+@pytest.fixture
+def host(folder: Path, portod: DevPortod) -> Iterator[Passes]:
+    made = Passes(folder, portod.socket_path)
+    yield made
+    made.remove_all()
+
+
+def in_a_process(act: Callable[[], object], signals: tuple[int, ...] = ()) -> int:
+    """The wait status of a child that acts; it raises on the signals as the command does."""
+    child = os.fork()
+    if not child:
+        try:
+            for number in signals:
+                signal.signal(number, lambda number, _frame: exec_exit(number))
+            act()
+        finally:
+            os._exit(0)
+    return child
+
+
+def exec_exit(number: int) -> None:
+    raise SystemExit(128 + number)
+
+
+def history(host: Passes) -> list[str]:
+    store = read_store(host.settings.state_dir)
+    assert store is not None
+    try:
+        return [f"{name}: {what}" for _at, name, what in store.load_history()]
+    finally:
+        store.close()
+
+
+def last_pass(host: Passes) -> dict[str, object]:
+    store = read_store(host.settings.state_dir)
+    assert store is not None
+    try:
+        return store.load_fact(LAST_PASS)
+    finally:
+        store.close()
+
+
+def restart_count(host: Passes, name: str = "d") -> int:
+    store = read_store(host.settings.state_dir)
+    assert store is not None
+    try:
+        status = store.load_records()[name].status
+        assert status is not None
+        return status.restart_count
+    finally:
+        store.close()
+
+
+def only(result: PassResult) -> DaemonStatus:
+    (status,) = result.statuses
+    return status
+
+
+# -- interrupted ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_pass_ended_while_it_waits_has_told_what_it_did(host: Passes, number: int) -> None:
+    host.write("d", "")
+    host.run_one()
+    host.write("d", "env: {A: '1'}", min_ready_s=600)
+    child = in_a_process(host.run, (signal.SIGTERM, signal.SIGINT))
+    wait_for(lambda: find_env(host) == "A=1")
+    time.sleep(0.5)
+    os.kill(child, number)
+    os.waitpid(child, 0)
+
+    assert last_pass(host)["result"] == "interrupted"
+    told = [line for line in history(host) if "restart: changed in the spec: env" in line]
+    assert len(told) == 1
+    assert "interrupted" not in told[0]
+    assert restart_count(host) == 1
+
+    host.write("d", "env: {A: '1'}")
+    assert host.run_one().restart_count == 1
+    assert last_pass(host)["result"] == "ok"
+    assert sum("env" in line and "restart" in line for line in history(host)) == 1
+
+
+def test_a_pass_killed_at_any_write_leaves_its_history_and_counts_once(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    for writes in range(40):
+        number = writes + 1
+        host.write("d", f"env: {{A: '{number}'}}")
+        child = os.fork()
+        if not child:
+            try:
+                DoomedClient.writes_left = writes
+                host.run(DoomedClient)
+            finally:
+                os._exit(0)
+        _, ended = os.waitpid(child, 0)
+        time.sleep(0.2)
+        status = host.run_one()
+        assert status.restart_count == number, f"killed at write {writes}"
+        assert find_env(host) == f"A={number}"
+        about = [line for line in history(host) if "restart: changed in the spec: env" in line]
+        assert len(about) >= number, f"killed at write {writes}: {about}"
+        if os.WIFEXITED(ended):
+            return
+    raise AssertionError("the pass never got to its end")
+
+
+# -- failed --------------------------------------------------------------------------------------
+
+
+def test_a_restart_whose_start_fails_tells_that_the_old_one_was_stopped(
+    host: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.write("d", "")
+    host.run_one()
+    host.write("d", "env: {A: '1'}")
+
+    class Unlucky(PortoClient):
+        starts = 0
+
+        def start(self, name: str) -> None:
+            if name == "d":
+                Unlucky.starts += 1
+                # portod has lost it meanwhile: the start is refused by the real one.
+                self.destroy(name)
+            super().start(name)
+
+    result = host.run(Unlucky)
+    status = only(result)
+    assert not result.ok
+    assert status.ready is not None and not status.ready.status
+    assert any(line.startswith("stop: ") for line in status.actions), status.actions
+    assert status.restart_count == 1
+    assert result.outcomes["d"].is_down
+    assert any("d: stop: changed in the spec: env" in line for line in history(host))
+    assert any("failed" in line for line in history(host))
+    assert host.run_one().restart_count == 1
+
+
+# -- since ---------------------------------------------------------------------------------------
+
+
+def test_a_daemon_is_dead_since_it_died_however_often_one_looks(host: Passes) -> None:
+    host.write("d", "max_respawns: 0", command="cmd: [sh, -c, 'sleep 1.2; exit 3']")
+    host.run(is_strict=True)
+    wait_for(lambda: find(host, "state") == "dead")
+    died = float(find(host, "death_time[raw]"))
+    time.sleep(2.1)
+    looks = [look(host) for _ in range(2)]
+    for status in looks:
+        assert status.running is not None and status.ready is not None
+        assert not status.running.status
+        assert status.running.since == died
+        assert status.ready.since <= died + 1
+    assert looks[0].running == looks[1].running
+
+
+def test_a_daemon_runs_since_it_was_started(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    started = float(find(host, "start_time[raw]"))
+    time.sleep(1.5)
+    status = look(host)
+    assert status.running is not None
+    assert status.running.since == started
+    with host.client() as client:
+        client.stop("d", timeout_s=1)
+        client.start("d")
+    time.sleep(1.5)
+    again = look(host)
+    assert again.running is not None and again.ready is not None
+    assert again.running.since == float(find(host, "start_time[raw]")) > started
+    assert again.ready.since >= again.running.since
+
+
+# -- orphans and rejected files ------------------------------------------------------------------
+
+
+def test_a_dead_orphan_is_not_fine(host: Passes) -> None:
+    host.write("d", "max_respawns: 0", command="cmd: [sh, -c, 'sleep 1; exit 3']")
+    host.run(is_strict=True)
+    wait_for(lambda: find(host, "state") == "dead")
+    text = (host.specs_dir / "d.yaml").read_text()
+    (host.specs_dir / "d.yaml").unlink()
+    result = host.run()
+    assert only(result).phase == "Orphaned"
+    assert not result.ok
+    (host.specs_dir / "d.yaml").write_text(text)
+
+
+def test_a_foreign_container_is_forgotten_once_its_file_goes(host: Passes) -> None:
+    with host.client() as client:
+        client.create_weak("d")
+        host.write("d", "")
+        result = host.run()
+        assert only(result).phase == "Foreign"
+        (host.specs_dir / "d.yaml").unlink()
+        assert host.run().statuses == ()
+
+
+def test_a_rejected_file_is_told_once(host: Passes, caplog: pytest.LogCaptureFixture) -> None:
+    (host.specs_dir / "d.yaml").write_text("meta: {name: d}\nspec: {propertis: {}}\n")
+    for _ in range(2):
+        assert not host.run(is_strict=False).ok
+    about = [line for line in history(host) if line.startswith("d: rejected: ")]
+    assert len(about) == 1
+    assert "d.yaml:2" in about[0]
+    assert sum("rejected" in record.getMessage() for record in caplog.records) >= 1
+    (host.specs_dir / "d.yaml").unlink()
+
+
+# -- pieces --------------------------------------------------------------------------------------
+
+
+def look(host: Passes) -> DaemonStatus:
+    store = read_store(host.settings.state_dir)
+    assert store is not None
+    records = store.load_records()
+    store.close()
+    (status,) = look_now(host.make_host(), records)
+    return status
+
+
+def find(host: Passes, variable: str) -> str:
+    with host.client() as client:
+        return client.get(["d"], [variable]).get("d", {}).get(variable, "")
+
+
+def find_env(host: Passes) -> str:
+    return find(host, "env")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
