@@ -18,6 +18,7 @@ from ya_salt.model import DaemonStatus
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, read_store
 
+
 @pytest.fixture(scope="module")
 def portod() -> Iterator[DevPortod]:
     with DevPortod() as server:
