@@ -247,7 +247,7 @@ def assert_silent(error: BaseException) -> None:
 
 def test_a_server_that_reads_nothing_of_much_is_given_up() -> None:
     with HostileServer(lambda visit: visit.stay()) as server, pytest.raises(UnansweredError):
-        Client().post(server.url, "x" * (32 << 20), Deadline.after(LIMIT_S))
+        Client().post(server.url, "x" * (16 << 20), Deadline.after(3))
 
 
 def test_nobody_listening_is_nothing_sent() -> None:
@@ -652,7 +652,8 @@ def test_a_handshake_that_comes_to_nothing_is_nothing_sent(script: Script) -> No
     with HostileServer(script) as server:
         url = server.url.replace("http:", "https:")
         started = time.monotonic()
-        with pytest.raises(RefusedError):
+        # Who breaks it off at once may be taken for somebody who does not listen.
+        with pytest.raises(NotSentError):
             Client().get(url, Deadline.after(LIMIT_S))
         assert time.monotonic() - started < LIMIT_S + SLACK_S
 

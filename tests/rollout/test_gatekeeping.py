@@ -21,7 +21,7 @@ from helpers.portod import DevPortod
 from ya_salt.gate import client
 from ya_salt.gate.admin import RuleAdmin
 from ya_salt.gate.decide import Pause
-from ya_salt.gate.etcd import Etcd
+from ya_salt.gate.etcd import Etcd, Put
 from ya_salt.gate.factory import make_gate
 from ya_salt.gate.memory import FACT
 from ya_salt.gate.protocol import Slot, SlotRequest
@@ -641,3 +641,43 @@ def test_how_long_fleetlock_has_been_silent_is_remembered(
         assert facts[0]["since"] == facts[1]["since"]
         face.mode = "serve"
         host.remove_all()
+
+
+# -- a gate that answers nonsense ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{}", b"[]", b'{"succeeded": NaN}', b"[" * 3000 + b"]" * 3000, b'{"responses": [{}]}', b"x"],
+)
+def test_a_gate_of_nonsense_holds_up_what_asks_and_nothing_else(
+    running: Fleet, etcd_server: EtcdServer, body: bytes
+) -> None:
+    """The update waits, and the dead daemon runs again as it was."""
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    with running.host.client() as portod:
+        portod.stop("agent", timeout_s=1)
+    with EtcdProxy(etcd_server.ports[0]) as proxy:
+        proxy.ask = lambda path, body_, headers: (200, body)
+        running.point(proxy.url)
+        status = running.status()
+    assert (status.state, status.version) == ("running", "1")
+    assert status.gate is not None
+    assert (status.gate.state, status.gate.reason) == ("waiting", "GateUnreachable")
+    running.point(*running.gate.endpoints)
+    status = running.status()
+    assert (status.version, status.gate) == ("2", None)
+
+
+def test_a_failure_note_of_nonsense_holds_up_what_asks_and_nothing_else(running: Fleet) -> None:
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    with running.host.client() as portod:
+        portod.stop("agent", timeout_s=1)
+    note = f"{running.gate.prefix}failed/{RULE}/other"
+    running.etcd.transact([], [Put(note, "[" * 3000 + "]" * 3000)])
+    status = running.status()
+    assert (status.state, status.version) == ("running", "1")
+    assert status.gate is not None
+    assert "orlyctl release" in status.gate.message
+    running.admin.release(RULE, "other", "", "me", 1.0)
+    assert running.status().version == "2"

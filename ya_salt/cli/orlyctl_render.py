@@ -176,6 +176,8 @@ def render_released(rule: str, host: str, released: Released) -> str:
     slots = ", ".join(str(slot) for slot in released.slots) or "none"
     holder = released.holder
     if holder is None:
+        if not released.slots:
+            return f"{rule}: {host} held no slot; the note that it failed is gone"
         return f"{rule}: {host} gave back slot {slots}, of which it had no record"
     lines = [
         f"{rule}: {host} gave back slot {slots} ({holder.doing}, "

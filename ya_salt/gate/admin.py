@@ -24,6 +24,7 @@ from ya_salt.gate.overview import Released, RuleStatus, find_released
 from ya_salt.gate.records import Keys, make_standings, read_pause
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_change import RuleResult, compare_rule
+from ya_salt.text import printable
 
 RELEASED_TTL_S = 7 * 24 * 3600
 """How long it can be seen who released a host."""
@@ -95,7 +96,11 @@ class RuleAdmin:
         known = [item.key.removeprefix(start) for item in found]
         near = difflib.get_close_matches(name, known, n=1)
         near += [other for other in known if other.endswith(f"-{name}")]
-        hint = f"did you mean {near[0]}?" if near else "orlyctl list shows those that there are"
+        hint = (
+            f"did you mean {printable(near[0])}?"
+            if near
+            else "orlyctl list shows those that there are"
+        )
         return f"there is no rule {name}; {hint}"
 
     def _keys(self, name: str) -> Keys:
@@ -146,7 +151,7 @@ class RuleAdmin:
         released = find_released(look.standing, host)
         if released is None:
             holders = ", ".join(sorted(set(look.standing.slots.values()))) or "nobody"
-            raise NotPossibleError(f"{host} holds no slot of {name}; {holders} does")
+            raise NotPossibleError(f"{host} holds no slot of {name}; {printable(holders)} does")
         keys = look.keys
         held = [keys.holder(host), *(keys.slot(number) for number in released.slots)]
         lease = self._etcd.grant_lease(RELEASED_TTL_S)
@@ -240,6 +245,6 @@ def _explain_held(standing: RuleStatus) -> str:
     ]
     shown = ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
     return (
-        f"{standing.name} is held by {shown}: wait for them (orlyctl pause keeps others out), or "
-        f"orlyctl release {standing.name} HOST"
+        f"{standing.name} is held by {printable(shown)}: wait for them (orlyctl pause keeps others "
+        f"out), or orlyctl release {standing.name} HOST"
     )

@@ -13,6 +13,7 @@ from ya_salt.gate.protocol import REMOVAL, Identity, Slot, SlotRequest
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.windows import describe_closed
 from ya_salt.model import Deferral
+from ya_salt.text import printable
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def _describe_unselected(rule: Rule, identity: Identity) -> str:
 
 def _find_closed(view: View, now: float) -> Deferral | None:
     if view.pause is not None:
-        by = f" by {view.pause.by}" if view.pause.by else ""
-        why = f": {view.pause.reason}" if view.pause.reason else ""
+        by = f" by {printable(view.pause.by, 200)}" if view.pause.by else ""
+        why = f": {printable(view.pause.reason, 500)}" if view.pause.reason else ""
         name = view.rule.name
         return Deferral("Paused", f"{name} is paused{by}{why}; orlyctl resume {name} lets it go on")
     return describe_closed(view.rule, now)
@@ -160,7 +161,8 @@ def _describe_full(view: View) -> Deferral:
 
 
 def _shorten(hosts: Sequence[str]) -> str:
-    return ", ".join(hosts[:3]) + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
+    shown = ", ".join(printable(host) for host in hosts[:3])
+    return shown + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
 
 
 def find_free_slots(limit: int, taken: frozenset[int]) -> tuple[int, ...]:

@@ -85,7 +85,10 @@ _FAILURES = (NotSentError, UnansweredError, _SaidNoError)
 
 @dataclass(frozen=True)
 class KeyValue:
-    """A key of etcd's; no `value` where only keys were asked for, `lease` 0 where it has none."""
+    """A key of etcd's; no `value` where only keys were asked for, `lease` 0 where it has none.
+
+    Bytes that are no UTF-8 are lone surrogates in key and value, as in names of files.
+    """
 
     key: str
     value: str
@@ -229,7 +232,12 @@ class Etcd:
         """
         payload = _encode_txn(compares, puts, deletes, otherwise)
         return self._ask(
-            _Question("kv/txn", payload, lambda data: _decode_txn(data, otherwise), is_write=True)
+            _Question(
+                "kv/txn",
+                payload,
+                lambda data: _decode_txn(data, len(puts), len(deletes), otherwise),
+                is_write=True,
+            )
         )
 
     def grant_lease(self, ttl_s: int) -> int:
@@ -464,7 +472,8 @@ def _encode_compare(compare: Compare) -> dict[str, Any]:
 
 
 def _encode_put(put: Put) -> dict[str, Any]:
-    data = {**_encode_keys(put.key, is_prefix=False), "value": _encode(put.value.encode())}
+    value = _encode(put.value.encode(errors=_NO_TEXT))
+    data = {**_encode_keys(put.key, is_prefix=False), "value": value}
     return {"request_put": {**data, "lease": put.lease} if put.lease else data}
 
 
@@ -474,11 +483,14 @@ def _encode_delete(deleted: str | Range) -> dict[str, Any]:
 
 
 def _encode_keys(key: str, is_prefix: bool) -> dict[str, Any]:
-    data = key.encode()
+    data = key.encode(errors=_NO_TEXT)
     if not is_prefix:
         return {"key": _encode(data)}
     # All keys of ours are UTF-8, so the last byte is never 255.
     return {"key": _encode(data), "range_end": _encode(data[:-1] + bytes([data[-1] + 1]))}
+
+
+_NO_TEXT = "surrogateescape"
 
 
 def _encode(data: bytes) -> str:
@@ -528,12 +540,19 @@ def _decode_read(data: _Object, ranges: Sequence[Range]) -> ReadResult:
     return ReadResult(_decode_ranges(data, ranges), _decode_revision(data))
 
 
-def _decode_txn(data: _Object, otherwise: Sequence[Range]) -> TxnResult:
+def _decode_txn(data: _Object, puts: int, deletes: int, otherwise: Sequence[Range]) -> TxnResult:
     succeeded = data.get("succeeded", False)
     if not isinstance(succeeded, bool):
         raise _MalformedError("succeeded is neither true nor false")
-    found = () if succeeded else _decode_ranges(data, otherwise)
-    return TxnResult(succeeded, _decode_revision(data), found)
+    if not succeeded:
+        return TxnResult(False, _decode_revision(data), _decode_ranges(data, otherwise))
+    wanted = ["response_put"] * puts + ["response_delete_range"] * deletes
+    parts = _get_list(data, "responses")
+    if len(parts) != len(wanted):
+        raise _MalformedError(f"{len(parts)} responses to {len(wanted)} writes")
+    for part, name in zip(parts, wanted, strict=True):
+        _get_object(_check_object(part, "a response"), name)
+    return TxnResult(True, _decode_revision(data))
 
 
 def _decode_revision(data: _Object) -> int:
@@ -621,7 +640,6 @@ def _get_text(data: _Object, name: str) -> str:
         return ""
     value = data[name]
     try:
-        # What somebody wrote there that is no text is for whoever reads the key to judge.
-        return b64decode(value, validate=True).decode(errors="replace")
+        return b64decode(value, validate=True).decode(errors=_NO_TEXT)
     except (TypeError, ValueError, binascii.Error):
         raise _MalformedError(f"{name} is no base64") from None

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 from uuid import uuid4
 
 from ya_salt.errors import GateError, SpecError
@@ -35,10 +35,19 @@ from ya_salt.gate.protocol import (
     SlotRequest,
     State,
 )
-from ya_salt.gate.records import Keys, list_numbers, read_holder, read_object, read_pause
+from ya_salt.gate.records import (
+    Keys,
+    is_text,
+    read_object,
+    read_pause,
+    require_failure,
+    require_holder,
+    require_numbers,
+)
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import Deferral
+from ya_salt.text import printable
 
 _TRIES = 3
 
@@ -166,7 +175,7 @@ class OrlyGate:
         if self._etcd.transact(is_lost, deletes=deletes).succeeded:
             _log.warning(
                 "%s: slot %d taken back from %s, not heard of for %d s, at %s of %s",
-                *(rule.name, holder.slot, holder.host, rule.lost_after_s),
+                *(rule.name, holder.slot, printable(holder.host), rule.lost_after_s),
                 *(holder.operation, holder.target),
             )
         return True
@@ -181,11 +190,11 @@ class OrlyGate:
         alive_keys = Range(keys.alives, is_prefix=True, keys_only=True)
         items, alive = self._etcd.read(Range(keys.holders, is_prefix=True), alive_keys).found
         living = {item.key.removeprefix(keys.alives) for item in alive}
-        holders = ((item, _read_holder(keys, item)) for item in items)
+        holders = ((item, _find_holder(keys, item)) for item in items)
         return [
             (item, holder)
             for item, holder in holders
-            if holder.host not in living and holder.state != "failed" and holder.slot >= 0
+            if holder is not None and holder.host not in living and holder.state != "failed"
         ]
 
     def _keys(self, daemon: str) -> Keys:
@@ -195,11 +204,17 @@ class OrlyGate:
         return Holding(self._etcd, self._keys(daemon), self._host)
 
 
-def _read_holder(keys: Keys, item: KeyValue) -> Holder:
-    return read_holder(item.key.removeprefix(keys.holders), item.value, is_alive=False)
+def _find_holder(keys: Keys, item: KeyValue) -> Holder | None:
+    """None where it cannot be read: what it holds is not taken from it, then."""
+    try:
+        host = item.key.removeprefix(keys.holders)
+        return require_holder(keys, host, item.value, is_alive=False)
+    except GateError:
+        return None
 
 
 _MAX_ERROR_BYTES = 512
+_MAX_WORDS = 500
 _Found = tuple[tuple[KeyValue, ...], ...]
 
 
@@ -230,18 +245,19 @@ def list_own_ranges(keys: Keys, host: str) -> tuple[Range, Range]:
 
 
 def parse_look(keys: Keys, found: _Found, revision: int) -> Look | Deferral:
-    """`found` is for the ranges of `list_ranges`."""
+    """`found` is for the ranges of `list_ranges`. Raises GateError for what no host writes."""
     rules, pauses, holders, alive, slots, starts, failures = found
     rule = parse_rule_value(keys, rules)
     if isinstance(rule, Deferral):
         return rule
     view = View(
         rule=rule,
-        slots=list_numbers(tuple(item.key for item in slots)),
-        starts=list_numbers(tuple(item.key for item in starts)),
+        slots=require_numbers(keys.slots, [item.key for item in slots]),
+        starts=require_numbers(keys.starts, [item.key for item in starts]),
         failures={
-            item.key.removeprefix(keys.failures): str(read_object(item.value).get("target", ""))
+            host: require_failure(keys, host, item.value)
             for item in failures
+            for host in (item.key.removeprefix(keys.failures),)
         },
         pause=read_pause(pauses[0].value) if pauses else None,
         held=parse_held(keys, holders, alive, rule),
@@ -254,8 +270,11 @@ def parse_rule_value(keys: Keys, rules: tuple[KeyValue, ...]) -> Rule | Deferral
         return Deferral(
             "RuleMissing", f"there is no rule {keys.name}; orlyctl apply-rule -f FILE makes it"
         )
+    text = rules[0].value
+    if not is_text(text):
+        return _refuse(f"what is kept as {keys.name} is no UTF-8")
     try:
-        rule = parse_rule(rules[0].value, keys.name, is_json=True)
+        rule = parse_rule(text, keys.name, is_json=True)
     except SpecError as error:
         return _refuse(f"{error.problems[0]}; this host's ya-salt may be older than the rule")
     if rule.name != keys.name:
@@ -264,6 +283,7 @@ def parse_rule_value(keys: Keys, rules: tuple[KeyValue, ...]) -> Rule | Deferral
 
 
 def _refuse(words: str) -> Deferral:
+    words = printable(words, _MAX_WORDS)
     return Deferral("RuleUnreadable", f"{words}; orlyctl apply-rule -f FILE puts it right")
 
 
@@ -273,19 +293,23 @@ def parse_held(
     alive: tuple[KeyValue, ...],
     rule: Rule | None,
 ) -> Slot | None:
-    """The own slot, from the own holder's key and sign of life. Without a rule it need not wait."""
+    """The own slot, from the own holder's key and sign of life. Without a rule it need not wait.
+
+    Raises GateError where the record is none that a host writes: whose slot it is nobody knows.
+    """
     if not holders:
         return None
     (item,) = holders
-    holder = read_holder(item.key.removeprefix(keys.holders), item.value, is_alive=bool(alive))
+    host = item.key.removeprefix(keys.holders)
+    holder = require_holder(keys, host, item.value, is_alive=bool(alive))
     return Slot(
         daemon=keys.name.removeprefix(RULE_PREFIX),
         id=holder.id,
-        operation=cast(Operation, _choose(holder.operation, get_args(Operation), "update")),
+        operation=cast(Operation, holder.operation),
         target=holder.target,
         since=holder.since,
-        state=cast(State, _choose(holder.state, get_args(State), "working")),
-        error=holder.error,
+        state=cast(State, holder.state),
+        error=printable(holder.error, _MAX_ERROR_BYTES),
         slot=holder.slot,
         revision=item.create_revision,
         lease=alive[0].lease if alive else 0,
@@ -326,10 +350,6 @@ def encode_change(old: str, held: Slot) -> str:
 
 def encode(**values: object) -> str:
     return json.dumps(values, separators=(",", ":"))
-
-
-def _choose(text: str, choices: tuple[str, ...], default: str) -> str:
-    return text if text in choices else default
 
 
 TOKEN_MARGIN_S = 10

@@ -109,7 +109,8 @@ def find_released(standing: RuleStatus, host: str) -> Released | None:
     """What `host` has of the rule's slots; None: nothing."""
     holder = next((item for item in standing.holders if item.host == host), None)
     slots = tuple(number for number, owner in standing.slots.items() if owner == host)
-    return Released(holder, slots) if holder or slots else None
+    failed = host in standing.failures
+    return Released(holder, slots) if holder or slots or failed else None
 
 
 def judge_state(blocks: tuple[Block, ...]) -> str:

@@ -1,21 +1,31 @@
-"""Where everything of a rule is in etcd, and how each value is written. Pure."""
+"""Where everything of a rule is in etcd, and how each value is written and read. Pure.
+
+Whoever acts on a record uses only one that is as a host writes it, and raises GateError for any
+other: unknown is no permission. Whoever shows records (orlyctl) shows what can be read of them, so
+that what is wrong can be found and taken away.
+"""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from ya_salt.errors import SpecError
+from ya_salt.errors import GateError, SpecError
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.etcd import Range
 from ya_salt.gate.overview import Holder, Release, RuleStatus
+from ya_salt.gate.protocol import Operation, State
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
+from ya_salt.text import parse_json, printable
 
 _DIGITS = 5
+_MAX_NUMBER = 10**9
+_MAX_DEPTH = 8
+_LATEST = 1 << 33
+"""What no clock shows cannot be shown as a time either."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +106,90 @@ class Keys:
         )
 
 
-def list_numbers(keys: tuple[str, ...]) -> frozenset[int]:
-    """The numbers of slots or tokens."""
-    texts = (key.rpartition("/")[2] for key in keys)
-    return frozenset(int(text) for text in texts if text.isdecimal())
+# -- for whoever acts on it ------------------------------------------------------------------------
 
+
+def require_numbers(prefix: str, keys: Iterable[str]) -> frozenset[int]:
+    """The numbers of slots or tokens, from their keys. Raises GateError where one has none."""
+    return frozenset(_require_number(key, key.removeprefix(prefix)) for key in keys)
+
+
+def _require_number(key: str, text: str) -> int:
+    number = _find_number(text)
+    if number is None:
+        raise GateError(
+            f"{_describe(key)}: its name ends with no number; no host writes that: look who did, "
+            "and take it away (etcdctl del)"
+        )
+    return number
+
+
+def require_failure(keys: Keys, host: str, text: str) -> str:
+    """The target that an operation of the host failed with. Raises GateError."""
+    try:
+        return _require_text(_require_object(text), "target")
+    except ValueError as error:
+        raise _complain(keys, keys.failed(host), host, error) from None
+
+
+def require_holder(keys: Keys, host: str, text: str, *, is_alive: bool) -> Holder:
+    """Raises GateError where it is none that can be acted on."""
+    try:
+        _check_holder(_require_object(text))
+    except ValueError as error:
+        raise _complain(keys, keys.holder(host), host, error) from None
+    return read_holder(host, text, is_alive=is_alive)
+
+
+def _check_holder(data: Mapping[str, Any]) -> None:
+    if not _require_text(data, "id"):
+        raise ValueError("id is empty")
+    _require_text(data, "target")
+    slot = data.get("slot")
+    if isinstance(slot, bool) or not isinstance(slot, int) or not 0 <= slot < _MAX_NUMBER:
+        raise ValueError("slot is no slot's number")
+    for name, known in (("operation", get_args(Operation)), ("state", get_args(State))):
+        if _require_text(data, name) not in known:
+            raise ValueError(f"{name} is none of {', '.join(known)}")
+    if _number(data, "since", -1) < 0:
+        raise ValueError("since is no time")
+    if not isinstance(data.get("error", ""), str):
+        raise ValueError("error is no text")  # noqa: TRY004 - as all that is wrong with it
+
+
+def _require_object(text: str) -> Mapping[str, Any]:
+    if not is_text(text):
+        raise ValueError("is no UTF-8")
+    data = parse_json(text, _MAX_DEPTH)
+    if not isinstance(data, dict):
+        raise ValueError("is no JSON object")  # noqa: TRY004 - as all that is wrong with it
+    return data
+
+
+def is_text(value: str) -> bool:
+    """Whether what etcd has there is UTF-8."""
+    return _tidy(value) == value
+
+
+def _require_text(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{name} is no text on one line")
+    return value
+
+
+def _complain(keys: Keys, key: str, host: str, error: ValueError) -> GateError:
+    command = f"orlyctl release {printable(keys.name)} {printable(host)} --reason TEXT"
+    return GateError(
+        f"{_describe(key)}: {error}; no host of this version writes that: {command} takes it away"
+    )
+
+
+def _describe(key: str) -> str:
+    return f"what etcd keeps as {printable(key)} cannot be used"
+
+
+# -- for whoever shows it --------------------------------------------------------------------------
 
 _Values = Mapping[str, Mapping[str, str]]
 """Kind ("rules", "holders", …) -> the rest of the key after the rule's name -> value."""
@@ -110,9 +199,9 @@ def make_standings(prefix: str, found: Iterable[tuple[str, str]]) -> tuple[RuleS
     """`found` are keys with their values; all of a rule's are needed, in any order."""
     rules: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for key, value in found:
-        kind, _, place = key.removeprefix(prefix).partition("/")
+        kind, _, place = _tidy(key).removeprefix(prefix).partition("/")
         name, _, rest = place.partition("/")
-        rules[name][kind][rest] = value
+        rules[name][kind][rest] = _tidy(value)
     return tuple(
         _make_standing(name, values)
         for name, values in sorted(rules.items())
@@ -142,7 +231,13 @@ def _make_standing(name: str, values: _Values) -> RuleStatus:
 
 
 def _list_numbered(values: Mapping[str, str]) -> list[tuple[int, str]]:
-    return sorted((int(text), value) for text, value in values.items() if text.isdecimal())
+    found = ((_find_number(text), value) for text, value in values.items())
+    return sorted((number, value) for number, value in found if number is not None)
+
+
+def _find_number(text: str) -> int | None:
+    is_number = text.isascii() and text.isdecimal() and len(text) < 10
+    return int(text) if is_number else None
 
 
 def _read_rule(name: str, text: str | None) -> tuple[Rule | None, str]:
@@ -151,7 +246,7 @@ def _read_rule(name: str, text: str | None) -> tuple[Rule | None, str]:
     try:
         return parse_rule(text, name, is_json=True), ""
     except SpecError as error:
-        return None, "; ".join(str(problem) for problem in error.problems)
+        return None, printable("; ".join(str(problem) for problem in error.problems), 1000)
 
 
 def read_pause(text: str | None) -> Pause | None:
@@ -196,18 +291,25 @@ def _read_releases(values: Mapping[str, str]) -> tuple[Release, ...]:
 
 
 def read_object(text: str) -> Mapping[str, Any]:
+    """What of it is text, number or yes and no; nothing where it is no JSON object."""
     try:
-        data = json.loads(text)
+        data = _require_object(_tidy(text))
     except ValueError:
         return {}
-    return data if isinstance(data, dict) else {}
+    return {name: value for name, value in data.items() if isinstance(value, str | int | float)}
+
+
+def _tidy(text: str) -> str:
+    """With a mark for each byte that was no UTF-8, as nobody can write such text anywhere."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:
-    return str(data.get(name, ""))
+    # JSON can spell half a character, which nobody can write anywhere.
+    return str(data.get(name, "")).encode(errors="replace").decode()
 
 
 def _number(data: Mapping[str, Any], name: str, default: float = 0.0) -> float:
     value = data.get(name, default)
-    # What no clock shows cannot be shown as a time either.
-    return value if isinstance(value, int | float) and 0 <= value < 1 << 33 else default
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value < _LATEST else default

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.rule import Rule
+from ya_salt.text import parse_json
+
+_MAX_DEPTH = 16
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def compare_rule(old: str | None, rule: Rule, pause: Pause | None) -> RuleResult
 def _parse(text: str) -> dict[str, Any]:
     """What somebody wrote by hand and is no document counts as an empty one."""
     try:
-        data = json.loads(text)
+        data = parse_json(text.encode(errors="replace"), _MAX_DEPTH)
         make_file(data)
     except (ValueError, AttributeError):
         return {}
