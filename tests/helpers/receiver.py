@@ -20,7 +20,8 @@ SIGNAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9.\-/@_]{1,200}_thhh")
 SERVICE = re.compile(r"[A-Za-z0-9_\-@:.]{1,200}")
 
 Mode = str
-"""How it behaves: `accept`, a status such as `503`, `stall` (reads, never answers), `drip` (a byte
+"""How it behaves: `accept`, a status such as `503`, `late` (takes it, and answers
+nobody in time), `stall` (reads, never answers), `drip` (a byte
 of the answer each 0.2 s), `drip-body`, `endless` (a body without an end), `hang-up` (closes after
 reading), `deaf` (accepts connections, never reads), `garbage` (answers, but not HTTP)."""
 
@@ -97,6 +98,9 @@ class Receiver:
             case "accept":
                 self.accepted.append(body)
                 handler.wfile.write(whole)
+            case "late":
+                self.accepted.append(body)
+                self._is_over.wait(5)
             case "stall":
                 self._is_over.wait(5)
             case "drip":

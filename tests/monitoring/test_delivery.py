@@ -6,12 +6,13 @@ import contextlib
 import logging
 import socket
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.receiver import Receiver, accept_events, measure, read_last
+from helpers.receiver import Receiver, accept_events, measure, read_last, sum_values
 from made import DEAD, GOOD, NOW, make_news, remember
 
 from ya_salt import hostname as hostname_module
@@ -74,6 +75,44 @@ def test_every_sink_is_told(
     assert 'porto_daemon_respawns_total{daemon="d"} 3.0' in path.read_text()
     assert path.stat().st_mode & 0o777 == 0o644
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("silent_for", [1, 2, 4])
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_counts_are_told_a_silent_yasm_twice_at_most(
+    store: Store, yasm: Receiver, silent_for: int, is_taken: bool
+) -> None:
+    settings = make_settings(yasm.url)
+    yasm.mode = "late" if is_taken else "stall"
+    memory = remember(d=(1, 0))
+    for _ in range(silent_for):
+        assert tell(store, settings, memory)["yasm"].state == "unanswered"
+        memory = load_memory(store)
+    yasm.mode = "accept"
+    for _ in range(2):
+        assert tell(store, settings, memory)["yasm"].state == "accepted"
+        memory = load_memory(store)
+    assert sum_values(yasm.accepted, "respawn_count_thhh") == (2 if is_taken else 1)
+
+
+def test_a_yasm_that_answers_only_what_has_no_counts_gets_no_value_a_third_time(
+    store: Store, yasm: Receiver
+) -> None:
+    settings = make_settings(yasm.url)
+    memory = remember(d=(1, 0))
+
+    def answer(body: object) -> object:
+        if sum_values([body], "respawn_count_thhh"):
+            time.sleep(LIMIT_S + 0.3)
+        return {"status": "ok"}
+
+    yasm.answer = answer
+    yasm.mode = "accept"
+    for _ in range(5):
+        tell(store, settings, memory)
+        memory = load_memory(store)
+    time.sleep(LIMIT_S + 0.5)
+    assert sum_values(yasm.seen, "respawn_count_thhh") == 2
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ class Memory:
     """Sink -> daemon -> the totals that it has been told."""
     handed_over: dict[str, dict[str, Totals]] = field(default_factory=dict)
     """Sink -> totals that are on their way to it; gone again once their fate is known."""
+    doubted: dict[str, dict[str, Totals]] = field(default_factory=dict)
+    """Sink -> totals that it was sent without giving an answer: it may have them, or not."""
     restarting: dict[str, str] = field(default_factory=dict)
     """Daemon -> the container that a pass under way is about to replace."""
     sinks: dict[str, SinkState] = field(default_factory=dict)
@@ -165,6 +167,17 @@ class Memory:
         """The sink has taken everything up to `totals`."""
         self.accepted[sink] = {**self.accepted.get(sink, {}), **totals}
         self.handed_over.pop(sink, None)
+        self.doubted.pop(sink, None)
+
+    def doubt(self, sink: str) -> None:
+        """No answer came to what was handed over. It is told once more, and not a third time."""
+        totals = self.handed_over.pop(sink, None)
+        if totals is None:
+            return
+        told_twice = self.doubted.pop(sink, None)
+        if told_twice is not None:
+            self.accept(sink, told_twice)
+        self.doubted[sink] = totals
 
     def settle(self) -> None:
         """Decide about pushes that we did not live to hear the answer of: they were handed over."""
@@ -196,7 +209,7 @@ class Memory:
 
 def encode_memory(memory: Memory) -> dict[str, Any]:
     data = asdict(memory)
-    for group in ("accepted", "handed_over"):
+    for group in ("accepted", "handed_over", "doubted"):
         data[group] = {
             sink: {name: list(totals) for name, totals in told.items()}
             for sink, told in data[group].items()
@@ -211,6 +224,8 @@ def decode_memory(data: Any) -> Memory:
             counters={name: _decode_counter(item) for name, item in data["counters"].items()},
             accepted=_decode_totals(data["accepted"]),
             handed_over=_decode_totals(data["handed_over"]),
+            # Not known to versions before this one.
+            doubted=_decode_totals(data.get("doubted", {})),
             restarting=dict(data["restarting"]),
             sinks={name: SinkState(**item) for name, item in data["sinks"].items()},
             alerts=dict(data["alerts"]),

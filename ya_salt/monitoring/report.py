@@ -103,7 +103,10 @@ def _list_sinks(
     sinks: list[Sink] = []
     if told.yasm.enabled:
         totals = memory.list_totals()
-        sinks.append(YasmSink(facts, told.yasm, totals, lambda: desk.ask_mark(totals)))
+        is_in_doubt = "yasm" in memory.doubted
+        sinks.append(
+            YasmSink(facts, told.yasm, totals, lambda: desk.ask_mark(totals), is_in_doubt)
+        )
     if told.juggler.enabled:
         sinks.append(JugglerSink(facts, told.juggler, hostname))
     if told.prometheus.enabled:
@@ -214,7 +217,9 @@ def _remember(
     for delivery in deliveries:
         if delivery.state == "accepted" and delivery.totals:
             memory.accept(delivery.sink, delivery.totals)
-        # No yes came, so it stays to be told: better twice than never.
+        # No yes came, so it stays to be told: better twice than never, but not more often.
+        if delivery.state == "unanswered":
+            memory.doubt(delivery.sink)
         memory.handed_over.pop(delivery.sink, None)
         if delivery.alerts is not None:
             memory.alerts = dict(delivery.alerts)

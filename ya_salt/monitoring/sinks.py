@@ -92,6 +92,8 @@ class YasmSink:
     totals: Mapping[str, Totals]
     mark: Callable[[], bool]
     """Write down that the totals are on their way; False where that cannot be written."""
+    is_in_doubt: bool = False
+    """The last counts that it was sent got no answer."""
     name: str = "yasm"
 
     def send(self, deadline: Deadline) -> Delivery:
@@ -103,6 +105,12 @@ class YasmSink:
         if not has_news:
             return self._judge(_post(self.settings.url, pushed, deadline), self.totals)
 
+        if self.is_in_doubt:
+            # Counts go to nobody who does not answer: first see whether it does.
+            delivery = self._judge(_post(self.settings.url, self._render_states(), deadline), {})
+            if delivery.state != "accepted":
+                return delivery
+
         def before_send() -> None:
             if not self.mark():
                 raise _UnmarkedError
@@ -111,8 +119,10 @@ class YasmSink:
             return self._judge(_post(self.settings.url, pushed, deadline, before_send), self.totals)
         except _UnmarkedError:
             # What cannot be written down would be told twice: only the states are told.
-            without = yasm.render_push(replace(self.facts, news={}), self.settings)
-            return self._judge(_post(self.settings.url, without, deadline), {})
+            return self._judge(_post(self.settings.url, self._render_states(), deadline), {})
+
+    def _render_states(self) -> list[dict[str, Any]]:
+        return yasm.render_push(replace(self.facts, news={}), self.settings)
 
     def _judge(self, answer: Answer, totals: Mapping[str, Totals]) -> Delivery:
         told = answer.parse()
