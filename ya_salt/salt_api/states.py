@@ -221,11 +221,9 @@ def name_chunk(chunk: Chunk) -> str:
 
 
 def name_place(chunk: Chunk) -> str:
-    """Where people find it."""
-    if not chunk.get("__id__"):
-        return f"state {chunk.get('name', '')}"
-    where = f" in SLS {chunk['__sls__']}" if chunk.get("__sls__") else ""
-    return f"ID {chunk['__id__']}{where}"
+    """Where people find it; kept as the path of a daemon that no file defines."""
+    where = f" of SLS {chunk['__sls__']}" if chunk.get("__sls__") else ""
+    return f"state {chunk.get('__id__') or chunk.get('name', '')}{where}"
 
 
 def make_desired(chunk: Chunk, source: str = "", restart: str = "") -> DesiredState:
