@@ -220,7 +220,7 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
 def show_plan(settings: Settings) -> dict[str, Any]:
     """What a pass would do, for the daemons that it would do anything about."""
     return {
-        name: _plain_verdict(returned)
+        name: _plain_return(returned)
         for name, returned in plan_all(settings).items()
         if returned.result is not True
     }
@@ -235,7 +235,7 @@ def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str
     returns = apply_all(settings, name, mode)
     return {
         "ok": not rejected and all(returned.result is not False for returned in returns.values()),
-        "daemons": {key: _plain_verdict(returned) for key, returned in returns.items()},
+        "daemons": {key: _plain_return(returned) for key, returned in returns.items()},
         "rejected": [_plain_rejected(item) for item in rejected],
     }
 
@@ -247,10 +247,10 @@ def restart_now(settings: Settings, name: str, mode: Mode = REAL) -> dict[str, A
     if spec is None:
         raise UsageError(f"no valid file of {settings.specs_dir} defines a daemon {name}")
     state = DesiredState(name, name, spec.path, source=spec.path, restart="asked for through Salt")
-    return _plain_verdict(converge([state], settings, mode)[name])
+    return _plain_return(converge([state], settings, mode)[name])
 
 
-def _plain_verdict(returned: StateReturn) -> dict[str, Any]:
+def _plain_return(returned: StateReturn) -> dict[str, Any]:
     return {
         "result": returned.result,
         "changes": returned.changes,
@@ -311,7 +311,7 @@ def explain(settings: Settings, name: str) -> dict[str, Any]:
     told["file"] = told["file"] or _name_state(status) or "none"
     told["error"] = status.error if status else trouble
     told["warnings"] = list(status.warnings) if status else []
-    told["pending"] = _foresee(settings, name) if spec and not trouble else []
+    told["pending"] = _preview(settings, name) if spec and not trouble else []
     told["history"] = [f"{item['time']} {item['what']}" for item in show_history(settings, name, 5)]
     told["next"] = _advise(told, settings)
     return told
@@ -339,7 +339,7 @@ def _look_quietly(settings: Settings) -> tuple[list[DaemonStatus], str]:
         return [], str(error)
 
 
-def _foresee(settings: Settings, name: str) -> list[str]:
+def _preview(settings: Settings, name: str) -> list[str]:
     returned = apply_all(settings, name, Mode(test=True)).get(name)
     if returned is None or (returned.result and not returned.changes):
         return []
