@@ -181,11 +181,16 @@ def _look_at_directory(run: Run, *, makedirs: bool) -> StateReturn:
     if makedirs and not directory.exists():
         return _make_directory(directory, test=run.test)
     loaded = load_specs(str(directory))
-    words = f"{directory}: {len(loaded.specs)} daemons"
+    words = f"{directory}: {_count(loaded.specs, 'daemon')}"
     if loaded.rejected:
-        words += f", {len(loaded.rejected)} files that cannot be used (each fails as its own state)"
+        files = _count(loaded.rejected, "file")
+        words += f", {files} that cannot be used (each fails as a state of its own)"
     ignored = tuple(f"{item.path} is ignored: {item.reason}" for item in loaded.ignored)
     return StateReturn(True, "\n".join((words, *ignored)))
+
+
+def _count(items: Sequence[object], word: str) -> str:
+    return f"{len(items)} {word}" if len(items) == 1 else f"{len(items)} {word}s"
 
 
 def _make_directory(directory: Path, *, test: bool) -> StateReturn:
