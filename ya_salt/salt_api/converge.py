@@ -326,7 +326,7 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
     return f"{spec.name} is ready{did or ', nothing had to be done'}"
 
 
-# -- progress of a pass under way -------------------------------------------------------------------
+# -- progress of a pass under way ------------------------------------------------------------------
 
 
 class Narrator:
