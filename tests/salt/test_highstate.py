@@ -401,6 +401,13 @@ def test_a_daemon_of_a_state_alone_is_no_orphan(minion: Minion, host: ExampleHos
     assert "mine: defined by state mine of SLS given" in host.run("status").stdout
     assert minion.status(summary=True)["phases"] == {"Managed": 2}
     assert "state mine of SLS given" in minion.why("mine")["file"]
+    # So it is where the state names a file that is not the directory's.
+    path = write_spec(host, "mine").rename(host.folder / "mine.yaml")
+    from_file = [{"name": "mine"}, {"source": str(path)}]
+    assert minion.run({"mine": {"porto_daemon.managed": from_file}})["mine"]["result"] is True
+    assert host.run("apply").returncode == 0
+    told = minion.status("mine")
+    assert (told["phase"], told["path"]) == ("Managed", f"state mine of SLS given ({path})")
     # A file takes it over.
     write_spec(host, "mine")
     assert host.run("apply").returncode == 0

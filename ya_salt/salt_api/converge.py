@@ -150,6 +150,9 @@ class _Round:
         from_disk = bool(state.file) and not self._mode.test
         spec = read_spec(replace(state, source=state.file) if from_disk else state, loaded)
         self._check_alone(state, spec, loaded)
+        if state.source and all(spec.path != item.path for item in loaded.specs):
+            # A file that no pass of the directory finds: it is the state that defines the daemon.
+            spec = replace(spec, path=f"{state.place} ({spec.path})")
         self._specs[state.key] = spec
 
     def _check_alone(self, state: DesiredState, spec: DaemonSpec, loaded: Loaded) -> None:
