@@ -155,7 +155,7 @@ def apply(
     """
     with _spoken():
         done = _queries.apply_now(_settings(), _name(name), _mode(test, lock_wait_s))
-    return _judged(done, done["ok"])
+    return _with_exit_code(done, done["ok"])
 
 
 def validate(path: str) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def validate(path: str) -> dict[str, Any]:
     """
     with _spoken():
         done = _queries.check_path(_name(path, needed=True))
-    return _judged(done, not done["problems"])
+    return _with_exit_code(done, not done["problems"])
 
 
 def restart(name: str, test: bool | None = None, lock_wait_s: int | None = None) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def restart(name: str, test: bool | None = None, lock_wait_s: int | None = None)
     with _spoken():
         wanted = _name(name, needed=True)
         done = _queries.restart_now(_settings(), wanted, _mode(test, lock_wait_s))
-    return _judged(done, done["result"] is not False)
+    return _with_exit_code(done, done["result"] is not False)
 
 
 def logs(name: str, lines: int = 20) -> dict[str, str]:
@@ -328,7 +328,7 @@ def _settings() -> _Settings:
     return _configuration.read_settings(__opts__, __pillar__)
 
 
-def _judged(answer: dict[str, Any], is_fine: bool) -> dict[str, Any]:
+def _with_exit_code(answer: dict[str, Any], is_fine: bool) -> dict[str, Any]:
     if not is_fine:
         __context__["retcode"] = 1
     return answer

@@ -118,7 +118,7 @@ class Package:
 
 @dataclass(frozen=True)
 class DaemonSpec:
-    """One valid file of the daemons directory.
+    """One valid file of the daemons directory, or what a Salt state says in its place.
 
     `properties` are Porto's own names, flattened where Porto sets them one by one
     (`controllers[devices]`, `env[PATH]`, `labels[X.y]`, `ulimit[nofile]`), with the text as it goes
@@ -138,6 +138,16 @@ class DaemonSpec:
     ready_timeout_s: float = 60.0
     document: str = ""
     """The file's meaning as protobuf JSON ({"meta": …, "spec": …}), secrets masked."""
+
+    @property
+    def is_from_state(self) -> bool:
+        """Whether no file defines it: `path` is then `state ID of SLS NAME`."""
+        return is_state(self.path)
+
+
+def is_state(path: str) -> bool:
+    """Whether that is where a Salt state stands, and no file."""
+    return path.startswith("state ")
 
 
 @dataclass(frozen=True)

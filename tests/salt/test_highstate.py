@@ -290,15 +290,15 @@ def test_a_daemon_of_a_file_and_of_an_sls_is_a_conflict(minion: Minion, host: Ex
         assert run[key]["result"] is False
         assert "sleeper is defined twice" in run[key]["comment"]
         assert str(path) in run[key]["comment"]
-        assert "ID mine in SLS given" in run[key]["comment"]
+        assert "state mine of SLS given" in run[key]["comment"]
     with host.client() as client:
         assert client.get(["sleeper"], ["state"]) == {}
 
 
 def test_two_states_of_one_daemon_are_a_conflict(minion: Minion) -> None:
     run = both(minion, {"one": managed("sleeper"), "two": managed("sleeper")})
-    assert "ID two in SLS given" in run["one"]["comment"]
-    assert "ID one in SLS given" in run["two"]["comment"]
+    assert "state two of SLS given" in run["one"]["comment"]
+    assert "state one of SLS given" in run["two"]["comment"]
 
 
 # -- pillar ----------------------------------------------------------------------------------------
@@ -385,3 +385,30 @@ def test_the_example_of_the_document_through_an_sls(minion: Minion, host: Exampl
     arguments += [{key: value} for key, value in document["spec"].items()]
     run = both(minion, {NAME: {"porto_daemon.managed": arguments}})
     assert run[NAME]["result"] is True, run[NAME]["comment"]
+
+
+def test_a_daemon_of_a_state_alone_is_no_orphan(minion: Minion, host: ExampleHost) -> None:
+    write_spec(host, "filed")
+    mine = sleeper("mine")
+    sls = {"mine": {"porto_daemon.managed": [{key: value} for key, value in mine.items()]}}
+    assert minion.run(sls)["mine"]["result"] is True
+    assert host.run("apply").returncode == 0
+    with host.client() as client:
+        assert client.get_property("mine", "state") == "running"
+    told = minion.status("mine")
+    assert (told["phase"], told["path"]) == ("Managed", "state mine of SLS given")
+    assert told["conditions"]["ready"]["status"] is True
+    assert "mine: defined by state mine of SLS given" in host.run("status").stdout
+    assert minion.status(summary=True)["phases"] == {"Managed": 2}
+    assert "state mine of SLS given" in minion.why("mine")["file"]
+    # So it is where the state names a file that is not the directory's.
+    path = write_spec(host, "mine").rename(host.folder / "mine.yaml")
+    from_file = [{"name": "mine"}, {"source": str(path)}]
+    assert minion.run({"mine": {"porto_daemon.managed": from_file}})["mine"]["result"] is True
+    assert host.run("apply").returncode == 0
+    told = minion.status("mine")
+    assert (told["phase"], told["path"]) == ("Managed", f"state mine of SLS given ({path})")
+    # A file takes it over.
+    write_spec(host, "mine")
+    assert host.run("apply").returncode == 0
+    assert minion.status("mine")["path"] == str(host.specs_dir / "mine.yaml")

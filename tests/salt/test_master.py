@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
@@ -13,8 +12,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from helpers.example import NAME, ExampleHost
-from salt_minion import EXAMPLE, REPO, make_settings
+from salt_minion import EXAMPLE, REPO, make_settings, sleeper
 from saltfactories.utils import random_string
 
 MINIONS = ("one", "two")
@@ -68,6 +68,9 @@ def make_roots(folder: Path) -> Path:
     (salt / "orch").mkdir()
     shutil.copy(REPO / "docs/salt/rollout.sls", salt / "orch/rollout.sls")
     shutil.copy(REPO / "docs/salt/top.sls", salt / "top.sls")
+    asked = {**sleeper("sleeper"), "fire_event": "changed-sleeper"}
+    state = {"porto_daemon.managed": [{key: value} for key, value in asked.items()]}
+    (salt / "told.sls").write_text(yaml.safe_dump({"sleeper": state}))
     shutil.copytree(REPO / "pillar_example", folder / "pillar")
     # As it stands, but for the beacon's pace: nobody waits half a minute in a test.
     pillar = folder / "pillar/porto_daemons.sls"
@@ -163,10 +166,7 @@ def test_fleet(fleet: SimpleNamespace, subtests: Any) -> None:
 
     with subtests.test("Salt tells the master of a change where it is asked to"):
         after = time.time()
-        asked = {"name": "sleeper", "properties": {"cmd": ["sleep", "1000"], "isolate": False}}
-        words = [f"{key}={json.dumps(value)}" for key, value in asked.items()]
-        words += ["min_ready_s=0", "fire_event=changed-sleeper"]
-        answer = on_all(fleet, "state.single", "porto_daemon.managed", *words)
+        answer = on_all(fleet, "state.apply", "told")
         assert [results(item)["sleeper"]["result"] for item in answer.values()] == [True] * 2
         tag = "salt/state_result/*/two/changed-sleeper"
         matched = fleet.events.wait_for_events(

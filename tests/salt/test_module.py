@@ -183,3 +183,27 @@ def test_version_tells_what_runs_where(minion: Minion) -> None:
     assert told["api"] == "2"
     assert told["salt"].startswith("300")
     assert told["adapter"].endswith("_modules/porto_daemon.py")
+
+
+def test_files_that_cannot_be_used_are_in_the_status(minion: Minion, host: ExampleHost) -> None:
+    path = write_spec(host, "sleeper")
+    minion.apply()
+    path.write_text(path.read_text().replace("min_ready_s", "min_redy_s"))
+    unseen = host.specs_dir / "unseen.yaml"
+    unseen.write_text("meta: {name: unseen}\nspec: {}\n")
+    told = minion.status()
+    assert told["sleeper"]["phase"] == told["unseen"]["phase"] == "Rejected"
+    # What runs is told all the same.
+    assert (told["sleeper"]["ready"], told["unseen"]["ready"]) == (True, False)
+    assert "min_redy_s" in told["sleeper"]["problems"][0]
+    assert f"{unseen}:2:7: " in minion.status("unseen")["problems"][0]
+    full = minion.status("sleeper")
+    assert (full["path"], full["conditions"]["running"]["status"]) == (str(path), True)
+    summary = minion.status(summary=True)
+    assert summary["rejected_files"] == 2
+    assert summary["to_look_at"] == ["sleeper", "unseen"]
+    # Repaired, it is not told of any more, before any pass.
+    write_spec(host, "sleeper")
+    unseen.unlink()
+    assert "problems" not in minion.status()["sleeper"]
+    assert minion.status(summary=True)["to_look_at"] == []

@@ -216,7 +216,8 @@ def test_a_synchronised_copy_leaves_the_path_alone(
         code = "import runpy, sys; old = [*sys.path]; runpy.run_path(sys.argv[1]); "
         code += "print(*[item for item in sys.path if item not in old])"
         done = subprocess.run(
-            [environment.python, "-P", "-c", code, path],
+            [environment.python, "-c", code, path],
+            cwd=tmp_path,
             env={key: text for key, text in os.environ.items() if key != "PYTHONPATH"},
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from ya_salt.model import DaemonPlan, DaemonStatus, describe_step
+from ya_salt.model import DaemonPlan, DaemonStatus, describe_step, is_state
 from ya_salt.text import printable
 
 Paint: TypeAlias = "Callable[[str, str], str]"
@@ -139,6 +139,8 @@ def _list_notes(status: DaemonStatus) -> list[str]:
             f"{status.name}: its file is gone, so it is left as it is; put the file back, with "
             "meta.delete_requested: true if the daemon is to be removed"
         )
+    elif is_state(status.path):
+        notes.append(f"{status.name}: defined by {status.path}")
     notes += [f"{status.name}: warning: {warning}" for warning in status.warnings]
     return notes
 

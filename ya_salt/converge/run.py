@@ -457,7 +457,7 @@ def _judge(
 
 
 def _judge_unmanaged(start: _Start, after: Observed, now: float) -> list[DaemonResult]:
-    """Daemons whose file is gone or broken stay as they are, and are shown as such."""
+    """Daemons whose file is gone or broken, or that a state defines: they stay as they are."""
     valid = {spec.name for spec in start.request.targets}
     broken = {item.name: item for item in start.request.loaded.rejected if item.name}
     paths = {item.path: item for item in start.request.loaded.rejected}
@@ -468,9 +468,12 @@ def _judge_unmanaged(start: _Start, after: Observed, now: float) -> list[DaemonR
         rejected = broken.get(name) or paths.get(record.spec.path if record.spec else "")
         if rejected is None and _is_over(record, after):
             continue
+        previous = record.status or DaemonStatus(name)
         error = rejected.problems[0] if rejected and rejected.problems else ""
         phase = "Rejected" if rejected else "Orphaned"
-        previous = record.status or DaemonStatus(name)
+        if rejected is None and record.spec is not None and record.spec.is_from_state:
+            # Its state speaks for it; nothing of this pass was about it.
+            phase, error = "Managed", previous.error
         status = make_unmanaged_status(previous, phase, after, error, now)
         results.append(DaemonResult(status, after.containers.get(name)))
     return results

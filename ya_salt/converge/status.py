@@ -74,7 +74,10 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
 def make_unmanaged_status(
     previous: DaemonStatus, phase: str, observed: Observed, error: str, now: float
 ) -> DaemonStatus:
-    """How a daemon stands whose file is gone (`Orphaned`) or broken (`Rejected`): as it is."""
+    """How a daemon stands that the pass is not about: as it is.
+
+    Its file is gone (`Orphaned`) or broken (`Rejected`), or a Salt state defines it (`Managed`).
+    """
     container = observed.containers.get(previous.name)
     state = _name_state(previous.name, observed)
     running = _assess_running(container, "", observed.unknown.get(previous.name, ""))

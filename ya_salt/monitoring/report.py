@@ -104,9 +104,7 @@ def _list_sinks(
     if told.yasm.enabled:
         totals = memory.list_totals()
         is_in_doubt = "yasm" in memory.doubted
-        sinks.append(
-            YasmSink(facts, told.yasm, totals, lambda: desk.ask_mark(totals), is_in_doubt)
-        )
+        sinks.append(YasmSink(facts, told.yasm, totals, lambda: desk.ask_mark(totals), is_in_doubt))
     if told.juggler.enabled:
         sinks.append(JugglerSink(facts, told.juggler, hostname))
     if told.prometheus.enabled:

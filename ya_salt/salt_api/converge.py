@@ -80,7 +80,7 @@ def converge(
     mode: Mode = REAL,
     declared: Sequence[Declared] = (),
 ) -> dict[str, StateReturn]:
-    """The returned on every state, by its key. Raises nothing that is ya-salt's own."""
+    """What every state returns, by its key. Raises nothing that is ya-salt's own."""
     try:
         return _Round(desired, settings, mode, declared).run()
     except YaSaltError as error:
@@ -88,7 +88,7 @@ def converge(
 
 
 class _Round:
-    """The desired of one turn, from arguments to returns."""
+    """The states of one turn, from arguments to what they return."""
 
     def __init__(
         self,
@@ -97,26 +97,26 @@ class _Round:
         mode: Mode,
         declared: Sequence[Declared],
     ) -> None:
-        self._wishes = desired
+        self._desired = desired
         self._settings = settings
         self._mode = mode
         self._declared = declared
-        self._verdicts: dict[str, StateReturn] = {}
+        self._returns: dict[str, StateReturn] = {}
         self._file_changes: dict[str, Changes] = {}
         self._specs: dict[str, DaemonSpec] = {}
 
     def run(self) -> dict[str, StateReturn]:
         loaded = self._load()
-        for state in self._wishes:
-            self._judged(state, self._lay_down, loaded)
+        for state in self._desired:
+            self._attempt(state, self._lay_down, loaded)
         if self._file_changes and not self._mode.test:
             loaded = self._load()
-        for state in self._wishes:
-            if state.key not in self._verdicts:
-                self._judged(state, self._read, loaded)
+        for state in self._desired:
+            if state.key not in self._returns:
+                self._attempt(state, self._read, loaded)
         if self._specs:
             self._pass(loaded)
-        return self._verdicts
+        return self._returns
 
     def _load(self) -> Loaded:
         try:
@@ -125,13 +125,13 @@ class _Round:
             # A state that needs a file of it says so itself.
             return Loaded()
 
-    def _judged(
+    def _attempt(
         self, state: DesiredState, act: Callable[[DesiredState, Loaded], None], loaded: Loaded
     ) -> None:
         try:
             act(state, loaded)
         except DesiredStateError as error:
-            self._verdicts[state.key] = StateReturn(False, str(error))
+            self._returns[state.key] = StateReturn(False, str(error))
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -150,6 +150,9 @@ class _Round:
         from_disk = bool(state.file) and not self._mode.test
         spec = read_spec(replace(state, source=state.file) if from_disk else state, loaded)
         self._check_alone(state, spec, loaded)
+        if state.source and all(spec.path != item.path for item in loaded.specs):
+            # A file that no pass of the directory finds: it is the state that defines the daemon.
+            spec = replace(spec, path=f"{state.place} ({spec.path})")
         self._specs[state.key] = spec
 
     def _check_alone(self, state: DesiredState, spec: DaemonSpec, loaded: Loaded) -> None:
@@ -178,7 +181,7 @@ class _Round:
         targets = tuple({spec.name: spec for spec in self._specs.values()}.values())
         restarts = {
             self._specs[state.key].name: state.restart
-            for state in self._wishes
+            for state in self._desired
             if state.restart and state.key in self._specs
         }
         known = {spec.name for spec in targets}
@@ -189,7 +192,7 @@ class _Round:
         told = self._preview(scope) if self._mode.test else self._run(scope)
         for key, spec in self._specs.items():
             # The second state of one file finds the work done.
-            self._verdicts[key] = self._add_file(key, told.pop(spec.name, done(spec)))
+            self._returns[key] = self._add_file(key, told.pop(spec.name, done(spec)))
 
     def _add_file(self, key: str, returned: StateReturn) -> StateReturn:
         change = self._file_changes.get(key)
@@ -202,7 +205,9 @@ class _Round:
         host = make_host(self._settings)
         observed, plans = preview_pass(host, scope)
         specs = {spec.name: spec for spec in scope.targets}
-        return {plan.name: foresee(specs[plan.name], plan, observed, host.now()) for plan in plans}
+        return {
+            plan.name: preview_state(specs[plan.name], plan, observed, host.now()) for plan in plans
+        }
 
     def _run(self, scope: PassRequest) -> dict[str, StateReturn]:
         with log_to(self._settings.log_file):
@@ -214,7 +219,9 @@ class _Round:
                 result = run_pass(host, scope, self._mode.lock_wait_s)
         statuses = {status.name: status for status in result.statuses}
         return {
-            spec.name: report(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
+            spec.name: report_result(
+                spec, statuses[spec.name], result.outcomes[spec.name], result.before
+            )
             for spec in scope.targets
         }
 
@@ -257,11 +264,13 @@ def done(spec: DaemonSpec) -> StateReturn:
     return StateReturn(True, f"{spec.name}: another state of this run has seen to it")
 
 
-def foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) -> StateReturn:
+def preview_state(
+    spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float
+) -> StateReturn:
     if plan.refusal:
         return StateReturn(False, f"{spec.name}: {plan.refusal}")
     if plan.deferral:
-        return _foresee_waiting(spec, plan, plan.deferral, observed)
+        return _preview_waiting(spec, plan, plan.deferral, observed)
     if plan.steps:
         steps = "\n".join(f"  {describe_step(step)}" for step in plan.steps)
         changes = describe_changes(spec, plan.steps, observed)
@@ -274,7 +283,7 @@ def foresee(spec: DaemonSpec, plan: DaemonPlan, observed: Observed, now: float) 
     return StateReturn(is_fine(status), _say(spec, status), {}, status.warnings)
 
 
-def _foresee_waiting(
+def _preview_waiting(
     spec: DaemonSpec, plan: DaemonPlan, why: Deferral, observed: Observed
 ) -> StateReturn:
     words = f"{spec.name} would wait for the gate: {why.reason}: {why.message}"
@@ -284,7 +293,7 @@ def _foresee_waiting(
     return StateReturn(None, f"{words}{waiting}{steps}", changes, tuple(plan.notes))
 
 
-def report(
+def report_result(
     spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed
 ) -> StateReturn:
     done = [item.step for item in outcome.results if item.is_done]
@@ -320,7 +329,7 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
     return f"{spec.name} is ready{did or ', nothing had to be done'}"
 
 
-# -- telling of a pass under way -------------------------------------------------------------------
+# -- progress of a pass under way ------------------------------------------------------------------
 
 
 class Narrator:

@@ -48,7 +48,7 @@ class DesiredState:
     """Tells this state from all others of the run."""
     name: str
     place: str
-    """The state, for people: `SLS agents, ID juggler`."""
+    """The state, for people: `state juggler of SLS agents`."""
     source: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""

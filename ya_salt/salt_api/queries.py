@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ya_salt.errors import PortoError, UsageError
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.memory import describe_gate
 from ya_salt.messages import format_time, make_daemon_status
-from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings
+from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings, is_state
 from ya_salt.porto.client import PortoClient
 from ya_salt.salt_api import API, find_file_root
 from ya_salt.salt_api.converge import (
@@ -74,13 +74,34 @@ def check_path(path: str) -> dict[str, Any]:
 
 
 def show_status(settings: Settings, name: str = "", *, summary: bool = False) -> dict[str, Any]:
-    """All daemons in short, one in full, or only counts and the first names that want a look."""
+    """All daemons in short, one in full, or only counts and the first names that want a look.
+
+    A file that cannot be used now is told of whether a pass has seen it or not.
+    """
     statuses, last_pass = _look(settings)
-    if name:
-        return make_daemon_status(_pick(statuses, name))
+    rejected = _load_quietly(settings).rejected
     if summary:
-        return _summarise(statuses, last_pass)
-    return {item.name: shorten_status(item) for item in statuses}
+        return _summarise(statuses, last_pass, rejected)
+    if not name:
+        told = {item.name: shorten_status(item) for item in statuses}
+        for item in rejected:
+            told.setdefault(item.name or item.path, dict(_UNSEEN)).update(_plain_problems([item]))
+        return told
+    mine = [item for item in rejected if name in (item.name, item.path)]
+    known = mine and not any(item.name == name for item in statuses)
+    full = {"name": name, **_UNSEEN} if known else make_daemon_status(_pick(statuses, name))
+    return full | _plain_problems(mine)
+
+
+_UNSEEN = {"ready": False, "phase": "Rejected", "state": "", "version": ""}
+
+
+def _plain_problems(rejected: Sequence[Rejected]) -> dict[str, Any]:
+    """What there is to tell of files that define one daemon and cannot be used."""
+    if not rejected:
+        return {}
+    problems = [problem for item in rejected for problem in item.problems]
+    return {"phase": "Rejected", "path": rejected[0].path, "problems": problems}
 
 
 def is_ready_now(settings: Settings, name: str) -> bool:
@@ -125,10 +146,12 @@ def shorten_status(status: DaemonStatus) -> dict[str, Any]:
 
 
 def _summarise(
-    statuses: Iterable[DaemonStatus], last_pass: Mapping[str, Any] | None
+    statuses: Sequence[DaemonStatus],
+    last_pass: Mapping[str, Any] | None,
+    rejected: Sequence[Rejected],
 ) -> dict[str, Any]:
-    statuses = list(statuses)
     bad = [item.name for item in statuses if not is_fine(item)]
+    bad += [item.name or item.path for item in rejected if item.name not in bad]
     told: dict[str, Any] = {
         "daemons": len(statuses),
         "ready": sum(1 for item in statuses if item.ready and item.ready.status),
@@ -136,7 +159,7 @@ def _summarise(
         "to_look_at": bad[:_SHOWN],
         "to_look_at_count": len(bad),
         "waiting_for_the_gate": sum(item.waits for item in statuses),
-        "rejected_files": len(last_pass["rejected"]) if last_pass else 0,
+        "rejected_files": len(rejected),
         "last_pass": "never",
     }
     if last_pass:
@@ -197,7 +220,7 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
 def show_plan(settings: Settings) -> dict[str, Any]:
     """What a pass would do, for the daemons that it would do anything about."""
     return {
-        name: _plain_verdict(returned)
+        name: _plain_return(returned)
         for name, returned in plan_all(settings).items()
         if returned.result is not True
     }
@@ -212,7 +235,7 @@ def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str
     returns = apply_all(settings, name, mode)
     return {
         "ok": not rejected and all(returned.result is not False for returned in returns.values()),
-        "daemons": {key: _plain_verdict(returned) for key, returned in returns.items()},
+        "daemons": {key: _plain_return(returned) for key, returned in returns.items()},
         "rejected": [_plain_rejected(item) for item in rejected],
     }
 
@@ -224,10 +247,10 @@ def restart_now(settings: Settings, name: str, mode: Mode = REAL) -> dict[str, A
     if spec is None:
         raise UsageError(f"no valid file of {settings.specs_dir} defines a daemon {name}")
     state = DesiredState(name, name, spec.path, source=spec.path, restart="asked for through Salt")
-    return _plain_verdict(converge([state], settings, mode)[name])
+    return _plain_return(converge([state], settings, mode)[name])
 
 
-def _plain_verdict(returned: StateReturn) -> dict[str, Any]:
+def _plain_return(returned: StateReturn) -> dict[str, Any]:
     return {
         "result": returned.result,
         "changes": returned.changes,
@@ -278,19 +301,25 @@ def explain(settings: Settings, name: str) -> dict[str, Any]:
     spec = next((item for item in loaded.specs if item.name == name), None)
     rejected = [item for item in loaded.rejected if item.name == name]
     told: dict[str, Any] = {"name": name}
-    told["file"] = spec.path if spec else ", ".join(item.path for item in rejected) or "none"
+    told["file"] = spec.path if spec else ", ".join(item.path for item in rejected)
     told["problems"] = [problem for item in rejected for problem in item.problems]
     statuses, trouble = _look_quietly(settings)
     status = next((item for item in statuses if item.name == name), None)
     if status is None and spec is None and not rejected:
         raise UsageError(f"no daemon {name} is known and no file of {settings.specs_dir} names it")
     told |= shorten_status(status) if status else {"ready": False, "message": trouble or _NEVER}
+    told["file"] = told["file"] or _name_state(status) or "none"
     told["error"] = status.error if status else trouble
     told["warnings"] = list(status.warnings) if status else []
-    told["pending"] = _foresee(settings, name) if spec and not trouble else []
+    told["pending"] = _preview(settings, name) if spec and not trouble else []
     told["history"] = [f"{item['time']} {item['what']}" for item in show_history(settings, name, 5)]
     told["next"] = _advise(told, settings)
     return told
+
+
+def _name_state(status: DaemonStatus | None) -> str:
+    """The state of an SLS that defines a daemon without a file; "" where none does."""
+    return f"none: {status.path}" if status and is_state(status.path) else ""
 
 
 _NEVER = "no pass has seen it yet"
@@ -310,7 +339,7 @@ def _look_quietly(settings: Settings) -> tuple[list[DaemonStatus], str]:
         return [], str(error)
 
 
-def _foresee(settings: Settings, name: str) -> list[str]:
+def _preview(settings: Settings, name: str) -> list[str]:
     returned = apply_all(settings, name, Mode(test=True)).get(name)
     if returned is None or (returned.result and not returned.changes):
         return []

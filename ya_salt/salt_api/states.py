@@ -181,11 +181,16 @@ def _look_at_directory(run: Run, *, makedirs: bool) -> StateReturn:
     if makedirs and not directory.exists():
         return _make_directory(directory, test=run.test)
     loaded = load_specs(str(directory))
-    words = f"{directory}: {len(loaded.specs)} daemons"
+    words = f"{directory}: {_count(loaded.specs, 'daemon')}"
     if loaded.rejected:
-        words += f", {len(loaded.rejected)} files that cannot be used (each fails as its own state)"
+        files = _count(loaded.rejected, "file")
+        words += f", {files} that cannot be used (each fails as a state of its own)"
     ignored = tuple(f"{item.path} is ignored: {item.reason}" for item in loaded.ignored)
     return StateReturn(True, "\n".join((words, *ignored)))
+
+
+def _count(items: Sequence[object], word: str) -> str:
+    return f"{len(items)} {word}" if len(items) == 1 else f"{len(items)} {word}s"
 
 
 def _make_directory(directory: Path, *, test: bool) -> StateReturn:
@@ -221,11 +226,9 @@ def name_chunk(chunk: Chunk) -> str:
 
 
 def name_place(chunk: Chunk) -> str:
-    """Where people find it."""
-    if not chunk.get("__id__"):
-        return f"state {chunk.get('name', '')}"
-    where = f" in SLS {chunk['__sls__']}" if chunk.get("__sls__") else ""
-    return f"ID {chunk['__id__']}{where}"
+    """Where people find it; kept as the path of a daemon that no file defines."""
+    where = f" of SLS {chunk['__sls__']}" if chunk.get("__sls__") else ""
+    return f"state {chunk.get('__id__') or chunk.get('name', '')}{where}"
 
 
 def make_desired(chunk: Chunk, source: str = "", restart: str = "") -> DesiredState:
