@@ -317,10 +317,7 @@ def _read_environment(environment: Mapping[str, str]) -> _Found:
             setting = known[variable]
             found[setting.name] = (parse_text(setting, text, origin), origin)
         elif _is_unknown(variable):
-            # What all of them begin with would make any two look alike.
-            start = len(ENVIRONMENT_PREFIX)
-            said = _suggest(variable[start:], [name[start:] for name in [*known, _CONFIG_VARIABLE]])
-            raise SettingsError(f"{ascii(origin)[1:-1]}: {said}")
+            raise SettingsError(f"{ascii(origin)[1:-1]}: {_suggest_variable(variable, known)}")
     return found
 
 
@@ -461,7 +458,18 @@ def _scalar_text(node: Node) -> str:
     return node.text
 
 
-def _suggest(name: str, known: Collection[str]) -> str:
+def _suggest_variable(variable: str, known: Collection[str]) -> str:
+    # What all of them begin with would make any two look alike.
+    start = len(ENVIRONMENT_PREFIX)
+    names = [name[start:] for name in (*known, _CONFIG_VARIABLE)]
+    return _suggest(variable[start:], names, ENVIRONMENT_PREFIX)
+
+
+def _suggest(name: str, known: Collection[str], prefix: str = "") -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    hint = (
+        f"did you mean {prefix}{near[0]}?"
+        if near
+        else f"known are {', '.join(prefix + name for name in sorted(known))}"
+    )
     return f"there is no such setting; {hint}"

@@ -171,9 +171,9 @@ def test_a_bad_environment_variable_is_named(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("variable", "meant"),
     [
-        ("YA_SALT_SPEC_DIR", "did you mean SPECS_DIR?"),
-        ("YA_SALT_CONF", "did you mean CONFIG?"),
-        ("YA_SALT_MONITORING_YASM_URI", "did you mean MONITORING_YASM_URL?"),
+        ("YA_SALT_SPEC_DIR", "did you mean YA_SALT_SPECS_DIR?"),
+        ("YA_SALT_CONF", "did you mean YA_SALT_CONFIG?"),
+        ("YA_SALT_MONITORING_YASM_URI", "did you mean YA_SALT_MONITORING_YASM_URL?"),
         ("YA_SALT_", "known are"),
     ],
 )

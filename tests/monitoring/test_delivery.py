@@ -291,11 +291,12 @@ def test_counts_that_cannot_be_written_down_are_not_told_but_states_are(
 
 def test_the_host_name_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     hang = threading.Event()
+    known = {"name": "node.example.org", "source": "resolver", "node": "node", "machine_id": ""}
     monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
     monkeypatch.setattr(hostname_module.socket, "getaddrinfo", lambda *_, **__: hang.wait(5) and [])
-    (name, took_s) = measure(HostName("", {"node": "node.example.org"}).find)
+    (name, took_s) = measure(HostName("", known).find)
     assert (name, took_s < 1) == ("node.example.org", True)
-    assert HostName("", {}).find() == "node"
+    assert HostName("", {"node": "of another kind"}).find() == "node"
     assert HostName("set.example.org", {}).find() == "set.example.org"
     hang.set()
 
@@ -304,5 +305,25 @@ def test_the_canonical_name_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> Non
     answer = [(2, 1, 6, "node.example.org", ("192.0.2.1", 0)), (2, 2, 17, "", ("192.0.2.1", 0))]
     monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
     monkeypatch.setattr(hostname_module.socket, "getaddrinfo", lambda *_, **__: answer)
-    name = HostName("", {})
-    assert (name.find(), name.resolved) == ("node.example.org", {"node": "node.example.org"})
+    name = HostName("")
+    assert name.to_fact() is None
+    assert name.find() == "node.example.org"
+    fact = name.to_fact()
+    assert fact is not None
+    assert (fact["name"], fact["source"]) == ("node.example.org", "resolver")
+    again = HostName("", fact)
+    assert (again.find(), again.to_fact()) == ("node.example.org", None)
+
+
+def test_monitoring_remembers_the_name_that_it_told(
+    store: Store, juggler: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["node.example.org", "", ""]
+    monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
+    monkeypatch.setattr(hostname_module, "_resolve", lambda _node: answers.pop(0))
+    settings = replace(make_settings(juggler=juggler.url), hostname="")
+    for _ in range(3):
+        tell(store, settings, Memory())
+    hosts = [event["host"] for request in juggler.accepted for event in request["events"]]
+    assert set(hosts) == {"node.example.org"}
+    assert (len(juggler.accepted), answers) == (3, [])

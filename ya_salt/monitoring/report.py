@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ya_salt.errors import StoreError
+from ya_salt.hostname import FACT as HOSTNAME
 from ya_salt.hostname import HostName
 from ya_salt.http import Deadline
 from ya_salt.model import DaemonStatus, Settings
@@ -65,35 +66,51 @@ class ReportInput:
 
 
 def report(
-    store: Store, settings: Settings, memory: Memory, news: ReportInput
+    store: Store,
+    settings: Settings,
+    memory: Memory,
+    news: ReportInput,
+    hostname: HostName | None = None,
 ) -> tuple[Delivery, ...]:
     """Tell every sink that is on. Raises nothing; call it under the pass lock.
 
     `memory` has counted what happened; what was accepted is put into it, and it is saved.
+    `hostname` is the name that the gate was given in this pass.
     """
     try:
-        return _report(store, settings, memory, news)
+        if hostname is None:
+            has_slots = bool(news.gate.get("slots"))
+            remembered = store.load_fact(HOSTNAME)
+            hostname = HostName(settings.hostname, remembered, lambda: has_slots)
+        return _report(store, settings, memory, news, hostname)
     except Exception:  # noqa: BLE001 - monitoring may not fail what it watches
         _log.exception("monitoring: nobody was told: a bug in ya-salt")
         return ()
 
 
 def _report(
-    store: Store, settings: Settings, memory: Memory, news: ReportInput
+    store: Store, settings: Settings, memory: Memory, news: ReportInput, hostname: HostName
 ) -> tuple[Delivery, ...]:
     memory.settle()
     if not settings.monitoring.yasm.enabled:
         memory.accept("yasm", memory.list_totals())
-    hostname = HostName(settings.hostname, memory.hostnames)
     facts = make_metrics(news.statuses, memory, news.last_pass, news.now, news.gate)
     desk = _Desk()
     sinks = _list_sinks(settings, facts, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
-    _remember(memory, deliveries, hostname, news.now)
+    _remember(memory, deliveries, news.now)
     memory.forget((status.name for status in news.statuses), ("yasm",))
     with store.transaction():
         save_memory(store, memory)
+        save_hostname(store, hostname)
     return deliveries
+
+
+def save_hostname(store: Store, hostname: HostName) -> None:
+    """Remember the name in the caller's transaction, if anybody asked for it and it is new."""
+    fact = hostname.to_fact()
+    if fact is not None and fact != store.load_fact(HOSTNAME):
+        store.save_fact(HOSTNAME, fact)
 
 
 def _list_sinks(
@@ -207,10 +224,7 @@ class _Desk:
 # -- remembering and saying --------------------------------------------------------------------
 
 
-def _remember(
-    memory: Memory, deliveries: Sequence[Delivery], hostname: HostName, now: float
-) -> None:
-    memory.hostnames.update(hostname.resolved)
+def _remember(memory: Memory, deliveries: Sequence[Delivery], now: float) -> None:
     for delivery in deliveries:
         if delivery.state == "accepted" and delivery.totals:
             memory.accept(delivery.sink, delivery.totals)
