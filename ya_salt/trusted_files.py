@@ -64,29 +64,35 @@ def open_trusted(path: str, flags: int = os.O_RDONLY, uid: int | None = None) ->
     fd, problem = open_path(path, flags, uid)
     if problem:
         os.close(fd)
-        raise UntrustedError(problem)
+        raise UntrustedError(" ".join(problem))
     return fd
 
 
-def open_path(path: str, flags: int = os.O_RDONLY, uid: int | None = None) -> tuple[int, str]:
-    """Open it and say what is too open on the way or at its end (a sentence), or "".
+Problem = tuple[str, str]
+"""(what is too open, how and the remedy); the two are a sentence."""
+
+
+def open_path(
+    path: str, flags: int = os.O_RDONLY, uid: int | None = None
+) -> tuple[int, Problem | None]:
+    """Open it and say what is too open on the way or at its end.
 
     Links are followed wherever they are. Raises OSError.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     with _walk(os.path.abspath(path), problems, uid) as (folder, name):  # noqa: PTH100
         fd = os.open(name, flags | _OPEN, dir_fd=folder)
     found = os.fstat(fd)
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        problems.append(f"{path} is neither a regular file nor a directory")
+        problems.append((path, "is neither a regular file nor a directory"))
     words = find_problem(found, path, uid)
     if words:
-        problems.append(f"{path} {words}")
-    return fd, problems[0] if problems else ""
+        problems.append((path, words))
+    return fd, problems[0] if problems else None
 
 
 @contextmanager
-def _walk(path: str, problems: list[str], uid: int | None) -> Iterator[tuple[int, str]]:
+def _walk(path: str, problems: list[Problem], uid: int | None) -> Iterator[tuple[int, str]]:
     """Lend the open directory in which the last step of a path without links is taken."""
     rest = [part for part in path.split("/") if part]
     folder = os.open("/", _STEP)
@@ -128,7 +134,7 @@ def _is_link(folder: int, name: str) -> bool:
         return False
 
 
-def _judge_folder(folder: int, path: str, problems: list[str], uid: int | None) -> None:
+def _judge_folder(folder: int, path: str, problems: list[Problem], uid: int | None) -> None:
     found = os.fstat(folder)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -136,14 +142,14 @@ def _judge_folder(folder: int, path: str, problems: list[str], uid: int | None) 
     is_sticky = bool(found.st_mode & stat.S_ISVTX)
     words = find_problem(found, path or "/", uid, owner_only=is_sticky)
     if words:
-        problems.append(f"{path or '/'} {words}")
+        problems.append((path or "/", words))
 
 
-def _judge_link(found: os.stat_result, path: str, problems: list[str], uid: int | None) -> None:
+def _judge_link(found: os.stat_result, path: str, problems: list[Problem], uid: int | None) -> None:
     # A link's mode means nothing: whose it is does.
     words = find_problem(found, path, uid, owner_only=True)
     if words:
-        problems.append(f"the link {path} {words}")
+        problems.append((f"the link {path}", words))
 
 
 def make_directory(path: str, mode: int, parents_mode: int = 0o755) -> None:
