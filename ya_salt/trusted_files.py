@@ -21,7 +21,6 @@ from ya_salt.errors import OperatorError
 _MAX_LINKS = 40
 _OPEN = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-LOG_MODE = 0o640
 
 
 class UntrustedError(OperatorError):
@@ -167,31 +166,6 @@ def make_directory(path: str, mode: int, parents_mode: int = 0o755) -> None:
         folder.chmod(mode if folder == target else parents_mode)
     if not target.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-
-
-def open_appending(path: str, mode: int = LOG_MODE) -> int:
-    """Open a log for appending, made with `mode` whatever the umask; a link is not followed.
-
-    Directories of logs may belong to another group (/var/log is syslog's on some hosts), so only
-    the file itself is looked at. Raises UntrustedError, OSError.
-    """
-    flags = os.O_WRONLY | os.O_APPEND | _OPEN
-    try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(fd, mode)
-    except FileExistsError:
-        fd = os.open(path, flags)
-    found = os.fstat(fd)
-    problem = find_problem(found, path)
-    if not stat.S_ISREG(found.st_mode):
-        # /dev/null is anybody's, and a fine log.
-        problem = ""
-    elif found.st_nlink != 1:
-        problem = "has a second name (a hard link); remove one of them"
-    if problem:
-        os.close(fd)
-        raise UntrustedError(f"{path} {problem}")
-    return fd
 
 
 def find_peer_problem(connection: socket.socket) -> str:
