@@ -27,8 +27,6 @@ _TEST_PREFIX = "YA_SALT_TEST_"
 """Variables of the test suite, which say how long its longest tests go on."""
 _MAX_BYTES = 1 << 20
 _SOCKET_MAX_BYTES = 107
-_NOT_IN_ROOT = '"\\'
-"""A text of apt.conf(5) knows no escape for its quotes."""
 _CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _FIELDS = frozenset(item.name for item in fields(Settings))
 
@@ -82,7 +80,7 @@ def _parse_path(text: str) -> str:
     if not text:
         raise ValueError("a path is wanted, such as /var/lib/ya-salt")
     if not text.isprintable():
-        # It would break lines of the log, of apt's configuration, of what people copy.
+        # It would break lines of the log, of tables, of what people copy.
         raise ValueError(f"{text!r} holds a line break or another control character; rename it")
     return os.path.abspath(text)  # noqa: PTH100 - Path.absolute() keeps "..", resolve() follows links
 
@@ -91,14 +89,6 @@ def _parse_socket(text: str) -> str:
     path = _parse_path(text)
     if len(path.encode()) > _SOCKET_MAX_BYTES:
         raise ValueError(f"a unix socket's path has at most {_SOCKET_MAX_BYTES} bytes")
-    return path
-
-
-def _parse_root(text: str) -> str:
-    path = _parse_path(text)
-    bad = sorted(set(path) & set(_NOT_IN_ROOT))
-    if bad:
-        raise ValueError(f"{text!r} holds {' '.join(bad)}, which apt cannot be told; rename it")
     return path
 
 
@@ -188,7 +178,7 @@ SETTINGS = (
     Setting("porto_socket", _parse_socket, "portod's socket", has_flag=True),
     Setting(
         "root",
-        _parse_root,
+        _parse_path,
         "packages only: DIR/etc/apt and DIR/var/lib/dpkg are used, missing folders made",
         has_flag=True,
     ),

@@ -29,6 +29,7 @@ from ya_salt.monitoring import sinks as sinks_module
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import LIMIT_S, list_sinks, load_memory, report
 from ya_salt.monitoring.sinks import Delivery
+from ya_salt.settings import load_settings
 from ya_salt.store import Store
 
 NOBODY = "http://127.0.0.1:1/"
@@ -269,6 +270,56 @@ def test_a_directory_that_cannot_be_written_is_told(store: Store, tmp_path: Path
     told = tell(store, make_settings(textfile_dir=str(tmp_path)), Memory())["prometheus"]
     assert told.state == "refused"
     assert str(tmp_path) in told.message
+
+
+def test_the_textfile_goes_when_its_sink_is_switched_off(store: Store, tmp_path: Path) -> None:
+    on = make_settings(textfile_dir=str(tmp_path))
+    memory = Memory()
+    assert tell(store, on, memory)["prometheus"].state == "accepted"
+    (tmp_path / "other.prom").write_text("x 1\n")
+    off = replace(on.monitoring.prometheus, enabled=False)
+    tell(store, replace(on, monitoring=replace(on.monitoring, prometheus=off)), memory)
+    assert [item.name for item in tmp_path.iterdir()] == ["other.prom"]
+
+
+def test_the_textfile_moves_with_its_directory(store: Store, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    for folder in (one, other):
+        tell(store, make_settings(textfile_dir=str(folder)), load_memory(store))
+    assert [path.name for path in (*one.iterdir(), *other.iterdir())] == ["ya-salt.prom"]
+    assert list(other.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["root", "state_dir"])
+def test_a_trial_leaves_the_hosts_textfile_alone(store: Store, tmp_path: Path, flag: str) -> None:
+    textfile = tmp_path / "textfile"
+    textfile.mkdir()
+    (textfile / "ya-salt.prom").write_text("the host's")
+    (tmp_path / "ya-salt.yaml").write_text(
+        f"monitoring:\n  yasm: {{enabled: no}}\n  juggler: {{enabled: no}}\n"
+        f"  prometheus: {{textfile_dir: {textfile}}}\n"
+    )
+    config = str(tmp_path / "ya-salt.yaml")
+    trial = load_settings({flag: str(tmp_path / "trial")}, {}, config).settings
+    assert tell(store, trial, Memory()) == {}
+    assert (textfile / "ya-salt.prom").read_text() == "the host's"
+    host = load_settings({}, {}, config).settings
+    assert tell(store, host, Memory())["prometheus"].state == "accepted"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_textfile_directory_that_others_write_is_refused(
+    store: Store, tmp_path: Path, mode: int
+) -> None:
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    folder.chmod(mode)
+    told = tell(store, make_settings(textfile_dir=str(folder)), Memory())["prometheus"]
+    assert told.state == "refused"
+    assert f"chmod go-w {folder}" in told.message
+    assert list(folder.iterdir()) == []
 
 
 def test_counts_that_cannot_be_written_down_are_not_told_but_states_are(

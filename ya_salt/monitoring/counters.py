@@ -93,6 +93,8 @@ class Memory:
     sinks: dict[str, SinkState] = field(default_factory=dict)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Alerts that are firing at the Alertmanager, by our own key."""
+    textfile_dir: str = ""
+    """Where the file for node_exporter was written last; "" where there is none."""
 
     # -- counting ------------------------------------------------------------------------------
 

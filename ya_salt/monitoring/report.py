@@ -14,7 +14,7 @@ from ya_salt.errors import StoreError
 from ya_salt.hostname import FACT as HOSTNAME
 from ya_salt.hostname import HostName
 from ya_salt.http import Deadline
-from ya_salt.model import DaemonStatus, Settings
+from ya_salt.model import DaemonStatus, PrometheusSettings, Settings
 from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
 from ya_salt.monitoring.metrics import Metrics, make_metrics
 from ya_salt.monitoring.sinks import (
@@ -24,6 +24,7 @@ from ya_salt.monitoring.sinks import (
     PrometheusSink,
     Sink,
     YasmSink,
+    remove_textfile,
 )
 from ya_salt.store import Store
 
@@ -99,6 +100,7 @@ def _report(
     sinks = _list_sinks(settings, facts, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
     _remember(memory, deliveries, news.now)
+    _clear_textfiles(memory, settings.monitoring.prometheus, deliveries)
     memory.forget((status.name for status in news.statuses), ("yasm",))
     with store.transaction():
         save_memory(store, memory)
@@ -237,6 +239,30 @@ def _remember(memory: Memory, deliveries: Sequence[Delivery], now: float) -> Non
         memory.set_sink(delivery.sink, delivery.state, delivery.message, now)
     told = {delivery.sink for delivery in deliveries}
     memory.sinks = {name: item for name, item in memory.sinks.items() if name in told}
+
+
+def _clear_textfiles(
+    memory: Memory, settings: PrometheusSettings, deliveries: Sequence[Delivery]
+) -> None:
+    """Take away files that nobody writes any more: they would show old states for ever."""
+    here = settings.textfile_dir
+    stale = {memory.textfile_dir} - {here if settings.enabled else "", ""}
+    if not settings.enabled and here:
+        stale.add(here)
+    for path in sorted(stale):
+        # A file system that hangs is left behind.
+        thread = threading.Thread(target=_clear_textfile, args=(path,), daemon=True)
+        thread.start()
+        thread.join(LIMIT_S)
+    states = {delivery.sink: delivery.state for delivery in deliveries}
+    if memory.textfile_dir in stale or states.get("prometheus") == "accepted":
+        memory.textfile_dir = here if settings.enabled else ""
+
+
+def _clear_textfile(path: str) -> None:
+    problem = remove_textfile(path)
+    if problem:
+        _log.warning("monitoring: prometheus: %s", problem)
 
 
 def _say(delivery: Delivery, before: str) -> None:
