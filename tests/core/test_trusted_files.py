@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from helpers.processes import listen_as
 
 from ya_salt.trusted_files import (
     UntrustedError,
@@ -87,29 +88,13 @@ def test_what_is_behind_links_of_others_is_not_opened(tmp_path: Path) -> None:
         open_trusted(str(tmp_path / "theirs"))
 
 
-def _listen(path: Path, uid: int) -> int:
-    """A process of that user that listens at `path`; its id, once it does."""
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.setuid(uid)
-        server = socket.socket(socket.AF_UNIX)
-        server.bind(str(path))
-        server.listen()
-        os.write(tell, b"x")
-        server.accept()[0].recv(1)
-        os._exit(0)
-    os.read(ready, 1)
-    return child
-
-
 @needs_root
 @pytest.mark.parametrize(("uid", "is_trusted"), [(0, True), (1234, False)])
 def test_a_socket_that_somebody_else_has_put_there_is_known(
     folder: Path, uid: int, is_trusted: bool
 ) -> None:
     folder.chmod(0o777)
-    child = _listen(folder / "s", uid)
+    child = listen_as(folder / "s", uid)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(str(folder / "s"))
         problem = find_peer_problem(connection)
