@@ -31,6 +31,8 @@ def to_data(value: Any) -> Any:
         return {name: to_data(item) for name, item in value.items()}
     if isinstance(value, tuple | list):
         return [to_data(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(value)
     return value
 
 
@@ -55,9 +57,11 @@ def _read(kind: Any, data: object, place: str) -> Any:
             return None if data is None else _read(inside[0], data, place)
         case builtins.tuple:
             return _read_tuple(inside, data, place)
+        case builtins.frozenset:
+            return frozenset(_read_tuple((*inside, ...), data, place))
         case typing.Literal if data in inside:
             return data
-        case collections.abc.Mapping if isinstance(data, dict):
+        case collections.abc.Mapping | builtins.dict if isinstance(data, dict):
             return {name: _read(inside[1], item, f"{place}.*") for name, item in data.items()}
         case _:
             raise DamagedError(f"{place} is of another kind")
@@ -66,6 +70,8 @@ def _read(kind: Any, data: object, place: str) -> Any:
 def _read_one(kind: Any, data: object, place: str) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _read_fields(kind, data, place)
+    if kind is Any:
+        return data
     # JSON writes 5.0 as it likes; a number that no clock knows is none of ours.
     is_number = kind is float and type(data) in {int, float} and abs(data) < _MAX_NUMBER  # type: ignore[arg-type]
     if is_number or (type(data) is kind and kind is not float):

@@ -7,18 +7,22 @@ to the machine that found it.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.http import Deadline, look_up
 
 FACT = "hostname"
 """The store's fact that holds the name."""
 RESOLVER_LIMIT_S = 0.3
+
+_log = logging.getLogger("ya_salt.hostname")
 
 Source = Literal["setting", "resolver", "node"]
 """`node` is the kernel's name without a domain: all there is while the resolver does not tell."""
@@ -43,8 +47,6 @@ class Choice:
     known: KnownName
     note: str = ""
     """What somebody should know: the name has changed, or would."""
-    is_other_machine: bool = False
-    """The store came from another machine: slots that it speaks of are not ours."""
 
 
 def choose_name(remembered: KnownName | None, found: KnownName, *, holds_slots: bool) -> Choice:
@@ -54,12 +56,10 @@ def choose_name(remembered: KnownName | None, found: KnownName, *, holds_slots: 
     """
     if remembered is None:
         return Choice(found)
-    ids = {remembered.machine_id, found.machine_id} - {""}
-    if len(ids) > 1:
+    if _differ(remembered.machine_id, found.machine_id):
         return Choice(
             found,
             f"the store was made on another machine, {remembered.name}: this host is {found.name}",
-            is_other_machine=True,
         )
     same = replace(remembered, machine_id=found.machine_id or remembered.machine_id)
     if found.name == remembered.name:
@@ -76,34 +76,66 @@ def choose_name(remembered: KnownName | None, found: KnownName, *, holds_slots: 
     return Choice(found, f"this host's name is {found.name} now; it was {remembered.name}")
 
 
+def _differ(one: str, other: str) -> bool:
+    """Whether two machine ids are known to be of two machines."""
+    return bool(one and other) and one != other
+
+
 class HostName:
     """`find()` may be called from any thread; the resolver is asked once at most."""
 
-    def __init__(self, configured: str, remembered: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        configured: str,
+        remembered: object = None,
+        holds_slots: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`remembered` is what `to_fact` returned once, as the store has it, or None."""
         self._configured = configured
-        self._remembered = remembered
+        self._remembered = _read_fact(remembered)
+        self._holds_slots = holds_slots
+        self.is_other_machine = self._remembered is not None and _differ(
+            self._remembered.machine_id, read_machine_id()
+        )
+        """Whether the store came with an image from another machine: its slots are not ours."""
         self._lock = threading.Lock()
-        self._found = ""
-        self.resolved: dict[str, str] = {}
-        """Node name -> FQDN, if the resolver told one."""
+        self._choice: Choice | None = None
 
     def find(self) -> str:
-        """The setting, or the FQDN; where the resolver does not tell it, what it told earlier."""
-        if self._configured:
-            return self._configured
+        """The name to go by. That it has changed, or would, is logged."""
         with self._lock:
-            if not self._found:
-                self._found = self._look()
-            return self._found
+            if self._choice is None:
+                found = _look(self._configured)
+                held = self._holds_slots()
+                self._choice = choose_name(self._remembered, found, holds_slots=held)
+                if self._choice.note:
+                    _log.warning("%s", self._choice.note)
+            return self._choice.known.name
 
-    def _look(self) -> str:
-        node = socket.gethostname()
-        if "." in node:
-            return node
-        name = _resolve(node)
-        if name:
-            self.resolved = {node: name}
-        return name or self._remembered.get(node, node)
+    def to_fact(self) -> dict[str, object] | None:
+        """What is to be remembered; None where nobody asked for the name or nothing is new."""
+        with self._lock:
+            if self._choice is None or self._choice.known == self._remembered:
+                return None
+            fact: dict[str, object] = to_data(self._choice.known)
+            return fact
+
+
+def _read_fact(data: object) -> KnownName | None:
+    try:
+        return None if data is None else from_data(KnownName, data)
+    except DamagedError:
+        return None
+
+
+def _look(configured: str) -> KnownName:
+    node, machine_id = socket.gethostname(), read_machine_id()
+    if configured:
+        return KnownName(configured, "setting", node, machine_id)
+    if "." in node:
+        return KnownName(node, "resolver", node, machine_id)
+    name = _resolve(node)
+    return KnownName(name or node, "resolver" if name else "node", node, machine_id)
 
 
 def read_machine_id(path: str = "/etc/machine-id") -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import queue
 import select
 import socket
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ya_salt.text import parse_json, printable
+from ya_salt.trusted_files import UntrustedError, open_trusted
 
 if TYPE_CHECKING:
     import ssl
@@ -149,8 +151,10 @@ class Tls:
     """What stands before these names in the settings: "gate."."""
 
     def make_context(self) -> ssl.SSLContext:
-        """Raises TlsFileError."""
+        """Raises TlsFileError, also where others than root and we could have written a file."""
         import ssl  # noqa: PLC0415 - 15 ms, for those who speak https
+
+        self._check_files()
 
         name, path = f"{self.section}ca_file", self.ca_file
         try:
@@ -164,6 +168,17 @@ class Tls:
             words = getattr(error, "strerror", None) or str(error) or "it cannot be used"
             raise TlsFileError(f"{name}: {path}: {words}; it has to be PEM") from error
         return context
+
+    def _check_files(self) -> None:
+        for name in ("ca_file", "cert_file", "key_file"):
+            path = getattr(self, name)
+            try:
+                if path:
+                    os.close(open_trusted(path))
+            except UntrustedError as error:
+                raise TlsFileError(f"{self.section}{name}: {error}") from error
+            except OSError:
+                continue  # Whoever loads it says so.
 
 
 @dataclass(frozen=True)

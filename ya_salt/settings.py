@@ -9,20 +9,25 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
 from ya_salt.errors import SettingsError
-from ya_salt.model import Settings
+from ya_salt.model import PrometheusSettings, Settings
 from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar, read_yaml
+from ya_salt.trusted_files import UntrustedError, explain, open_trusted
 
+_TEXTFILE_DIR = "monitoring.prometheus.textfile_dir"
 DEFAULT_FILE = "/etc/hostman/ya-salt.yaml"
 ENVIRONMENT_PREFIX = "YA_SALT_"
+_TEST_PREFIX = "YA_SALT_TEST_"
+"""Variables of the test suite, which say how long its longest tests go on."""
 _MAX_BYTES = 1 << 20
+_SOCKET_MAX_BYTES = 107
+_CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _FIELDS = frozenset(item.name for item in fields(Settings))
 
 
@@ -44,11 +49,16 @@ class Setting:
         first, *rest = self.name.split(".")
         return (first, *rest) if first in _FIELDS else (*rest,)
 
-    def read(self, settings: Settings) -> Any:
-        """Its value in `settings`, in types that JSON has."""
+    def get(self, settings: Settings) -> Any:
+        """Its value in `settings`."""
         value: Any = settings
         for name in self.fields:
             value = getattr(value, name)
+        return value
+
+    def read(self, settings: Settings) -> Any:
+        """Its value in `settings`, in types that JSON has."""
+        value = self.get(settings)
         if self.is_map:
             return dict(value)
         return list(value) if self.is_list else value
@@ -67,15 +77,25 @@ class InForce:
 
 
 def _parse_path(text: str) -> str:
-    if not text or "\0" in text:
+    if not text:
         raise ValueError("a path is wanted, such as /var/lib/ya-salt")
+    if not text.isprintable():
+        # It would break lines of the log, of tables, of what people copy.
+        raise ValueError(f"{text!r} holds a line break or another control character; rename it")
     return os.path.abspath(text)  # noqa: PTH100 - Path.absolute() keeps "..", resolve() follows links
+
+
+def _parse_socket(text: str) -> str:
+    path = _parse_path(text)
+    if len(path.encode()) > _SOCKET_MAX_BYTES:
+        raise ValueError(f"a unix socket's path has at most {_SOCKET_MAX_BYTES} bytes")
+    return path
 
 
 def _parse_count(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"{text!r} is no whole number from {low} to {high}")
+            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
         return int(text)
 
     return parse
@@ -83,7 +103,7 @@ def _parse_count(low: int, high: int) -> Callable[[str], int]:
 
 def _parse_package(text: str) -> str:
     if not text or not all(char.isalnum() or char in "+-.:" for char in text) or text[0] in "+-.":
-        raise ValueError(f"{text!r} is no Debian package name")
+        raise ValueError(f"{text!r} is not a Debian package name")
     return text
 
 
@@ -96,18 +116,22 @@ def _parse_switch(text: str) -> bool:
 
 def _parse_word(text: str) -> str:
     if not text.isprintable() or len(text) > 250:
-        raise ValueError(f"{text[:40]!r} is no text of one line with at most 250 characters")
+        raise ValueError(f"{text[:40]!r} is not one line of at most 250 characters")
     return text
 
 
 def _parse_hostname(text: str) -> str:
-    if not text or len(text) > 253 or not all(char.isalnum() or char in "-_.:" for char in text):
-        raise ValueError(f"{text[:40]!r} is no host name")
+    if (
+        not text.isascii()
+        or not 0 < len(text) <= 253
+        or not all(char.isalnum() or char in "-_.:" for char in text)
+    ):
+        raise ValueError(f"{text[:40]!r} is not a host name")
     return text
 
 
 def _parse_url(text: str) -> str:
-    wrong = ValueError(f"{text[:200]!r} is no URL such as http://localhost:9093/")
+    wrong = ValueError(f"{text[:200]!r} is not a URL such as http://localhost:9093/")
     try:
         parts = urlsplit(text)
         is_right = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -123,39 +147,45 @@ def _parse_url_or_nothing(text: str) -> str:
 
 
 def _parse_tag(text: str) -> str:
-    if not text or len(text) > 128 or not all(char.isalnum() or char in "-_.@/" for char in text):
-        raise ValueError(f"{text[:40]!r} is no tag: letters, digits and -_.@/ make one")
+    if (
+        not text.isascii()
+        or not 0 < len(text) <= 128
+        or not all(char.isalnum() or char in "-_.@/" for char in text)
+    ):
+        raise ValueError(f"{text[:40]!r} is not a tag: letters, digits and -_.@/ make one")
     return text
 
 
 def _parse_gate_type(text: str) -> str:
     if text not in {"none", "orly", "fleetlock"}:
-        raise ValueError(f"{text[:40]!r} is none of none, orly, fleetlock")
+        raise ValueError(f"{text[:40]!r} is not one of none, orly, fleetlock")
     return text
 
 
 def _parse_prefix(text: str) -> str:
     if not re.fullmatch(r"(/?[A-Za-z0-9._-]+)+/?", text) or len(text) > 250:
-        raise ValueError(f"{text[:40]!r} is no prefix of keys such as /orly/")
+        raise ValueError(f"{text[:40]!r} is not a prefix of keys such as /orly/")
     return text.rstrip("/") + "/"
 
 
 def _parse_fact(text: str) -> str:
     if not text or not text.isprintable() or len(text) > 250 or "," in text:
-        raise ValueError(f"{text[:40]!r} is no fact: one line without commas, at most 250 long")
+        raise ValueError(f"{text[:40]!r} is not a fact: one line without commas, at most 250 long")
     return text
 
 
 def _parse_group(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9.-]+", text):
-        raise ValueError(f"{text[:40]!r} is no group of FleetLock: letters, digits, dots, dashes")
+        raise ValueError(
+            f"{text[:40]!r} is not a group of FleetLock: letters, digits, dots, dashes"
+        )
     return text
 
 
 SETTINGS = (
     Setting("specs_dir", _parse_path, "the daemons directory", has_flag=True),
     Setting("state_dir", _parse_path, "where what must outlive a pass is kept", has_flag=True),
-    Setting("porto_socket", _parse_path, "portod's socket", has_flag=True),
+    Setting("porto_socket", _parse_socket, "portod's socket", has_flag=True),
     Setting(
         "root",
         _parse_path,
@@ -214,7 +244,7 @@ def load_settings(
     `overrides` are plain data that go over the settings file, by where they come from (Salt's
     configuration, its pillar), later ones over earlier ones.
     """
-    path = config or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    path = config or environment.get(_CONFIG_VARIABLE)
     settings = Settings()
     origins = {setting.name: "default" for setting in SETTINGS}
     known = {setting.name: setting for setting in SETTINGS}
@@ -224,12 +254,33 @@ def load_settings(
         _read_environment(environment),
         _read_flags(flags),
     )
-    for source in sources:
+    # Where a value that differs from those before it comes from; a variable is as good as a flag.
+    rank = dict.fromkeys(known, 0)
+    for number, source in enumerate(sources, 1):
         for name, (value, origin) in source.items():
+            if value != known[name].get(settings):
+                rank[name] = min(number, len(sources) - 1)
             settings = _put(settings, known[name].fields, value)
             origins[name] = origin
     _check_gate(settings, origins)
-    return InForce(settings, origins)
+    return _spare_textfile(InForce(settings, origins), rank)
+
+
+def _spare_textfile(in_force: InForce, rank: Mapping[str, int]) -> InForce:
+    """Write no textfile for a trial: its daemons are not the host's.
+
+    A trial has another package root or state directory, named over the textfile directory in force.
+    """
+    settings, default = in_force.settings, Settings()
+    for name in ("root", "state_dir"):
+        is_other = getattr(settings, name) != getattr(default, name)
+        if is_other and rank[name] > rank[_TEXTFILE_DIR]:
+            off = PrometheusSettings(enabled=False, textfile_dir="")
+            said = f"off, as {name} is another ({in_force.origins[name]})"
+            told = {_TEXTFILE_DIR: said, "monitoring.prometheus.enabled": said}
+            monitoring = replace(settings.monitoring, prometheus=off)
+            return InForce(replace(settings, monitoring=monitoring), {**in_force.origins, **told})
+    return in_force
 
 
 def _check_gate(settings: Settings, origins: Mapping[str, str]) -> None:
@@ -259,12 +310,20 @@ _Found = dict[str, tuple[Any, str]]
 
 def _read_environment(environment: Mapping[str, str]) -> _Found:
     found: _Found = {}
-    for setting in SETTINGS:
-        text = environment.get(setting.variable)
-        if text is not None:
-            origin = f"environment {setting.variable}"
+    known = {setting.variable: setting for setting in SETTINGS}
+    for variable, text in sorted(environment.items()):
+        origin = f"environment {variable}"
+        if variable in known:
+            setting = known[variable]
             found[setting.name] = (parse_text(setting, text, origin), origin)
+        elif _is_unknown(variable):
+            raise SettingsError(f"{ascii(origin)[1:-1]}: {_suggest_variable(variable, known)}")
     return found
+
+
+def _is_unknown(variable: str) -> bool:
+    is_ours = variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith(_TEST_PREFIX)
+    return is_ours and variable != _CONFIG_VARIABLE
 
 
 def _read_flags(flags: Mapping[str, str]) -> _Found:
@@ -337,13 +396,17 @@ def _make_node(value: object) -> Any:
 
 def _read_text(path: str, *, is_required: bool) -> str:
     try:
-        data = Path(path).read_bytes()
+        with os.fdopen(open_trusted(path), "rb") as file:
+            data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError as error:
         if is_required:
             raise SettingsError(f"{path}: there is no such settings file") from error
         return ""
+    except UntrustedError as error:
+        # Whoever can write it says which dpkg root is used, and so what runs as root.
+        raise SettingsError(f"the settings file cannot be trusted: {error}") from error
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+        raise SettingsError(f"{path}: cannot be read: {explain(error)}") from error
     if len(data) > _MAX_BYTES:
         raise SettingsError(f"{path}: is over 1 MiB; settings are a few lines")
     try:
@@ -395,7 +458,18 @@ def _scalar_text(node: Node) -> str:
     return node.text
 
 
-def _suggest(name: str, known: Mapping[str, Setting]) -> str:
+def _suggest_variable(variable: str, known: Collection[str]) -> str:
+    # What all of them begin with would make any two look alike.
+    start = len(ENVIRONMENT_PREFIX)
+    names = [name[start:] for name in (*known, _CONFIG_VARIABLE)]
+    return _suggest(variable[start:], names, ENVIRONMENT_PREFIX)
+
+
+def _suggest(name: str, known: Collection[str], prefix: str = "") -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    hint = (
+        f"did you mean {prefix}{near[0]}?"
+        if near
+        else f"known are {', '.join(prefix + name for name in sorted(known))}"
+    )
     return f"there is no such setting; {hint}"

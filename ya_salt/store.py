@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +267,31 @@ def _decode(found: Found) -> Found:
     bad = [name for name, text in found.content.records.items() if not _is_record(name, text)]
     for name in bad:
         del found.content.records[name]
-    return replace(found, lost=found.lost + len(bad))
+    lost = len(bad)
+    if not _is_last_pass(found.content.facts.get(LAST_PASS)):
+        del found.content.facts[LAST_PASS]
+        lost += 1
+    return replace(found, lost=found.lost + lost)
+
+
+@dataclass(frozen=True)
+class _LastPass:
+    """What every reader of that fact relies on."""
+
+    started_at: float
+    duration_s: float
+    result: str
+    error: str
+    rejected: tuple[tuple[str, tuple[str, ...]], ...]
+    ignored: tuple[tuple[str, str], ...]
+
+
+def _is_last_pass(text: str | None) -> bool:
+    """Other facts are judged by whoever reads them: a bad one is none."""
+    try:
+        return text is None or bool(from_data(_LastPass, json.loads(text)))
+    except DamagedError:
+        return False
 
 
 def _is_record(name: str, text: str) -> bool:

@@ -21,7 +21,6 @@ from ya_salt.errors import OperatorError
 _MAX_LINKS = 40
 _OPEN = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-LOG_MODE = 0o640
 
 
 class UntrustedError(OperatorError):
@@ -64,29 +63,35 @@ def open_trusted(path: str, flags: int = os.O_RDONLY, uid: int | None = None) ->
     fd, problem = open_path(path, flags, uid)
     if problem:
         os.close(fd)
-        raise UntrustedError(problem)
+        raise UntrustedError(" ".join(problem))
     return fd
 
 
-def open_path(path: str, flags: int = os.O_RDONLY, uid: int | None = None) -> tuple[int, str]:
-    """Open it and say what is too open on the way or at its end (a sentence), or "".
+Problem = tuple[str, str]
+"""(what is too open, how and the remedy); the two are a sentence."""
+
+
+def open_path(
+    path: str, flags: int = os.O_RDONLY, uid: int | None = None
+) -> tuple[int, Problem | None]:
+    """Open it and say what is too open on the way or at its end.
 
     Links are followed wherever they are. Raises OSError.
     """
-    problems: list[str] = []
+    problems: list[Problem] = []
     with _walk(os.path.abspath(path), problems, uid) as (folder, name):  # noqa: PTH100
         fd = os.open(name, flags | _OPEN, dir_fd=folder)
     found = os.fstat(fd)
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        problems.append(f"{path} is neither a regular file nor a directory")
+        problems.append((path, "is neither a regular file nor a directory"))
     words = find_problem(found, path, uid)
     if words:
-        problems.append(f"{path} {words}")
-    return fd, problems[0] if problems else ""
+        problems.append((path, words))
+    return fd, problems[0] if problems else None
 
 
 @contextmanager
-def _walk(path: str, problems: list[str], uid: int | None) -> Iterator[tuple[int, str]]:
+def _walk(path: str, problems: list[Problem], uid: int | None) -> Iterator[tuple[int, str]]:
     """Lend the open directory in which the last step of a path without links is taken."""
     rest = [part for part in path.split("/") if part]
     folder = os.open("/", _STEP)
@@ -128,7 +133,7 @@ def _is_link(folder: int, name: str) -> bool:
         return False
 
 
-def _judge_folder(folder: int, path: str, problems: list[str], uid: int | None) -> None:
+def _judge_folder(folder: int, path: str, problems: list[Problem], uid: int | None) -> None:
     found = os.fstat(folder)
     if not stat.S_ISDIR(found.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
@@ -136,14 +141,14 @@ def _judge_folder(folder: int, path: str, problems: list[str], uid: int | None) 
     is_sticky = bool(found.st_mode & stat.S_ISVTX)
     words = find_problem(found, path or "/", uid, owner_only=is_sticky)
     if words:
-        problems.append(f"{path or '/'} {words}")
+        problems.append((path or "/", words))
 
 
-def _judge_link(found: os.stat_result, path: str, problems: list[str], uid: int | None) -> None:
+def _judge_link(found: os.stat_result, path: str, problems: list[Problem], uid: int | None) -> None:
     # A link's mode means nothing: whose it is does.
     words = find_problem(found, path, uid, owner_only=True)
     if words:
-        problems.append(f"the link {path} {words}")
+        problems.append((f"the link {path}", words))
 
 
 def make_directory(path: str, mode: int, parents_mode: int = 0o755) -> None:
@@ -161,31 +166,6 @@ def make_directory(path: str, mode: int, parents_mode: int = 0o755) -> None:
         folder.chmod(mode if folder == target else parents_mode)
     if not target.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-
-
-def open_appending(path: str, mode: int = LOG_MODE) -> int:
-    """Open a log for appending, made with `mode` whatever the umask; a link is not followed.
-
-    Directories of logs may belong to another group (/var/log is syslog's on some hosts), so only
-    the file itself is looked at. Raises UntrustedError, OSError.
-    """
-    flags = os.O_WRONLY | os.O_APPEND | _OPEN
-    try:
-        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-        os.fchmod(fd, mode)
-    except FileExistsError:
-        fd = os.open(path, flags)
-    found = os.fstat(fd)
-    problem = find_problem(found, path)
-    if not stat.S_ISREG(found.st_mode):
-        # /dev/null is anybody's, and a fine log.
-        problem = ""
-    elif found.st_nlink != 1:
-        problem = "has a second name (a hard link); remove one of them"
-    if problem:
-        os.close(fd)
-        raise UntrustedError(f"{path} {problem}")
-    return fd
 
 
 def find_peer_problem(connection: socket.socket) -> str:

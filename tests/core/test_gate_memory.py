@@ -19,7 +19,6 @@ FULL = GateMemory(
     message="no answer",
     since=2.5,
     override="INC-1",
-    hostnames={"node": "node.example.org"},
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ya_salt.hostname import KnownName, choose_name, read_machine_id
+from ya_salt import hostname
+from ya_salt.hostname import HostName, KnownName, choose_name, read_machine_id
 
 ONE, TWO = "1" * 32, "2" * 32
 SHORT = KnownName("web1", "node", "web1", ONE)
@@ -44,7 +45,6 @@ def test_the_name_to_go_by(
 ) -> None:
     choice = choose_name(remembered, found, holds_slots=holds_slots)
     assert (choice.known.name, bool(choice.note)) == (name, is_told)
-    assert not choice.is_other_machine
     # Chosen again under the same sky, it stays, and the change is told no second time.
     again = choose_name(choice.known, found, holds_slots=holds_slots)
     assert again.known == choice.known
@@ -55,7 +55,7 @@ def test_the_name_to_go_by(
 def test_a_store_cloned_with_an_image_does_not_make_two_hosts_one(holds_slots: bool) -> None:
     clone = KnownName("web2", "node", "web2", TWO)
     choice = choose_name(LONG, clone, holds_slots=holds_slots)
-    assert (choice.known, choice.is_other_machine) == (clone, True)
+    assert choice.known == clone
     assert "web1.example.org" in choice.note
 
 
@@ -63,8 +63,19 @@ def test_a_store_cloned_with_an_image_does_not_make_two_hosts_one(holds_slots: b
 def test_a_machine_id_that_is_not_there_tells_nothing(was: str, now: str) -> None:
     remembered = KnownName(LONG.name, "resolver", "web1", was)
     choice = choose_name(remembered, KnownName("web1", "node", "web1", now), holds_slots=True)
-    assert not choice.is_other_machine
     assert choice.known == KnownName(LONG.name, "resolver", "web1", was or now)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "is_other"),
+    [({"machine_id": TWO}, True), ({"machine_id": ONE}, False), ({"machine_id": ""}, False)],
+)
+def test_slots_of_another_machine_are_known_as_such(
+    monkeypatch: pytest.MonkeyPatch, remembered: dict[str, str], is_other: bool
+) -> None:
+    monkeypatch.setattr(hostname, "read_machine_id", lambda: ONE)
+    fact = {"name": "web1", "source": "node", "node": "web1", **remembered}
+    assert HostName("", fact).is_other_machine is is_other
 
 
 @pytest.mark.parametrize(

@@ -673,3 +673,17 @@ def test_a_file_that_cannot_be_used_is_named_with_its_setting(
         with pytest.raises(TlsFileError) as caught:
             Client(tls).get("https://127.0.0.1:1/", Deadline.after(5))
         assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize("name", ["ca_file", "cert_file", "key_file"])
+def test_a_file_that_others_could_have_written_is_not_used(
+    certificates: Certificates, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "theirs.pem"
+    path.write_bytes(Path(certificates.ca.cert).read_bytes())
+    path.chmod(0o666)
+    tls = Tls(**{"ca_file": str(certificates.ca.cert), name: str(path)}, section="gate.")
+    with pytest.raises(TlsFileError) as caught:
+        Client(tls).get("https://127.0.0.1:1/", Deadline.after(5))
+    assert str(caught.value).startswith(f"gate.{name}: {path}")
+    assert "chmod go-w" in str(caught.value)

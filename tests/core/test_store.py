@@ -143,10 +143,20 @@ def _save(folder: Path, records: list[Record]) -> None:
     store = open_store(str(folder))
     with store.transaction():
         store.save_records(records)
-        store.save_fact(LAST_PASS, {"result": "ok"})
+        store.save_fact(LAST_PASS, PASS)
         store.add_history([(1.0, "juggler", "start: it was dead"), (2.0, "other", "restart: new")])
 
 
+PASS = {
+    "started_at": 1.5,
+    "duration_s": 1,
+    "result": "ok",
+    "error": "",
+    "rejected": [["/specs/b.yaml", ["/specs/b.yaml:1:1: it is empty"]]],
+    "ignored": [["/specs/c", "not a spec file"]],
+    "portod_since": None,
+}
+AGAIN = {**PASS, "result": "again"}
 OTHER = replace(RECORD, name="other", restart_pending=False)
 
 
@@ -174,11 +184,24 @@ def test_one_record_that_cannot_be_read_is_one_record_lost(tmp_path: Path, chang
     store = open_store(str(tmp_path))
     assert (store.rebuilt, store.lost, store.lacks(LAST_PASS)) == (True, 1, False)
     assert store.load_records() == {"other": OTHER}
-    assert store.load_fact(LAST_PASS) == {"result": "ok"}
+    assert store.load_fact(LAST_PASS) == PASS
     assert len(store.load_history()) == 2
     assert not list(tmp_path.glob(f"{FILE_NAME}.unusable-*"))
     healed = open_store(str(tmp_path))
     assert (healed.rebuilt, healed.lost, set(healed.load_records())) == (False, 0, {"other"})
+
+
+@pytest.mark.parametrize("data", ["null", "[]", "{}", '{"rejected": 7}', '{"error": null}'])
+def test_a_last_pass_of_another_shape_is_lost_where_no_checksum_says_so(
+    tmp_path: Path, data: str
+) -> None:
+    _save(tmp_path, [RECORD])
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("UPDATE fact SET data = ?", (data,))
+    _go_back_to_format_1(tmp_path)
+    store = open_store(str(tmp_path))
+    assert (store.load_fact(LAST_PASS), store.lost) == (None, 1)
+    assert store.load_records() == {"juggler": RECORD}
 
 
 @pytest.mark.parametrize("data", ["{not json", "[" * 9000, ""])
@@ -234,12 +257,16 @@ def test_what_a_newer_version_has_written_is_kept_as_far_as_it_is_known(
     assert open_store(str(tmp_path)).load_records() == {"juggler": RECORD, "other": OTHER}
 
 
-def test_a_store_from_before_checksums_is_taken_over(tmp_path: Path) -> None:
-    _save(tmp_path, [RECORD])
-    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+def _go_back_to_format_1(folder: Path) -> None:
+    with sqlite3.connect(folder / FILE_NAME) as db:
         for table in ("daemon", "fact", "history"):
             db.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
         db.execute("PRAGMA user_version = 1")
+
+
+def test_a_store_from_before_checksums_is_taken_over(tmp_path: Path) -> None:
+    _save(tmp_path, [RECORD])
+    _go_back_to_format_1(tmp_path)
     shown = read_store(str(tmp_path))
     assert shown is not None
     assert shown.load_records() == {"juggler": RECORD}
@@ -386,13 +413,13 @@ def test_no_damage_is_believed_and_all_of_it_heals(tmp_path: Path, damage) -> No
         assert store.rebuilt or set(store.load_records()) == set(records)
         with store.transaction():
             store.save_records(records.values())
-            store.save_fact(LAST_PASS, {"result": "again"})
+            store.save_fact(LAST_PASS, AGAIN)
             store.add_history([(3.0, "d1", "start: again")])
         assert store.trouble == ""
         healed = open_store(str(folder))
         assert (healed.rebuilt, healed.lost) == (False, 0)
         assert healed.load_records() == records
-        assert healed.load_fact(LAST_PASS) == {"result": "again"}
+        assert healed.load_fact(LAST_PASS) == AGAIN
         assert healed.load_history(limit=1) == [(3.0, "d1", "start: again")]
         shutil.rmtree(folder)
 
@@ -401,7 +428,7 @@ def _check_true(store: Store | None, records: dict[str, Record]) -> None:
     assert store is not None
     found = store.load_records()
     assert found == {name: records[name] for name in found}
-    assert store.load_fact(LAST_PASS) in (None, {"result": "ok"})
+    assert store.load_fact(LAST_PASS) in (None, PASS)
     events = [(1.0, "juggler", "start: it was dead"), (2.0, "other", "restart: new")]
     assert all(event in events for event in store.load_history())
 

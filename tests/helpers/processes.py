@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -34,3 +35,19 @@ def copy_for_everybody(folder: Path) -> Path:
     for path in (folder, copy, *copy.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return copy
+
+
+def listen_as(path: Path, uid: int) -> int:
+    """Let a process of that user take one connection at `path`; its id, once it listens."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setuid(uid)
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(path))
+        server.listen()
+        os.write(tell, b"x")
+        server.accept()[0].recv(1)
+        os._exit(0)
+    os.read(ready, 1)
+    return child

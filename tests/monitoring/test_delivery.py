@@ -30,6 +30,7 @@ from ya_salt.monitoring import sinks as sinks_module
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import LIMIT_S, list_sinks, load_memory, report
 from ya_salt.monitoring.sinks import Delivery
+from ya_salt.settings import load_settings
 from ya_salt.store import Store
 
 NOBODY = "http://127.0.0.1:1/"
@@ -310,6 +311,56 @@ def test_a_directory_that_cannot_be_written_is_told(store: Store, tmp_path: Path
     assert str(tmp_path) in told.message
 
 
+def test_the_textfile_goes_when_its_sink_is_switched_off(store: Store, tmp_path: Path) -> None:
+    on = make_settings(textfile_dir=str(tmp_path))
+    memory = Memory()
+    assert tell(store, on, memory)["prometheus"].state == "accepted"
+    (tmp_path / "other.prom").write_text("x 1\n")
+    off = replace(on.monitoring.prometheus, enabled=False)
+    tell(store, replace(on, monitoring=replace(on.monitoring, prometheus=off)), memory)
+    assert [item.name for item in tmp_path.iterdir()] == ["other.prom"]
+
+
+def test_the_textfile_moves_with_its_directory(store: Store, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    for folder in (one, other):
+        tell(store, make_settings(textfile_dir=str(folder)), load_memory(store))
+    assert [path.name for path in (*one.iterdir(), *other.iterdir())] == ["ya-salt.prom"]
+    assert list(other.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["root", "state_dir"])
+def test_a_trial_leaves_the_hosts_textfile_alone(store: Store, tmp_path: Path, flag: str) -> None:
+    textfile = tmp_path / "textfile"
+    textfile.mkdir()
+    (textfile / "ya-salt.prom").write_text("the host's")
+    (tmp_path / "ya-salt.yaml").write_text(
+        f"monitoring:\n  yasm: {{enabled: no}}\n  juggler: {{enabled: no}}\n"
+        f"  prometheus: {{textfile_dir: {textfile}}}\n"
+    )
+    config = str(tmp_path / "ya-salt.yaml")
+    trial = load_settings({flag: str(tmp_path / "trial")}, {}, config).settings
+    assert tell(store, trial, Memory()) == {}
+    assert (textfile / "ya-salt.prom").read_text() == "the host's"
+    host = load_settings({}, {}, config).settings
+    assert tell(store, host, Memory())["prometheus"].state == "accepted"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_a_textfile_directory_that_others_write_is_refused(
+    store: Store, tmp_path: Path, mode: int
+) -> None:
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    folder.chmod(mode)
+    told = tell(store, make_settings(textfile_dir=str(folder)), Memory())["prometheus"]
+    assert told.state == "refused"
+    assert f"chmod go-w {folder}" in told.message
+    assert list(folder.iterdir()) == []
+
+
 def test_counts_that_cannot_be_written_down_are_not_told_but_states_are(
     store: Store, yasm: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,11 +381,12 @@ def test_counts_that_cannot_be_written_down_are_not_told_but_states_are(
 
 def test_the_host_name_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     hang = threading.Event()
+    known = {"name": "node.example.org", "source": "resolver", "node": "node", "machine_id": ""}
     monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
     monkeypatch.setattr(hostname_module.socket, "getaddrinfo", lambda *_, **__: hang.wait(5) and [])
-    (name, took_s) = measure(HostName("", {"node": "node.example.org"}).find)
+    (name, took_s) = measure(HostName("", known).find)
     assert (name, took_s < 1) == ("node.example.org", True)
-    assert HostName("", {}).find() == "node"
+    assert HostName("", {"node": "of another kind"}).find() == "node"
     assert HostName("set.example.org", {}).find() == "set.example.org"
     hang.set()
 
@@ -343,5 +395,25 @@ def test_the_canonical_name_is_the_hosts(monkeypatch: pytest.MonkeyPatch) -> Non
     answer = [(2, 1, 6, "node.example.org", ("192.0.2.1", 0)), (2, 2, 17, "", ("192.0.2.1", 0))]
     monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
     monkeypatch.setattr(hostname_module.socket, "getaddrinfo", lambda *_, **__: answer)
-    name = HostName("", {})
-    assert (name.find(), name.resolved) == ("node.example.org", {"node": "node.example.org"})
+    name = HostName("")
+    assert name.to_fact() is None
+    assert name.find() == "node.example.org"
+    fact = name.to_fact()
+    assert fact is not None
+    assert (fact["name"], fact["source"]) == ("node.example.org", "resolver")
+    again = HostName("", fact)
+    assert (again.find(), again.to_fact()) == ("node.example.org", None)
+
+
+def test_monitoring_remembers_the_name_that_it_told(
+    store: Store, juggler: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["node.example.org", "", ""]
+    monkeypatch.setattr(hostname_module.socket, "gethostname", lambda: "node")
+    monkeypatch.setattr(hostname_module, "_resolve", lambda _node: answers.pop(0))
+    settings = replace(make_settings(juggler=juggler.url), hostname="")
+    for _ in range(3):
+        tell(store, settings, Memory())
+    hosts = [event["host"] for request in juggler.accepted for event in request["events"]]
+    assert set(hosts) == {"node.example.org"}
+    assert (len(juggler.accepted), answers) == (3, [])

@@ -24,7 +24,6 @@ FULL = Memory(
     restarting={"d": "7@1000"},
     sinks={"yasm": SinkState("refused", "no", 1.0)},
     alerts={"daemon d": {"labels": {"daemon": "d"}}},
-    hostnames={"h": "h.example.org"},
 )
 
 json_values = st.recursive(

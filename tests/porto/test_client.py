@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.portod import DevPortod
+from helpers.processes import listen_as
 
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
 from ya_salt.porto.client import FrameReader, FramingError, PortoClient, encode_frame, parse_labels
@@ -231,3 +233,14 @@ def test_a_senseless_length_is_refused() -> None:
 def test_labels_are_read_as_porto_writes_them() -> None:
     assert parse_labels("A.b: 1; A.c: x:y") == {"A.b": "1", "A.c": "x:y"}
     assert parse_labels("") == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_socket_of_somebody_elses_is_not_asked(folder: Path) -> None:
+    folder.chmod(0o777)
+    child = listen_as(folder / "s", 1234)
+    with pytest.raises(PortoUnavailableError) as caught, PortoClient(str(folder / "s")) as client:
+        client.version()
+    os.waitpid(child, 0)
+    assert caught.value.code == "SocketUntrusted"
+    assert "user 1234" in str(caught.value)

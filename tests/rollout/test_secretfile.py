@@ -59,6 +59,12 @@ def give_away(folder: Path) -> Path:
     return path
 
 
+def in_an_open_folder(folder: Path) -> Path:
+    path = write(folder)
+    folder.chmod(0o777)
+    return path
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [
@@ -67,6 +73,7 @@ def give_away(folder: Path) -> Path:
         (make_link, "symbolic link"),
         (make_fifo, "no regular file"),
         (give_away, "belongs to user 12345"),
+        (in_an_open_folder, "chmod go-w"),
         (lambda folder: write(folder, mode=0o640), "chmod 600"),
         (lambda folder: write(folder, mode=0o620), "chmod 600"),
         (lambda folder: write(folder, mode=0o604), "chmod 600"),

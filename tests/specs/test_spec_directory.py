@@ -272,6 +272,42 @@ def test_directory_of_another_user_rejects_all_its_files(folder: Path) -> None:
     assert "its directory is owned by user 12345" in load_specs(str(folder)).rejected[0].problems[0]
 
 
+@needs_root
+@pytest.mark.parametrize("how", ["mode", "owner", "link"])
+def test_what_leads_to_the_directory_is_looked_at_too(folder: Path, how: str) -> None:
+    specs = folder / "etc" / "specs"
+    specs.mkdir(parents=True)
+    write(specs / "a.yaml", "a")
+    named = specs
+    if how == "mode":
+        specs.parent.chmod(0o777)
+    elif how == "owner":
+        os.chown(specs.parent, 12345, 0)
+    else:
+        named = folder / "link"
+        named.symlink_to(specs)
+        os.chown(named, 12345, 0, follow_symlinks=False)
+    loaded = load_specs(str(named))
+    assert loaded.specs == ()
+    (rejected,) = loaded.rejected
+    assert rejected.name == "a"
+    assert f"{named if how == 'link' else specs.parent}, which leads to" in rejected.problems[0]
+    assert ("chmod go-w" if how == "mode" else "chown root") in rejected.problems[0]
+
+
+@needs_root
+def test_a_sticky_directory_on_the_way_is_fine_as_long_as_what_lies_in_it_is_ours(
+    folder: Path,
+) -> None:
+    specs = folder / "tmp" / "specs"
+    specs.mkdir(parents=True)
+    specs.parent.chmod(0o1777)
+    write(specs / "a.yaml", "a")
+    assert len(load_specs(str(specs)).specs) == 1
+    os.chown(specs, 12345, 0)
+    assert "its directory is owned by user 12345" in load_specs(str(specs)).rejected[0].problems[0]
+
+
 def test_permissions_are_nothing_to_a_plain_user(folder: Path) -> None:
     write(folder / "a.yaml").chmod(0o666)
     assert len(load_specs(str(folder), uid=1000).specs) == 1

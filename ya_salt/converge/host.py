@@ -12,6 +12,7 @@ from ya_salt.gate.client import GateConnection
 from ya_salt.gate.factory import make_gate
 from ya_salt.gate.memory import GateMemory
 from ya_salt.gate.protocol import Gate, Slot
+from ya_salt.hostname import FACT as HOSTNAME
 from ya_salt.hostname import HostName
 from ya_salt.model import (
     DaemonSpec,
@@ -25,6 +26,7 @@ from ya_salt.model import (
 )
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import Patience, PortoClient
+from ya_salt.store import Store
 
 
 def _make_no_gate(_name: str, _held: Callable[[], Collection[Slot]]) -> Gate | None:
@@ -46,9 +48,15 @@ class Host:
     """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
 
 
-def open_gate(host: Host, memory: GateMemory) -> GateConnection:
+def name_host(host: Host, store: Store | None, memory: GateMemory) -> HostName:
+    """Under which name monitoring and the gate know this host; the store remembers it."""
+    remembered = store.load_fact(HOSTNAME) if store else None
+    has_slots = bool(memory.held or memory.asked)
+    return HostName(host.settings.hostname, remembered, lambda: has_slots)
+
+
+def open_gate(host: Host, memory: GateMemory, hostname: HostName) -> GateConnection:
     """The connection to the rollout gate; nothing is asked yet. Use it as a context manager."""
-    hostname = HostName(host.settings.hostname, memory.hostnames)
 
     def connect() -> Gate:
         gate = host.connect_gate(hostname.find(), lambda: tuple(connection.held.values()))
@@ -57,7 +65,7 @@ def open_gate(host: Host, memory: GateMemory) -> GateConnection:
         return gate
 
     is_configured = host.settings.gate.type != "none"
-    connection = GateConnection(connect, memory, hostname, host.now, is_configured=is_configured)
+    connection = GateConnection(connect, memory, host.now, is_configured=is_configured)
     return connection
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
-from ya_salt.converge.host import Host, PassRequest, open_gate
+from ya_salt.converge.host import Host, PassRequest, name_host, open_gate
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, defer, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
@@ -176,11 +176,12 @@ def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[Daemon
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
     memory = load_gate(store)
+    hostname = name_host(host, store, memory)
     if store:
         store.close()
     with host.connect() as client:
         observed, plans = look_and_plan(host, scope, records, client)
-    with open_gate(host, memory) as gate:
+    with open_gate(host, memory, hostname) as gate:
         deferrals = preview_deferrals(gate, scope.targets, plans, observed)
     return observed, put_off(plans, deferrals, observed)
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from ya_salt.converge.execute import Tools, execute
-from ya_salt.converge.host import Host, PassRequest, PassResult, open_gate
+from ya_salt.converge.host import Host, PassRequest, PassResult, name_host, open_gate
 from ya_salt.converge.journal import (
     Deed,
     Event,
@@ -33,7 +32,7 @@ from ya_salt.converge.preview import (
     say_transition,
 )
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
-from ya_salt.errors import PortoError, StoreError, YaSaltError
+from ya_salt.errors import PortoError, YaSaltError
 from ya_salt.gate.client import (
     DaemonResult,
     Permits,
@@ -47,6 +46,7 @@ from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.memory import FACT as GATE
 from ya_salt.gate.memory import GateMemory, encode_memory, find_gate_facts
 from ya_salt.gate.requests import keep_since, pin_waiting
+from ya_salt.hostname import HostName
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     ChangeLive,
@@ -65,7 +65,8 @@ from ya_salt.model import (
     StepResult,
 )
 from ya_salt.monitoring.counters import Memory
-from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
+from ya_salt.monitoring.report import FACT as COUNTERS
+from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
@@ -121,6 +122,7 @@ class _Recalled:
     """Records that a lost store has to learn again."""
     counters: Memory
     gate: GateMemory
+    hostname: HostName
     deeds: tuple[Deed, ...]
     """What a pass that was cut short has left in the journal."""
 
@@ -162,15 +164,18 @@ class _Start:
         return self.recalled.records
 
     def save_gate(self, memory: GateMemory) -> None:
-        with _tolerating(self.store):
+        """Before the gate is asked: for whom, and under which name."""
+        self.recalled.hostname.find()
+        with self.store.transaction():
             _save_gate(self.store, memory)
+            save_hostname(self.store, self.recalled.hostname)
 
     def mark_restarts(self, names: Iterable[str]) -> None:
         """Whose process apt is about to leave outdated."""
         marked = [
             replace(self.records.get(name, Record(name)), restart_pending=True) for name in names
         ]
-        with _tolerating(self.store):
+        with self.store.transaction():
             self.store.save_records(marked)
 
 
@@ -179,7 +184,7 @@ def _make_pass(
 ) -> _Done:
     host.apt.tidy()
     recalled = _recall(host, store, client)
-    with open_gate(host, recalled.gate) as gate:
+    with open_gate(host, recalled.gate, recalled.hostname) as gate:
         names = {*recalled.records, *(spec.name for spec in request.targets)}
         slots = recall_slots(gate, recalled.gate, names, is_store_new=store.rebuilt)
         before, plans = look_and_plan(host, request, recalled.records, client)
@@ -223,11 +228,16 @@ def _recall(host: Host, store: Store, client: PortoClient) -> _Recalled:
     until = store.load_fact(_JOURNAL_SAVED)
     told = until if isinstance(until, int | float) else 0.0
     deeds = tuple(deed for deed in read_journal(host.settings.state_dir) if deed.at > told)
+    gate = load_gate(store)
+    hostname = name_host(host, store, gate)
+    if hostname.is_other_machine:
+        gate = GateMemory()
     return _Recalled(
         records={**relearned, **records},
         relearned=relearned,
         counters=load_memory(store),
-        gate=load_gate(store),
+        gate=gate,
+        hostname=hostname,
         deeds=deeds,
     )
 
@@ -237,8 +247,8 @@ def _count_cut_short(recalled: _Recalled, before: Observed, store: Store) -> _Re
     counters = recalled.counters
     made_up = counters.see_containers(before.containers.values())
     made_up |= counters.see_gone(lambda name: name in before.containers or name in before.unknown)
-    if store.rebuilt:
-        # What was counted before the store was lost has been told.
+    if store.lacks(COUNTERS):
+        # What was counted before it was lost has been told.
         counters.accept("yasm", counters.list_totals())
     renewed = made_up | list_renewed(recalled.deeds)
     changed = {
@@ -274,7 +284,7 @@ def _save_intent(start: _Start, plans: Iterable[DaemonPlan]) -> None:
         return
     counters = start.recalled.counters
     counters.mark_restarts(_list_replaced(plans))
-    with _tolerating(start.store):
+    with start.store.transaction():
         save_memory(start.store, counters)
 
 
@@ -284,16 +294,6 @@ def _list_replaced(plans: Iterable[DaemonPlan]) -> list[str]:
         for plan in plans
         if any(isinstance(step, ReplaceContainer | ChangeLive) for step in plan.steps)
     ]
-
-
-@contextmanager
-def _tolerating(store: Store) -> Iterator[None]:
-    """A transaction that may fail: a full disk does not keep a dead daemon down."""
-    try:
-        with store.transaction():
-            yield
-    except StoreError as error:
-        _log.error("pass: goes on without writing down what it is about to do: %s", error)
 
 
 # -- the work ------------------------------------------------------------------------------------
@@ -645,24 +645,21 @@ def _count(
 
 def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: float) -> str:
     """Write what changed, and nothing where nothing did; why it could not be written, or ""."""
-    try:
-        with store.transaction():
-            store.save_records(done.records.values())
-            store.add_history(done.events)
-            if done.recalled.deeds or done.result.touched:
-                store.save_fact(_JOURNAL_SAVED, host.now())
-            if request.whole:
-                known = {status.name for status in done.result.statuses}
-                store.forget(name for name in done.recalled.records if name not in known)
-            _save_gate(store, done.gate)
-            save_memory(store, done.counters)
-            if request.whole:
-                ended = _describe_pass(request, started, host.now(), done.result.ok)
-                store.save_fact(LAST_PASS, ended)
-    except StoreError as error:
-        _log.error("pass: what it did cannot be written down: %s", error)
-        return str(error)
-    return ""
+    with store.transaction():
+        store.save_records(done.records.values())
+        store.add_history(done.events)
+        if done.recalled.deeds or done.result.touched:
+            store.save_fact(_JOURNAL_SAVED, host.now())
+        if request.whole:
+            known = {status.name for status in done.result.statuses}
+            store.forget(name for name in done.recalled.records if name not in known)
+        _save_gate(store, done.gate)
+        save_memory(store, done.counters)
+        save_hostname(store, done.recalled.hostname)
+        if request.whole:
+            ended = _describe_pass(request, started, host.now(), done.result.ok)
+            store.save_fact(LAST_PASS, ended)
+    return f"the store cannot be written: {store.trouble}" if store.trouble else ""
 
 
 def _save_gate(store: Store, memory: GateMemory) -> None:
@@ -684,15 +681,12 @@ def _save_cut_short(
     if isinstance(error, PortoError):
         _log.error("pass: failed, portod cannot be asked: %s", error)
         ended["portod_since"] = since or journal.started
-    try:
-        with store.transaction():
-            store.add_history(list_events(journal.list_deeds()))
-            store.save_records(_count_done(store, journal))
-            store.save_fact(_JOURNAL_SAVED, host.now())
-            store.save_fact(LAST_PASS, ended)
-    except StoreError as failure:
-        _log.error("pass: what it did cannot be written down: %s", failure)
-    else:
+    with store.transaction():
+        store.add_history(list_events(journal.list_deeds()))
+        store.save_records(_count_done(store, journal))
+        store.save_fact(_JOURNAL_SAVED, host.now())
+        store.save_fact(LAST_PASS, ended)
+    if not store.trouble:
         journal.clear()
     saved = tuple(item.status for item in store.load_records().values() if item.status is not None)
     gate = find_gate_facts(host.settings.gate.type, load_gate(store))
@@ -756,4 +750,4 @@ def _report(host: Host, request: PassRequest, store: Store, done: _Done) -> None
         host.now(),
         gate,
     )
-    report(store, host.settings, done.counters, told)
+    report(store, host.settings, done.counters, told, done.recalled.hostname)

@@ -26,7 +26,6 @@ from ya_salt.gate.requests import (
     list_requests,
     make_request,
 )
-from ya_salt.hostname import HostName
 from ya_salt.model import (
     Container,
     CreateContainer,
@@ -75,7 +74,6 @@ class GateConnection:
         self,
         connect: Callable[[], Gate],
         memory: GateMemory,
-        hostname: HostName,
         now: Callable[[], float],
         *,
         is_configured: bool = True,
@@ -83,7 +81,6 @@ class GateConnection:
         self._connect = connect
         self._now = now
         self._health = memory
-        self._hostname = hostname
         self.held: Mapping[str, Slot] = memory.held
         """What this host has at the moment, for a gate whose server cannot be asked."""
         self._gate: Gate | None = None
@@ -107,14 +104,13 @@ class GateConnection:
         return self._broken is not None
 
     def note_health(self, memory: GateMemory) -> GateMemory:
-        """The memory with how the gate answered last, and the name that it knows us by."""
+        """The memory with how the gate answered last."""
         health = self._health
         return replace(
             memory,
             state=health.state,
             message=health.message,
             since=health.since,
-            hostnames={**memory.hostnames, **self._hostname.resolved},
         )
 
     def ask(self, request: SlotRequest) -> Granted | Deferral:

@@ -7,6 +7,7 @@ import os
 import stat
 
 from ya_salt.errors import GateError
+from ya_salt.trusted_files import UntrustedError, open_trusted
 
 MAX_BYTES = 4096
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -16,11 +17,17 @@ def read_secret(path: str) -> str:
     """The file's one line, without its end of line.
 
     Raises GateError (GateRefused: trying again changes nothing) where there is no such file, it is
-    no regular one or a link, its group or others can read or write it, or it holds anything else
-    than one line of 1 to 4096 bytes.
+    no regular one or a link, its group or others can read or write it, others could put another one
+    into its place, or it holds anything else than one line of 1 to 4096 bytes.
     """
     try:
-        file = os.open(path, _FLAGS)
+        folder = open_trusted(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)  # noqa: PTH120
+        try:
+            file = os.open(os.path.basename(path), _FLAGS, dir_fd=folder)  # noqa: PTH119
+        finally:
+            os.close(folder)
+    except UntrustedError as error:
+        raise _refuse(path, f"can be replaced by others: {error}") from error
     except OSError as error:
         raise _refuse(path, _explain(error)) from error
     try:

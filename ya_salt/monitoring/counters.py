@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.model import Container, DaemonSpec, DaemonStatus
 
 
@@ -94,8 +95,8 @@ class Memory:
     sinks: dict[str, SinkState] = field(default_factory=dict)
     alerts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Alerts that are firing at the Alertmanager, by our own key."""
-    hostnames: dict[str, str] = field(default_factory=dict)
-    """Node name -> FQDN, for the day the resolver does not answer."""
+    textfile_dir: str = ""
+    """Where the file for node_exporter was written last; "" where there is none."""
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -208,47 +209,13 @@ class Memory:
 
 
 def encode_memory(memory: Memory) -> dict[str, Any]:
-    data = asdict(memory)
-    for group in ("accepted", "handed_over", "doubted"):
-        data[group] = {
-            sink: {name: list(totals) for name, totals in told.items()}
-            for sink, told in data[group].items()
-        }
+    data: dict[str, Any] = to_data(memory)
     return data
 
 
 def decode_memory(data: Any) -> Memory:
-    """The inverse; anything that is not a memory is an empty one."""
+    """The inverse; anything that is not a memory is an empty one, what is unknown in it dropped."""
     try:
-        return Memory(
-            counters={name: _decode_counter(item) for name, item in data["counters"].items()},
-            accepted=_decode_totals(data["accepted"]),
-            handed_over=_decode_totals(data["handed_over"]),
-            # Not known to versions before this one.
-            doubted=_decode_totals(data.get("doubted", {})),
-            restarting=dict(data["restarting"]),
-            sinks={name: SinkState(**item) for name, item in data["sinks"].items()},
-            alerts=dict(data["alerts"]),
-            hostnames=dict(data["hostnames"]),
-        )
-    except (TypeError, LookupError, ValueError, AttributeError, OverflowError):
+        return from_data(Memory, data)
+    except DamagedError:
         return Memory()
-
-
-def _decode_counter(data: Mapping[str, Any]) -> Counter:
-    duration = data["start_duration_s"]
-    return Counter(
-        respawns=int(data["respawns"]),
-        restarts=int(data["restarts"]),
-        container=str(data["container"]),
-        respawns_seen=int(data["respawns_seen"]),
-        restarts_seen=int(data["restarts_seen"]),
-        start_duration_s=None if duration is None else float(duration),
-    )
-
-
-def _decode_totals(data: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Totals]]:
-    return {
-        sink: {name: (int(pair[0]), int(pair[1])) for name, pair in told.items()}
-        for sink, told in data.items()
-    }

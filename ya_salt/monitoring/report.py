@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ya_salt.errors import StoreError
+from ya_salt.hostname import FACT as HOSTNAME
 from ya_salt.hostname import HostName
 from ya_salt.http import Deadline
-from ya_salt.model import DaemonStatus, Settings
+from ya_salt.model import DaemonStatus, PrometheusSettings, Settings
 from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
 from ya_salt.monitoring.metrics import Metrics, make_metrics
 from ya_salt.monitoring.sinks import (
@@ -23,6 +24,7 @@ from ya_salt.monitoring.sinks import (
     PrometheusSink,
     Sink,
     YasmSink,
+    remove_textfile,
 )
 from ya_salt.store import Store
 
@@ -65,35 +67,52 @@ class ReportInput:
 
 
 def report(
-    store: Store, settings: Settings, memory: Memory, news: ReportInput
+    store: Store,
+    settings: Settings,
+    memory: Memory,
+    news: ReportInput,
+    hostname: HostName | None = None,
 ) -> tuple[Delivery, ...]:
     """Tell every sink that is on. Raises nothing; call it under the pass lock.
 
     `memory` has counted what happened; what was accepted is put into it, and it is saved.
+    `hostname` is the name that the gate was given in this pass.
     """
     try:
-        return _report(store, settings, memory, news)
+        if hostname is None:
+            has_slots = bool(news.gate.get("slots"))
+            remembered = store.load_fact(HOSTNAME)
+            hostname = HostName(settings.hostname, remembered, lambda: has_slots)
+        return _report(store, settings, memory, news, hostname)
     except Exception:  # noqa: BLE001 - monitoring may not fail what it watches
         _log.exception("monitoring: nobody was told: a bug in ya-salt")
         return ()
 
 
 def _report(
-    store: Store, settings: Settings, memory: Memory, news: ReportInput
+    store: Store, settings: Settings, memory: Memory, news: ReportInput, hostname: HostName
 ) -> tuple[Delivery, ...]:
     memory.settle()
     if not settings.monitoring.yasm.enabled:
         memory.accept("yasm", memory.list_totals())
-    hostname = HostName(settings.hostname, memory.hostnames)
     facts = make_metrics(news.statuses, memory, news.last_pass, news.now, news.gate)
     desk = _Desk()
     sinks = _list_sinks(settings, facts, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
-    _remember(memory, deliveries, hostname, news.now)
+    _remember(memory, deliveries, news.now)
+    _clear_textfiles(memory, settings.monitoring.prometheus, deliveries)
     memory.forget((status.name for status in news.statuses), ("yasm",))
     with store.transaction():
         save_memory(store, memory)
+        save_hostname(store, hostname)
     return deliveries
+
+
+def save_hostname(store: Store, hostname: HostName) -> None:
+    """Remember the name in the caller's transaction, if anybody asked for it and it is new."""
+    fact = hostname.to_fact()
+    if fact is not None and fact != store.load_fact(HOSTNAME):
+        store.save_fact(HOSTNAME, fact)
 
 
 def _list_sinks(
@@ -208,10 +227,7 @@ class _Desk:
 # -- remembering and saying --------------------------------------------------------------------
 
 
-def _remember(
-    memory: Memory, deliveries: Sequence[Delivery], hostname: HostName, now: float
-) -> None:
-    memory.hostnames.update(hostname.resolved)
+def _remember(memory: Memory, deliveries: Sequence[Delivery], now: float) -> None:
     for delivery in deliveries:
         if delivery.state == "accepted" and delivery.totals:
             memory.accept(delivery.sink, delivery.totals)
@@ -226,6 +242,30 @@ def _remember(
         memory.set_sink(delivery.sink, delivery.state, delivery.message, now)
     told = {delivery.sink for delivery in deliveries}
     memory.sinks = {name: item for name, item in memory.sinks.items() if name in told}
+
+
+def _clear_textfiles(
+    memory: Memory, settings: PrometheusSettings, deliveries: Sequence[Delivery]
+) -> None:
+    """Take away files that nobody writes any more: they would show old states for ever."""
+    here = settings.textfile_dir
+    stale = {memory.textfile_dir} - {here if settings.enabled else "", ""}
+    if not settings.enabled and here:
+        stale.add(here)
+    for path in sorted(stale):
+        # A file system that hangs is left behind.
+        thread = threading.Thread(target=_clear_textfile, args=(path,), daemon=True)
+        thread.start()
+        thread.join(LIMIT_S)
+    states = {delivery.sink: delivery.state for delivery in deliveries}
+    if memory.textfile_dir in stale or states.get("prometheus") == "accepted":
+        memory.textfile_dir = here if settings.enabled else ""
+
+
+def _clear_textfile(path: str) -> None:
+    problem = remove_textfile(path)
+    if problem:
+        _log.warning("monitoring: prometheus: %s", problem)
 
 
 def _say(delivery: Delivery, before: str) -> None:

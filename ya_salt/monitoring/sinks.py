@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -28,6 +30,7 @@ from ya_salt.model import (
 from ya_salt.monitoring.counters import Totals
 from ya_salt.monitoring.metrics import Metrics
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
+from ya_salt.trusted_files import UntrustedError, explain, find_problem
 
 State = Literal["accepted", "absent", "refused", "unanswered"]
 
@@ -206,29 +209,63 @@ class PrometheusSink:
     name: str = "prometheus"
 
     def send(self, deadline: Deadline) -> Delivery:
-        folder = Path(self.settings.textfile_dir)
-        if not folder.is_dir():
-            return Delivery(self.name, "absent", f"there is no directory {folder}")
+        path = self.settings.textfile_dir
+        if not Path(path).is_dir():
+            return Delivery(self.name, "absent", f"there is no directory {path}")
         text = prometheus.render_text(self.facts)
         if not deadline.seconds_left():
             return Delivery(self.name, "refused", "there was no time left to write the file")
         try:
-            _write_file(folder / prometheus.FILE_NAME, text)
+            with _open_textfile_dir(path) as folder:
+                _write_file(folder, text)
         except OSError as error:
-            return Delivery(self.name, "refused", f"cannot write to {folder}: {error.strerror}")
+            return Delivery(self.name, "refused", f"cannot write to {path}: {explain(error)}")
+        except UntrustedError as error:
+            return Delivery(self.name, "refused", str(error))
         return Delivery(self.name, "accepted")
 
 
-def _write_file(path: Path, data: bytes) -> None:
+@contextmanager
+def _open_textfile_dir(path: str) -> Iterator[int]:
+    """Lend the directory, opened. Raises UntrustedError where others may write into it, OSError.
+
+    Only itself is looked at: on Debian the one above it belongs to Prometheus.
+    """
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        problem = find_problem(os.fstat(folder), path)
+        if problem:
+            raise UntrustedError(f"{path} {problem}")
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _write_file(folder: int, data: bytes) -> None:
     # Not a name that node_exporter reads.
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    fd = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o644)
-    with os.fdopen(fd, "wb") as file:
+    beside = f".{prometheus.FILE_NAME}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(beside, dir_fd=folder)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(beside, flags, 0o644, dir_fd=folder), "wb") as file:
         file.write(data)
         # node_exporter runs as a user of its own, whatever our umask is.
         os.fchmod(file.fileno(), 0o644)
-    beside.replace(path)
+    os.replace(beside, prometheus.FILE_NAME, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def remove_textfile(path: str) -> str:
+    """Take the file out of a directory where nobody writes it any more; why that failed, or ""."""
+    try:
+        with _open_textfile_dir(path) as folder:
+            os.unlink(prometheus.FILE_NAME, dir_fd=folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return f"cannot remove {path}/{prometheus.FILE_NAME}: {explain(error)}"
+    except UntrustedError as error:
+        return f"{prometheus.FILE_NAME} is not removed: {error}"
+    return ""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
 from ya_salt.proto import porto_pb2 as pb
+from ya_salt.trusted_files import find_peer_problem
 
 DEFAULT_SOCKET = "/run/portod.socket"
 READ_TIMEOUT_S = 5.0
@@ -307,6 +308,14 @@ class PortoClient:
                 f"no portod answers on {self._path} ({error.strerror or error}); "
                 "is Porto installed and running? (`portoctl version`)",
             ) from error
+        problem = find_peer_problem(connection)
+        if problem:
+            connection.close()
+            raise PortoUnavailableError(
+                "SocketUntrusted",
+                f"{self._path}: {problem}; somebody else has put a socket there: remove it, or "
+                "set porto_socket",
+            )
         self._socket = connection
         return connection
 

@@ -23,6 +23,7 @@ from ya_salt.specs.files import (
     why_ignored,
 )
 from ya_salt.specs.tree import START, Diagnostic, Place, read_json, read_yaml
+from ya_salt.trusted_files import open_path
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -64,11 +65,9 @@ def load_specs(directory: str, *, uid: int | None = None) -> Loaded:
     and permissions apply to root only. Raises DaemonsDirectoryError where the directory cannot be
     read: that must not look like a directory without daemons.
     """
-    folder = _open_directory(directory)
+    guard = Guard(os.geteuid() if uid is None else uid)
+    folder, note = _open_directory(directory, guard)
     try:
-        guard = Guard(os.geteuid() if uid is None else uid)
-        problem = guard.problem(os.fstat(folder), directory)
-        note = f"its directory {problem}" if problem else ""
         found = [_load_entry(name, directory, folder, guard, note) for name in _names(folder)]
     except OSError as error:
         raise _directory_error(directory, error) from error
@@ -85,11 +84,17 @@ def load_files(paths: Sequence[str]) -> Loaded:
 _Found = _Parsed | Rejected | Ignored
 
 
-def _open_directory(directory: str) -> int:
+def _open_directory(directory: str, guard: Guard) -> tuple[int, str]:
+    """The open directory, and how it or what leads to it is too open, or ""."""
     try:
-        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder, problem = open_path(directory, os.O_RDONLY | os.O_DIRECTORY, guard.uid)
     except (OSError, ValueError) as error:
         raise _directory_error(directory, error) from error
+    if problem is None or guard.uid != 0:
+        return folder, ""
+    what, words = problem
+    its = "its directory" if what == directory else f"{what}, which leads to its directory,"
+    return folder, f"{its} {words}"
 
 
 def _directory_error(directory: str, error: Exception) -> DaemonsDirectoryError:

@@ -10,6 +10,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from ya_salt.trusted_files import find_problem
+
 MAX_BYTES = 1 << 20
 ENDINGS = (".yml", ".yaml", ".json")
 _LEFTOVERS = (
@@ -32,26 +34,7 @@ class Guard:
 
     def problem(self, found: os.stat_result, path: str) -> str:
         """Say how the file or directory is too open, or ""."""
-        if self.uid != 0:
-            return ""
-        if found.st_uid != 0:
-            return (
-                f"is owned by user {found.st_uid}, who could run anything as root;"
-                f" chown root {shell_word(path)}"
-            )
-        open_to = [word for bit, word in _WRITERS if found.st_mode & bit]
-        if open_to:
-            return f"can be written by {' and '.join(open_to)}; chmod go-w {shell_word(path)}"
-        return ""
-
-
-_WRITERS = ((stat.S_IWGRP, "its group"), (stat.S_IWOTH, "everybody"))
-
-
-def shell_word(path: str) -> str:
-    import shlex  # noqa: PLC0415 - only for people whose files are too open
-
-    return shlex.quote(path)
+        return find_problem(found, path, self.uid) if self.uid == 0 else ""
 
 
 def why_ignored(name: str) -> str:
