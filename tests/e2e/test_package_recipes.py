@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -637,10 +638,36 @@ def test_apt_that_outlives_its_pass_keeps_its_shield_and_is_waited_for(host: Pas
     assert set((host.root / "answers").read_text().split()) == {"101"}
 
 
+SLOW = '#!/bin/sh\ntouch "$DPKG_ROOT/working"; sleep 3; touch "$DPKG_ROOT/ended"\n'
+
+
+def limit_stop(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    monkeypatch.setenv("YA_SALT_STOP_TIMEOUT_S", str(seconds))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("script", ["preinst", "postinst"])
+def test_a_pass_that_is_told_to_stop_lets_dpkg_end_what_it_began(
+    number: signal.Signals, script: str, host: PassHost
+) -> None:
+    host.publish("alpha", "1.0", scripts={script: SLOW})
+    host.ask("alpha=1.0", PLAIN)
+    command = start_and_wait(host, (host.root / "working").exists)
+    command.send_signal(number)
+    assert reap(command) == 128 + number
+    assert host.state("alpha") == {"alpha": "1.0 installed"}
+    log = (host.directory / "ya-salt.log").read_text()
+    assert re.search(rf"told to stop: waiting up to \d+ s for {script} of alpha", log)
+    assert not host.apt.place.policy_rc.exists()
+    assert_nothing_runs(host.root)
+    host.converge()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_pass_that_is_told_to_stop_leaves_nothing_behind(
-    number: signal.Signals, host: PassHost
+    number: signal.Signals, host: PassHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limit_stop(monkeypatch, 1)
     host.publish("alpha", "1.0", scripts={"postinst": STUBBORN})
     host.ask("alpha=1.0", OTHER, PLAIN)
     command = start_and_wait(host, (host.root / "working").exists)
@@ -648,6 +675,22 @@ def test_a_pass_that_is_told_to_stop_leaves_nothing_behind(
     command.send_signal(number)
     assert reap(command) == 128 + number
     assert not host.apt.place.policy_rc.exists()
+    assert_nothing_runs(host.root)
+    touch("moon")(host)
+    host.converge()
+
+
+def test_a_second_signal_waits_no_longer(host: PassHost) -> None:
+    host.publish("alpha", "1.0", scripts={"postinst": WORKING})
+    host.ask("alpha=1.0", PLAIN)
+    command = start_and_wait(host, (host.root / "working").exists)
+    command.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert command.poll() is None
+    started = time.monotonic()
+    command.send_signal(signal.SIGTERM)
+    assert reap(command) == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 10
     assert_nothing_runs(host.root)
     touch("moon")(host)
     host.converge()

@@ -70,6 +70,7 @@ def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Ho
             root=settings.root,
             lock_timeout_s=settings.lock_timeout_s,
             script_timeout_s=settings.script_timeout_s,
+            stop_timeout_s=settings.stop_timeout_s,
             allow_removals=frozenset(settings.allow_removals),
             cache_dir=f"{settings.state_dir}/debs",
             cache_max_bytes=settings.package_cache_bytes,

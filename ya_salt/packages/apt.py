@@ -37,8 +37,8 @@ class Apt:
     """A private dpkg root; what it lacks is made before anything is installed."""
     lock_timeout_s: float = 120
     script_timeout_s: float = 900
-    stop_timeout_s: float = 60
-    """How long dpkg may go on once we are told to stop; systemd gives a service 90 s for it."""
+    stop_timeout_s: float = 20
+    """How long dpkg may go on with what it began once we are told to stop."""
     allow_removals: Collection[str] = frozenset()
     """Packages that may be removed or changed although no spec names them."""
     cache_dir: str = ""

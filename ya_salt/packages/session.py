@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,7 @@ class Session:
         self.repaired = False
         self.repair_failures: tuple[Failure, ...] = ()
         self._aside: set[str] = set()
+        self._links = Path("/")
         self.has_broken = False
         """Whether dpkg could not finish with some package in this pass."""
 
@@ -125,13 +127,23 @@ class Session:
         """
         self.apt.require()
         wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
-        with raised_shield(self.apt.place.policy_rc, call):
+        with raised_shield(self.apt.place.policy_rc, call), tempfile.TemporaryDirectory() as links:
+            self._links = Path(links)
             if self.apt.place.has_journal:
                 self.repair()
             try:
                 yield
             finally:
                 self._take_back()
+
+    def name_file(self, file: Path) -> str:
+        """Write the word that asks apt-get for a file: it sees none behind a colon but a link."""
+        if ":" not in str(file):
+            return str(file)
+        link = self._links / file.name
+        if not link.is_symlink():
+            link.symlink_to(file)
+        return str(link)
 
     @property
     def options(self) -> tuple[str, ...]:

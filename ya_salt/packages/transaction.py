@@ -345,7 +345,7 @@ class Installation:
 
     def _word(self, package: Package) -> str:
         file = self._files.get(package.name)
-        return str(file) if file else as_argument(package)
+        return self._session.name_file(file) if file else as_argument(package)
 
     def _permissions(
         self, packages: Sequence[Package], installed: Mapping[str, InstalledPackage]
