@@ -160,16 +160,18 @@ class Session:
     ) -> frozenset[str]:
         """Packages that would go and may, without anybody's leave: each makes room for a new one.
 
-        It came for that group's daemon alone, no spec names it, nobody holds it, and one of the two
-        says that it cannot be beside the other. `words` are what apt-get is asked for, by group.
+        It came for that group's daemon alone, no spec names it, and one of the two says that it
+        cannot be beside the other. `words` are what apt-get is asked for, by group. (One on hold
+        apt does not remove.)
         """
         removed = {change.name for change in changes if change.is_removal} - self.pinned.keys()
+        # New dependencies of the new package may be what takes the place.
+        along = [f"{c.name}={c.after}" for c in changes if c.after and c.name not in self.pinned]
         found: set[str] = set()
         for group, asked in words.items():
             mine = removed & {self.apt.shorten(name) for name in self.replaceable.get(group, ())}
-            if mine := {name for name, it in self.apt.query(mine).items() if not it.held}:
-                news = [f"{c.name}={c.after}" for c in changes if c.after and not c.before]
-                new = self.apt.read_relations(list(dict.fromkeys([*asked, *news]))).values()
+            if mine:
+                new = self.apt.read_relations([*asked, *along]).values()
                 found |= {
                     name
                     for name, old in self.apt.read_installed_relations(mine).items()
