@@ -696,6 +696,86 @@ def test_a_second_signal_waits_no_longer(host: PassHost) -> None:
     host.converge()
 
 
+# --- what takes the place of an earlier package
+
+
+def test_a_daemon_may_move_to_a_package_that_replaces_its_own_and_back(host: PassHost) -> None:
+    host.publish("alpha", "1.0")
+    host.publish("alpha-ng", "2.0", conflicts="alpha", replaces="alpha")
+    host.stand("alpha=1.0", OTHER)
+    pid = host.pids()["alpha"]
+    for package in ("alpha-ng=2.0", "alpha=1.0"):
+        host.write_spec("alpha", *wanted(package))
+        host.converge()
+        assert host.pids()["alpha"] != pid
+        pid = host.pids()["alpha"]
+        name, _, version = package.partition("=")
+        assert host.state(name) == {name: f"{version} installed"}
+    host.ask_removal("alpha", "alpha=1.0")
+    host.converge()
+    assert host.state("alpha", "alpha-ng") == {}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_package_that_another_daemon_needs_is_not_replaced(whole: bool, host: PassHost) -> None:
+    host.publish("alpha", "1.0")
+    host.publish("alpha-ng", "2.0", conflicts="alpha", replaces="alpha")
+    host.write_spec("alpha", *wanted("alpha=1.0"))
+    host.write_spec("second", *wanted("alpha=1.0"))
+    host.converge()
+    if not whole:
+        (host.specs_dir / "second.yaml").unlink()  # An orphan still stands.
+        host.run()
+    host.write_spec("alpha", *wanted("alpha-ng=2.0"))
+    result = {status.name: status for status in host.run().statuses}
+    assert result["alpha"].installed
+    assert result["alpha"].installed.reason == "WouldRemove"
+    assert host.state("alpha", "alpha-ng") == {"alpha": "1.0 installed"}
+
+
+# --- names
+
+
+def test_one_package_in_two_spellings_is_one_to_all_daemons(host: PassHost) -> None:
+    own = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for version in ("1.0", "2.0"):
+        host.publish("tool", version, architecture=own)
+    host.write_spec("alpha", *wanted(f"tool:{own}=1.0"))
+    host.write_spec("beta", *wanted("tool=1.0"))
+    host.converge()
+    host.write_spec("beta", *wanted("tool=2.0"))
+    plans = {plan.name: plan for plan in host.plan()}
+    assert {plan.refusal_reason for plan in plans.values()} == {"PackageVersionConflict"}
+    host.write_spec("beta", *wanted("tool=1.0"), delete=True)
+    host.run()
+    assert host.state("tool") == {"tool": "1.0 installed"}, "alpha still needs it"
+    pid = host.pids()["alpha"]
+    host.write_spec("alpha", *wanted("tool=1.0"))
+    host.run()
+    assert host.pids()["alpha"] == pid, "the same package, spelled otherwise"
+
+
+def test_a_foreign_package_in_a_spec_is_one_of_its_own(host: PassHost) -> None:
+    own = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    foreign = "i386" if own != "i386" else "amd64"
+    host.converge()
+    host.install("nothing=1")  # Makes the root.
+    subprocess.run(["dpkg", f"--root={host.root}", "--add-architecture", foreign], check=True)
+    for machine in (own, foreign):
+        host.publish("lib", "1.0", architecture=machine, multi_arch="same")
+    host.write_spec("alpha", *wanted(f"lib:{foreign}=1.0"))
+    host.write_spec("beta", *wanted("lib=1.0"))
+    host.converge()
+    assert set(host.state("lib", f"lib:{foreign}")) == {"lib", f"lib:{foreign}"}
+    host.write_spec("alpha", *wanted(f"lib:{foreign}=1.0"), delete=True)
+    host.converge()
+    assert host.state("lib", f"lib:{foreign}") == {"lib": "1.0 installed"}
+
+
 # --- HOSTMAN
 
 

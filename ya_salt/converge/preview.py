@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
-from ya_salt.converge.host import Host, PassRequest, open_gate
+from ya_salt.converge.host import Host, PassRequest, open_gate, spell_packages
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, defer, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
@@ -173,6 +173,7 @@ def plan_pass(host: Host, scope: PassRequest) -> tuple[DaemonPlan, ...]:
 
 def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[DaemonPlan, ...]]:
     """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
+    scope = spell_packages(scope, host.apt)
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
     memory = load_gate(store)
