@@ -606,7 +606,7 @@ def test_kill_9_in_the_middle_of_unpacking_is_put_right(host: PassHost) -> None:
     assert host.pids()["alpha"] != pid
 
 
-def test_kill_9_leaves_a_shield_that_the_next_pass_notices_though_it_has_nothing_else_to_do(
+def test_kill_9_leaves_a_policy_that_the_next_pass_notices_though_it_has_nothing_else_to_do(
     host: PassHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     host.publish("alpha", "1.0", scripts={"postinst": WORKING})
@@ -626,7 +626,7 @@ def test_kill_9_leaves_a_shield_that_the_next_pass_notices_though_it_has_nothing
     host.converge()
 
 
-def test_apt_that_outlives_its_pass_keeps_its_shield_and_is_waited_for(host: PassHost) -> None:
+def test_apt_that_outlives_its_pass_keeps_its_policy_and_is_waited_for(host: PassHost) -> None:
     until = '#!/bin/sh\ntouch "$DPKG_ROOT/working"; sleep 2\n'
     answer = '"$DPKG_ROOT/usr/sbin/policy-rc.d" alpha start; echo $? >> "$DPKG_ROOT/answers"\n'
     host.publish("alpha", "1.0", scripts={"postinst": until + answer})

@@ -19,7 +19,7 @@ from ya_salt.packages.cache import Cache
 from ya_salt.packages.command import Finished, Limits, describe_line, missing, run_long, run_short
 from ya_salt.packages.failures import describe_versions
 from ya_salt.packages.locks import find_holder
-from ya_salt.packages.policy_rc_d import drop_shield, has_shield
+from ya_salt.packages.policy_rc_d import has_our_policy, remove_our_policy
 from ya_salt.packages.root import Root, prepare_root
 from ya_salt.packages.simulation import Relations, parse_relations
 
@@ -125,14 +125,14 @@ class Apt:
     def tidy(self) -> bool:
         """Remove what a killed pass left behind. Call it at the start of a pass; costs one look.
 
-        True if there was something. An apt that outlived its pass still needs its shield: that is
-        left for the pass after it.
+        True if there was something. An apt that outlived its pass still needs its policy-rc.d: that
+        is left for the pass after it.
         """
         policy = self.place.policy_rc
-        if not has_shield(policy) or find_holder(self.place.transaction_locks):
+        if not has_our_policy(policy) or find_holder(self.place.transaction_locks):
             return False
         _LOG.warning("packages: a pass was killed: removing %s, which it left behind", policy)
-        return drop_shield(policy)
+        return remove_our_policy(policy)
 
     def read_versions(self, wanted: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Versions that some repository offers, newest first, as apt's lists stand (apt-cache(8)).

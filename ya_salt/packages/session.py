@@ -21,7 +21,7 @@ from ya_salt.packages.command import Finished
 from ya_salt.packages.dpkg import find_wrong, format_names
 from ya_salt.packages.failures import Failure
 from ya_salt.packages.locks import find_holder, held_too_long, wait_for_locks
-from ya_salt.packages.policy_rc_d import raised_shield
+from ya_salt.packages.policy_rc_d import policy_in_place
 from ya_salt.packages.simulation import Change, judge_install, parse_simulation
 
 Groups = Mapping[str, Sequence[Package]]
@@ -115,7 +115,7 @@ class Session:
         self.repaired = False
         self.repair_failures: tuple[Failure, ...] = ()
         self._aside: set[str] = set()
-        self._links = Path("/")
+        self._links: tempfile.TemporaryDirectory[str] | None = None
         self.has_broken = False
         """Whether dpkg could not finish with some package in this pass."""
 
@@ -127,8 +127,7 @@ class Session:
         """
         self.apt.require()
         wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
-        with raised_shield(self.apt.place.policy_rc, call), tempfile.TemporaryDirectory() as links:
-            self._links = Path(links)
+        with policy_in_place(self.apt.place.policy_rc, call):
             if self.apt.place.has_journal:
                 self.repair()
             try:
@@ -140,7 +139,9 @@ class Session:
         """Write the word that asks apt-get for a file: it sees none behind a colon but a link."""
         if ":" not in str(file):
             return str(file)
-        link = self._links / file.name
+        if self._links is None:
+            self._links = tempfile.TemporaryDirectory(prefix="ya-salt-")
+        link = Path(self._links.name) / file.name
         if not link.is_symlink():
             link.symlink_to(file)
         return str(link)
@@ -225,6 +226,9 @@ class Session:
         return bool(half)
 
     def _take_back(self) -> None:
+        if self._links is not None:
+            self._links.cleanup()
+            self._links = None
         if self._aside:
             self.apt.unhold(self._aside)
             self._aside.clear()
