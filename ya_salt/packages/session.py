@@ -24,11 +24,17 @@ from ya_salt.packages.locks import find_holder, held_too_long, wait_for_locks
 from ya_salt.packages.policy_rc_d import policy_in_place
 from ya_salt.packages.simulation import Change, judge_install, parse_simulation
 
+_LOG = logging.getLogger("ya_salt.packages")
+
 Groups = Mapping[str, Sequence[Package]]
 """Packages by group."""
 
 Replaceable = Mapping[str, Collection[str]]
 """By group, names of packages that only its daemon brought here: its new ones may replace them."""
+
+
+def be_silent(_: str) -> None:
+    """Progress for when nobody is looking."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +95,6 @@ def compare(
 def _version(installed: Mapping[str, InstalledPackage], name: str) -> str:
     package = installed.get(name)
     return package.version if package and package.status != "config-files" else ""
-
-
-_LOG = logging.getLogger("ya_salt.packages")
-
-
-def be_silent(_: str) -> None:
-    """Progress for when nobody is looking."""
 
 
 class Session:
