@@ -129,6 +129,13 @@ def _silenced(on_line: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
+def _make_printable(line: str) -> str:
+    r"""What a script says goes into logs and onto terminals: escapes are shown, as \x1b is."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else " " if c == "\t" else ascii(c)[1:-1] for c in line)
+
+
 class _Run:
     def __init__(
         self,
@@ -219,7 +226,7 @@ class _Run:
         *lines, rest = (self._rest + chunk).replace(b"\r", b"\n").split(b"\n")
         self._rest = rest[:_MAX_LINE]
         for line in lines:
-            text = line[:_MAX_LINE].decode(errors="replace").rstrip()
+            text = _make_printable(line[:_MAX_LINE].decode(errors="replace").rstrip())
             if text:
                 self._lines.append(text)
                 self._has_begun |= bool(_STEP.match(text) or _BEGUN.match(text))
