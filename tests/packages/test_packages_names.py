@@ -10,6 +10,7 @@ from helpers.package_host import Host, needs_apt, reasons, wanted
 from ya_salt.model import Package
 from ya_salt.names import check_daemon_name, check_package_name, shorten_package_name
 from ya_salt.packages.apt import Apt
+from ya_salt.packages.transaction import PackagePass
 
 pytestmark = needs_apt
 
@@ -72,3 +73,21 @@ def test_names_that_porto_takes_are_taken(name: str) -> None:
 def test_names_that_mean_something_else_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"; |\w"):
         check_daemon_name(name)
+
+
+def test_a_pass_that_is_ended_leaves_a_whole_package_and_its_hold(host: Host) -> None:
+    for version in ("1.0", "2.0"):
+        host.publish("alpha", version, scripts={"postinst": "#!/bin/sh\nsleep 0.5\n"})
+    host.stand("alpha=1.0")
+    host.apt.hold(["alpha"])
+
+    def interrupt(text: str) -> None:
+        if text.startswith("setting up"):
+            raise KeyboardInterrupt
+
+    work = PackagePass(host.apt, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        work.install({"d": [Package("alpha", "2.0", allow_held=True)]})
+    assert host.state("alpha") == {"alpha": "2.0 installed"}
+    assert host.apt.query(["alpha"])["alpha"].held
+    assert not host.apt.place.policy_rc.exists()
