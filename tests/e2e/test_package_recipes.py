@@ -733,6 +733,24 @@ def test_a_package_that_another_daemon_needs_is_not_replaced(whole: bool, host: 
     assert host.state("alpha", "alpha-ng") == {"alpha": "1.0 installed"}
 
 
+# --- foreseeing
+
+
+def test_a_plan_says_what_apt_has_not_heard_of(host: PassHost) -> None:
+    host.publish("alpha", "1.0")
+    host.stand("alpha=1.0", OTHER)
+    host.ask("alpha=2.0", "fresh=1", OTHER)
+    notes = {plan.name: plan.notes for plan in host.plan()}
+    assert notes["other"] == ()
+    assert "alpha 2.0 is in no list that apt has read so far, those have 1.0" in notes["alpha"][0]
+    assert "fresh 1 is in no list that apt has read so far" in notes["fresh"][0]
+    host.ask("alpha=1.0", OTHER)
+    programs = list(host.programs)
+    assert [plan.notes for plan in host.plan()] == [(), ()]
+    started = [argv[0] for argv in host.programs[len(programs) :]]
+    assert started == ["dpkg-query"], "where nothing is installed apt is not asked"
+
+
 # --- names
 
 

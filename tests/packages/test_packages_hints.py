@@ -71,7 +71,7 @@ def test_what_no_list_of_apt_offers_is_known_without_a_pass(host: Host) -> None:
     host.repository.remove("gone", "1")
     host.publish("beta", "1.1")
     host.apt.run("update", (), (), lambda _line: None)
-    missing = host.apt.find_unavailable(asked)
+    missing = {item.name: text for item, text in host.apt.find_unavailable(asked).items()}
     assert set(missing) == {"alpha2", "beta"}
     assert "beta 2.0 is in no list that apt has read so far" in missing["beta"]
     assert "1.1, 1.0" in missing["beta"]

@@ -151,21 +151,21 @@ class Apt:
         """Names of all packages that apt has heard of, without architectures."""
         return run_short(("apt-cache", "pkgnames"), self.place.environment()).lines
 
-    def find_unavailable(self, packages: Iterable[Package]) -> Mapping[str, str]:
-        """Say, by name, which of these versions no list of apt and no file of ours offers.
+    def find_unavailable(self, packages: Iterable[Package]) -> Mapping[Package, str]:
+        """Say which of these versions no list of apt and no file of ours offers.
 
         One apt-cache for all; reads only, and what apt knows by now: `apt-get update`, which a pass
         runs for an unknown version, may bring it. Empty where apt has read no list yet. Raises
         PackageError.
         """
-        asked = [(package.name, self.shorten_packages([package])[0]) for package in packages]
+        asked = {package: self.shorten_packages([package])[0] for package in packages}
         if not asked or not self._has_lists():
             return {}
-        offered = self.read_versions(package.name for _, package in asked)
+        offered = self.read_versions(package.name for package in asked.values())
         cache = self.cache
         return {
-            name: _describe_unavailable(name, package.version, offered.get(package.name, ()))
-            for name, package in asked
+            given: _describe_unavailable(given, offered.get(package.name, ()))
+            for given, package in asked.items()
             if package.version not in offered.get(package.name, ()) and not cache.find(package)
         }
 
@@ -275,9 +275,10 @@ def _not_permitted(message: str) -> PackageError:
     return PackageError("NotPermitted", message)
 
 
-def _describe_unavailable(name: str, version: str, offered: Sequence[str]) -> str:
-    there = f"those have {describe_versions(offered)}" if offered else f"nor is any other {name}"
+def _describe_unavailable(package: Package, offered: Sequence[str]) -> str:
+    others = f"nor is any other version of {package.name}"
+    there = f"those have {describe_versions(offered)}" if offered else others
     return (
-        f"{name} {version} is in no list that apt has read so far, {there}; "
+        f"{package.name} {package.version} is in no list that apt has read so far, {there}; "
         "a pass reads the repositories again first (apt-get update)"
     )

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from ya_salt.errors import PackageError
+from ya_salt.text import escape
 
 _MAX_LINES = 2000
 _MAX_LINE = 1000
@@ -129,13 +130,6 @@ def _silenced(on_line: Callable[[str], None]) -> Callable[[str], None]:
     return tell
 
 
-def _make_printable(line: str) -> str:
-    r"""What a script says goes into logs and onto terminals: escapes are shown, as \x1b is."""
-    if line.isprintable():
-        return line
-    return "".join(c if c.isprintable() else " " if c == "\t" else ascii(c)[1:-1] for c in line)
-
-
 class _Run:
     def __init__(
         self,
@@ -226,7 +220,8 @@ class _Run:
         *lines, rest = (self._rest + chunk).replace(b"\r", b"\n").split(b"\n")
         self._rest = rest[:_MAX_LINE]
         for line in lines:
-            text = _make_printable(line[:_MAX_LINE].decode(errors="replace").rstrip())
+            # What a script says goes into logs and onto terminals.
+            text = escape(line[:_MAX_LINE].decode(errors="replace").expandtabs(1).rstrip())
             if text:
                 self._lines.append(text)
                 self._has_begun |= bool(_STEP.match(text) or _BEGUN.match(text))
