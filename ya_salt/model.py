@@ -95,6 +95,8 @@ class Settings:
     """How long another apt or dpkg is waited for."""
     script_timeout_s: int = 900
     """After this a maintainer script counts as hanging and is killed."""
+    stop_timeout_s: int = 20
+    """How long dpkg may go on with what it began once a pass is told to stop."""
     package_cache_bytes: int = 1 << 30
     """Bound of our cache of .deb files for going back."""
     allow_removals: tuple[str, ...] = ()

@@ -196,6 +196,7 @@ SETTINGS = (
     Setting("parallel", _parse_count(1, 64), "daemons worked on side by side"),
     Setting("lock_timeout_s", _parse_count(0, 86400), "seconds to wait for another apt or dpkg"),
     Setting("script_timeout_s", _parse_count(1, 86400), "seconds a maintainer script may take"),
+    Setting("stop_timeout_s", _parse_count(0, 86400), "seconds for dpkg to end after SIGTERM"),
     Setting("package_cache_bytes", _parse_count(0, 1 << 44), "bound of the cache of .deb files"),
     Setting(
         "packages_policy.allow_removals",

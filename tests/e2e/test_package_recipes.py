@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -605,7 +606,7 @@ def test_kill_9_in_the_middle_of_unpacking_is_put_right(host: PassHost) -> None:
     assert host.pids()["alpha"] != pid
 
 
-def test_kill_9_leaves_a_shield_that_the_next_pass_notices_though_it_has_nothing_else_to_do(
+def test_kill_9_leaves_a_policy_that_the_next_pass_notices_though_it_has_nothing_else_to_do(
     host: PassHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     host.publish("alpha", "1.0", scripts={"postinst": WORKING})
@@ -625,7 +626,7 @@ def test_kill_9_leaves_a_shield_that_the_next_pass_notices_though_it_has_nothing
     host.converge()
 
 
-def test_apt_that_outlives_its_pass_keeps_its_shield_and_is_waited_for(host: PassHost) -> None:
+def test_apt_that_outlives_its_pass_keeps_its_policy_and_is_waited_for(host: PassHost) -> None:
     until = '#!/bin/sh\ntouch "$DPKG_ROOT/working"; sleep 2\n'
     answer = '"$DPKG_ROOT/usr/sbin/policy-rc.d" alpha start; echo $? >> "$DPKG_ROOT/answers"\n'
     host.publish("alpha", "1.0", scripts={"postinst": until + answer})
@@ -637,10 +638,36 @@ def test_apt_that_outlives_its_pass_keeps_its_shield_and_is_waited_for(host: Pas
     assert set((host.root / "answers").read_text().split()) == {"101"}
 
 
+SLOW = '#!/bin/sh\ntouch "$DPKG_ROOT/working"; sleep 3; touch "$DPKG_ROOT/ended"\n'
+
+
+def limit_stop(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    monkeypatch.setenv("YA_SALT_STOP_TIMEOUT_S", str(seconds))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("script", ["preinst", "postinst"])
+def test_a_pass_that_is_told_to_stop_lets_dpkg_end_what_it_began(
+    number: signal.Signals, script: str, host: PassHost
+) -> None:
+    host.publish("alpha", "1.0", scripts={script: SLOW})
+    host.ask("alpha=1.0", PLAIN)
+    command = start_and_wait(host, (host.root / "working").exists)
+    command.send_signal(number)
+    assert reap(command) == 128 + number
+    assert host.state("alpha") == {"alpha": "1.0 installed"}
+    log = (host.directory / "ya-salt.log").read_text()
+    assert re.search(rf"told to stop: waiting up to \d+ s for {script} of alpha", log)
+    assert not host.apt.place.policy_rc.exists()
+    assert_nothing_runs(host.root)
+    host.converge()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_pass_that_is_told_to_stop_leaves_nothing_behind(
-    number: signal.Signals, host: PassHost
+    number: signal.Signals, host: PassHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limit_stop(monkeypatch, 1)
     host.publish("alpha", "1.0", scripts={"postinst": STUBBORN})
     host.ask("alpha=1.0", OTHER, PLAIN)
     command = start_and_wait(host, (host.root / "working").exists)
@@ -651,6 +678,120 @@ def test_a_pass_that_is_told_to_stop_leaves_nothing_behind(
     assert_nothing_runs(host.root)
     touch("moon")(host)
     host.converge()
+
+
+def test_a_second_signal_waits_no_longer(host: PassHost) -> None:
+    host.publish("alpha", "1.0", scripts={"postinst": WORKING})
+    host.ask("alpha=1.0", PLAIN)
+    command = start_and_wait(host, (host.root / "working").exists)
+    command.send_signal(signal.SIGTERM)
+    time.sleep(1)
+    assert command.poll() is None
+    started = time.monotonic()
+    command.send_signal(signal.SIGTERM)
+    assert reap(command) == 128 + signal.SIGTERM
+    assert time.monotonic() - started < 10
+    assert_nothing_runs(host.root)
+    touch("moon")(host)
+    host.converge()
+
+
+# --- what takes the place of an earlier package
+
+
+def test_a_daemon_may_move_to_a_package_that_replaces_its_own_and_back(host: PassHost) -> None:
+    host.publish("alpha", "1.0")
+    host.publish("alpha-ng", "2.0", conflicts="alpha", replaces="alpha")
+    host.stand("alpha=1.0", OTHER)
+    pid = host.pids()["alpha"]
+    for package in ("alpha-ng=2.0", "alpha=1.0"):
+        host.write_spec("alpha", *wanted(package))
+        host.converge()
+        assert host.pids()["alpha"] != pid
+        pid = host.pids()["alpha"]
+        name, _, version = package.partition("=")
+        assert host.state(name) == {name: f"{version} installed"}
+    host.ask_removal("alpha", "alpha=1.0")
+    host.converge()
+    assert host.state("alpha", "alpha-ng") == {}
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_package_that_another_daemon_needs_is_not_replaced(whole: bool, host: PassHost) -> None:
+    host.publish("alpha", "1.0")
+    host.publish("alpha-ng", "2.0", conflicts="alpha", replaces="alpha")
+    host.write_spec("alpha", *wanted("alpha=1.0"))
+    host.write_spec("second", *wanted("alpha=1.0"))
+    host.converge()
+    if not whole:
+        (host.specs_dir / "second.yaml").unlink()  # An orphan still stands.
+        host.run()
+    host.write_spec("alpha", *wanted("alpha-ng=2.0"))
+    result = {status.name: status for status in host.run().statuses}
+    assert result["alpha"].installed
+    assert result["alpha"].installed.reason == "WouldRemove"
+    assert host.state("alpha", "alpha-ng") == {"alpha": "1.0 installed"}
+
+
+# --- foreseeing
+
+
+def test_a_plan_says_what_apt_has_not_heard_of(host: PassHost) -> None:
+    host.publish("alpha", "1.0")
+    host.stand("alpha=1.0", OTHER)
+    host.ask("alpha=2.0", "fresh=1", OTHER)
+    notes = {plan.name: plan.notes for plan in host.plan()}
+    assert notes["other"] == ()
+    assert "alpha 2.0 is in no list that apt has read so far, those have 1.0" in notes["alpha"][0]
+    assert "fresh 1 is in no list that apt has read so far" in notes["fresh"][0]
+    host.ask("alpha=1.0", OTHER)
+    programs = list(host.programs)
+    assert [plan.notes for plan in host.plan()] == [(), ()]
+    started = [argv[0] for argv in host.programs[len(programs) :]]
+    assert started == ["dpkg-query"], "where nothing is installed apt is not asked"
+
+
+# --- names
+
+
+def test_one_package_in_two_spellings_is_one_to_all_daemons(host: PassHost) -> None:
+    own = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    for version in ("1.0", "2.0"):
+        host.publish("tool", version, architecture=own)
+    host.write_spec("alpha", *wanted(f"tool:{own}=1.0"))
+    host.write_spec("beta", *wanted("tool=1.0"))
+    host.converge()
+    host.write_spec("beta", *wanted("tool=2.0"))
+    plans = {plan.name: plan for plan in host.plan()}
+    assert {plan.refusal_reason for plan in plans.values()} == {"PackageVersionConflict"}
+    host.write_spec("beta", *wanted("tool=1.0"), delete=True)
+    host.run()
+    assert host.state("tool") == {"tool": "1.0 installed"}, "alpha still needs it"
+    pid = host.pids()["alpha"]
+    host.write_spec("alpha", *wanted("tool=1.0"))
+    host.run()
+    assert host.pids()["alpha"] == pid, "the same package, spelled otherwise"
+
+
+def test_a_foreign_package_in_a_spec_is_one_of_its_own(host: PassHost) -> None:
+    own = subprocess.run(
+        ["dpkg", "--print-architecture"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    foreign = "i386" if own != "i386" else "amd64"
+    host.converge()
+    host.install("nothing=1")  # Makes the root.
+    subprocess.run(["dpkg", f"--root={host.root}", "--add-architecture", foreign], check=True)
+    for machine in (own, foreign):
+        host.publish("lib", "1.0", architecture=machine, multi_arch="same")
+    host.write_spec("alpha", *wanted(f"lib:{foreign}=1.0"))
+    host.write_spec("beta", *wanted("lib=1.0"))
+    host.converge()
+    assert set(host.state("lib", f"lib:{foreign}")) == {"lib", f"lib:{foreign}"}
+    host.write_spec("alpha", *wanted(f"lib:{foreign}=1.0"), delete=True)
+    host.converge()
+    assert host.state("lib", f"lib:{foreign}") == {"lib": "1.0 installed"}
 
 
 # --- HOSTMAN

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,9 +55,13 @@ class Host:
     def configure(self, **settings: object) -> None:
         self.apt = replace(self.apt, **settings)  # type: ignore[arg-type]
 
-    def new_pass(self, pinned: dict[str, str] | None = None) -> PackagePass:
+    def new_pass(
+        self,
+        pinned: Mapping[str, str] | None = None,
+        replaceable: Mapping[str, Sequence[str]] | None = None,
+    ) -> PackagePass:
         self.progress.clear()
-        return PackagePass(self.apt, self.progress.append, pinned)
+        return PackagePass(self.apt, self.progress.append, pinned, replaceable)
 
     def install(self, *groups: str) -> TransactionResult:
         """Install groups like `"foo=1.0 bar=2"`; a group is called by its first package."""

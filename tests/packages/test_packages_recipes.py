@@ -188,7 +188,7 @@ PackagePass(Apt(sys.argv[1])).install({"all": packages})
 """
 
 
-def test_the_shield_of_a_killed_pass_is_noticed_and_removed(host: Host) -> None:
+def test_the_policy_of_a_killed_pass_is_noticed_and_removed(host: Host) -> None:
     wait = '#!/bin/sh\ntouch "$DPKG_ROOT/working"; sleep 30\n'
     host.publish("alpha", "1.0", scripts={"postinst": wait})
     victim = subprocess.Popen(

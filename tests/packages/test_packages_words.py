@@ -350,6 +350,12 @@ def test_a_command_that_says_nothing_is_ended() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_what_a_script_says_cannot_steer_a_terminal() -> None:
+    code = "print('\\x1b]0;title\\x07\\x1b[2J a\\tb \\u202egnp.exe \\x9b31m plain')"
+    done = run(code)
+    assert done.lines == (r"\x1b]0;title\x07\x1b[2J a b \u202egnp.exe \x9b31m plain",)
+
+
 def test_memory_stays_bounded_whatever_is_said() -> None:
     done = run("import sys\nfor n in range(30000): print(n)\nprint('x' * 5_000_000)\nprint('end')")
     assert len(done.lines) == 2000

@@ -65,7 +65,7 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     scope, broken = _load_scope(options.files, settings)
     scope = replace(scope, override_gate=override)
     log = open_log(settings.log_file)
-    # apt and its shield are put away on the way out, as after Ctrl-C.
+    # apt and its policy-rc.d are put away on the way out, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _stop_on_signal)
     outlive_terminal()
     try:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ya_salt.errors import GateError
+from ya_salt.errors import GateError, PackageError
 from ya_salt.gate.client import GateConnection
 from ya_salt.gate.factory import make_gate
 from ya_salt.gate.memory import GateMemory
@@ -78,6 +78,7 @@ def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Ho
             root=settings.root,
             lock_timeout_s=settings.lock_timeout_s,
             script_timeout_s=settings.script_timeout_s,
+            stop_timeout_s=settings.stop_timeout_s,
             allow_removals=frozenset(settings.allow_removals),
             cache_dir=f"{settings.state_dir}/debs",
             cache_max_bytes=settings.package_cache_bytes,
@@ -109,6 +110,26 @@ class PassRequest:
         """All valid specs of the host; a target goes before the file of the same daemon."""
         named = {spec.name for spec in self.targets}
         return (*self.targets, *(spec for spec in self.loaded.specs if spec.name not in named))
+
+
+def spell_packages(request: PassRequest, apt: Apt) -> PassRequest:
+    """The request with one spelling for every package: `libfoo:amd64` is `libfoo` on amd64.
+
+    Without dpkg it stays as it is: nothing is done about packages then.
+    """
+    loaded = request.loaded
+    try:
+        return replace(
+            request,
+            targets=_spell(request.targets, apt),
+            loaded=replace(loaded, specs=_spell(loaded.specs, apt)),
+        )
+    except PackageError:
+        return request
+
+
+def _spell(specs: Iterable[DaemonSpec], apt: Apt) -> tuple[DaemonSpec, ...]:
+    return tuple(replace(spec, packages=apt.shorten_packages(spec.packages)) for spec in specs)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,21 @@ def find_users(
     return {name: tuple(sorted(set(daemons))) for name, daemons in users.items()}
 
 
+def find_replaceable(
+    specs: Iterable[DaemonSpec], context: Iterable[DaemonSpec], observed: Observed
+) -> dict[str, tuple[str, ...]]:
+    """Daemon -> packages that it named earlier and no daemon needs any more.
+
+    What takes their place may remove them: they are here for its sake alone.
+    """
+    needed = find_users(context, observed.records.values())
+    return {
+        spec.name: tuple(name for name in list_packages_ever(spec, observed) if name not in needed)
+        for spec in specs
+        if not spec.delete_requested
+    }
+
+
 def find_missing(spec: DaemonSpec, observed: Observed) -> tuple[Package, ...]:
     return tuple(package for package in spec.packages if not is_package_right(package, observed))
 

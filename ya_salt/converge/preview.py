@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
-from ya_salt.converge.host import Host, PassRequest, name_host, open_gate
+from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, defer, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
-from ya_salt.errors import PortoError, StoreError
+from ya_salt.errors import PackageError, PortoError, StoreError
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.client import preview_deferrals
 from ya_salt.gate.memory import find_gate_facts
@@ -22,8 +22,10 @@ from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
     Deferral,
+    InstallPackages,
     Observed,
     Outcome,
+    Package,
     Record,
 )
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
@@ -173,6 +175,7 @@ def plan_pass(host: Host, scope: PassRequest) -> tuple[DaemonPlan, ...]:
 
 def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[DaemonPlan, ...]]:
     """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
+    scope = spell_packages(scope, host.apt)
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
     memory = load_gate(store)
@@ -183,7 +186,29 @@ def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[Daemon
         observed, plans = look_and_plan(host, scope, records, client)
     with open_gate(host, memory, hostname) as gate:
         deferrals = preview_deferrals(gate, scope.targets, plans, observed)
-    return observed, put_off(plans, deferrals, observed)
+    return observed, _note_unavailable(host, put_off(plans, deferrals, observed))
+
+
+def _note_unavailable(host: Host, plans: Sequence[DaemonPlan]) -> tuple[DaemonPlan, ...]:
+    """Say of a version to be installed that apt has not heard of it: the pass may, or may not."""
+    wanted = {
+        plan.name: step.packages
+        for plan in plans
+        for step in (*plan.steps, *plan.waiting)
+        if isinstance(step, InstallPackages)
+    }
+    try:
+        missing = host.apt.find_unavailable({item for items in wanted.values() for item in items})
+    except PackageError:  # Not even apt-cache: the pass will say so.
+        return tuple(plans)
+    return tuple(
+        replace(plan, notes=(*plan.notes, *_list_missing(wanted.get(plan.name, ()), missing)))
+        for plan in plans
+    )
+
+
+def _list_missing(packages: Iterable[Package], missing: Mapping[Package, str]) -> list[str]:
+    return [missing[package] for package in packages if package in missing]
 
 
 def put_off(

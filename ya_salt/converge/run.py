@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from ya_salt.converge.execute import Tools, execute
-from ya_salt.converge.host import Host, PassRequest, PassResult, name_host, open_gate
+from ya_salt.converge.host import (
+    Host,
+    PassRequest,
+    PassResult,
+    name_host,
+    open_gate,
+    spell_packages,
+)
 from ya_salt.converge.journal import (
     Deed,
     Event,
@@ -23,7 +30,7 @@ from ya_salt.converge.journal import (
     read_journal,
 )
 from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
-from ya_salt.converge.package_users import list_packages_ever
+from ya_salt.converge.package_users import find_replaceable, list_packages_ever
 from ya_salt.converge.preview import (
     look_and_plan,
     look_for_troubles,
@@ -83,6 +90,7 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
     A daemon's failure is in its status. Raises LockHeldError, StoreError, and PortoError where
     portod cannot be asked at all.
     """
+    request = spell_packages(request, host.apt)
     with hold_lock(host.settings.state_dir, lock_wait_s):
         store = open_store(host.settings.state_dir)
         try:
@@ -313,7 +321,10 @@ def _execute(
     host = start.host
     tools = Tools(
         packages=PackagePass(
-            host.apt, host.progress, {**_pin_versions(start), **pin_waiting(plans, before)}
+            host.apt,
+            host.progress,
+            {**_pin_versions(start), **pin_waiting(plans, before)},
+            find_replaceable(start.request.targets, start.request.context, before),
         ),
         connect=host.connect,
         progress=host.progress,

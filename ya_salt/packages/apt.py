@@ -19,7 +19,7 @@ from ya_salt.packages.cache import Cache
 from ya_salt.packages.command import Finished, Limits, describe_line, missing, run_long, run_short
 from ya_salt.packages.failures import describe_versions
 from ya_salt.packages.locks import find_holder
-from ya_salt.packages.policy_rc_d import drop_shield, has_shield
+from ya_salt.packages.policy_rc_d import has_our_policy, remove_our_policy
 from ya_salt.packages.root import Root, prepare_root
 from ya_salt.packages.simulation import Relations, parse_relations
 
@@ -37,8 +37,8 @@ class Apt:
     """A private dpkg root; what it lacks is made before anything is installed."""
     lock_timeout_s: float = 120
     script_timeout_s: float = 900
-    stop_timeout_s: float = 60
-    """How long dpkg may go on once we are told to stop; systemd gives a service 90 s for it."""
+    stop_timeout_s: float = 20
+    """How long dpkg may go on with what it began once we are told to stop."""
     allow_removals: Collection[str] = frozenset()
     """Packages that may be removed or changed although no spec names them."""
     cache_dir: str = ""
@@ -125,14 +125,14 @@ class Apt:
     def tidy(self) -> bool:
         """Remove what a killed pass left behind. Call it at the start of a pass; costs one look.
 
-        True if there was something. An apt that outlived its pass still needs its shield: that is
-        left for the pass after it.
+        True if there was something. An apt that outlived its pass still needs its policy-rc.d: that
+        is left for the pass after it.
         """
         policy = self.place.policy_rc
-        if not has_shield(policy) or find_holder(self.place.transaction_locks):
+        if not has_our_policy(policy) or find_holder(self.place.transaction_locks):
             return False
         _LOG.warning("packages: a pass was killed: removing %s, which it left behind", policy)
-        return drop_shield(policy)
+        return remove_our_policy(policy)
 
     def read_versions(self, wanted: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Versions that some repository offers, newest first, as apt's lists stand (apt-cache(8)).
@@ -151,21 +151,21 @@ class Apt:
         """Names of all packages that apt has heard of, without architectures."""
         return run_short(("apt-cache", "pkgnames"), self.place.environment()).lines
 
-    def find_unavailable(self, packages: Iterable[Package]) -> Mapping[str, str]:
-        """Say, by name, which of these versions no list of apt and no file of ours offers.
+    def find_unavailable(self, packages: Iterable[Package]) -> Mapping[Package, str]:
+        """Say which of these versions no list of apt and no file of ours offers.
 
         One apt-cache for all; reads only, and what apt knows by now: `apt-get update`, which a pass
         runs for an unknown version, may bring it. Empty where apt has read no list yet. Raises
         PackageError.
         """
-        asked = [(package.name, self.shorten_packages([package])[0]) for package in packages]
+        asked = {package: self.shorten_packages([package])[0] for package in packages}
         if not asked or not self._has_lists():
             return {}
-        offered = self.read_versions(package.name for _, package in asked)
+        offered = self.read_versions(package.name for package in asked.values())
         cache = self.cache
         return {
-            name: _describe_unavailable(name, package.version, offered.get(package.name, ()))
-            for name, package in asked
+            given: _describe_unavailable(given, offered.get(package.name, ()))
+            for given, package in asked.items()
             if package.version not in offered.get(package.name, ()) and not cache.find(package)
         }
 
@@ -275,9 +275,10 @@ def _not_permitted(message: str) -> PackageError:
     return PackageError("NotPermitted", message)
 
 
-def _describe_unavailable(name: str, version: str, offered: Sequence[str]) -> str:
-    there = f"those have {describe_versions(offered)}" if offered else f"nor is any other {name}"
+def _describe_unavailable(package: Package, offered: Sequence[str]) -> str:
+    others = f"nor is any other version of {package.name}"
+    there = f"those have {describe_versions(offered)}" if offered else others
     return (
-        f"{name} {version} is in no list that apt has read so far, {there}; "
+        f"{package.name} {package.version} is in no list that apt has read so far, {there}; "
         "a pass reads the repositories again first (apt-get update)"
     )

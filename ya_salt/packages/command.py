@@ -19,13 +19,271 @@ from functools import partial
 from pathlib import Path
 
 from ya_salt.errors import PackageError
+from ya_salt.text import escape
+
+_MAX_LINES = 2000
+_MAX_LINE = 1000
+_TICK_S = 0.5
+_REMIND_S = 10.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that ended. `lines` are its last ones, stdout and stderr together.
+
+    `hung` are the maintainer scripts that were ended for taking too long, `went_quiet` says that
+    the whole command was, for saying nothing at all.
+    """
+
+    code: int
+    lines: tuple[str, ...]
+    hung: tuple[Script, ...] = ()
+    went_quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a maintainer script, silence, and dpkg after we were told to stop may take."""
+
+    script_s: float
+    quiet_s: float
+    stop_s: float = 0
+
+
+def run_short(
+    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float = 120, cwd: str = "/"
+) -> Finished:
+    """For commands that only read. Raises PackageError (AptMissing, AptFailed)."""
+    try:
+        done = subprocess.run(
+            argv,
+            env=dict(environment),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise missing(argv[0]) from error
+    except subprocess.TimeoutExpired as error:
+        raise PackageError(
+            "AptFailed", f"{argv[0]} gave no answer in {timeout_s:.0f} s: is a disk hanging?"
+        ) from error
+    return Finished(done.returncode, tuple(done.stdout.decode(errors="replace").splitlines()))
+
+
+def missing(tool: str) -> PackageError:
+    return PackageError(
+        "AptMissing",
+        f"{tool} is not on this host: ya-salt installs Debian packages and needs apt and dpkg",
+    )
+
+
+def run_long(
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    on_line: Callable[[str], None],
+    limits: Limits,
+    on_wait: Callable[[str], None] = lambda _text: None,
+) -> Finished:
+    """For commands that change something; `on_line` gets every line as it comes.
+
+    A maintainer script that is too old is ended with everything it started, and dpkg goes on; a
+    command that says nothing for too long is ended as a whole, and so is one that we leave by an
+    exception, such as that of a signal: but dpkg, once it has begun to change something, first has
+    a time to end it, and `on_wait` is told what for. A second exception in that time ends it at
+    once.
+    """
+    try:
+        # Its own session: a Ctrl-C meant for us does not stop dpkg half-way through a file.
+        process = subprocess.Popen(
+            argv,
+            env=dict(environment),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            umask=0o022,
+        )
+    except FileNotFoundError as error:
+        raise missing(argv[0]) from error
+    run = _Run(process, on_line, limits)
+    try:
+        return run.follow()
+    except BaseException:
+        run.let_end(on_wait)
+        raise
+    finally:
+        run.close()
+
+
+def _silenced(on_line: Callable[[str], None]) -> Callable[[str], None]:
+    """What failed once may fail again; signals still come through."""
+
+    def tell(line: str) -> None:
+        with contextlib.suppress(Exception):
+            on_line(line)
+
+    return tell
+
+
+class _Run:
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        on_line: Callable[[str], None],
+        limits: Limits,
+    ) -> None:
+        self._process = process
+        self._on_line = on_line
+        self._limits = limits
+        self._lines: deque[str] = deque(maxlen=_MAX_LINES)
+        self._rest = b""
+        self._first_seen: dict[Process, float] = {}
+        self._hung: list[Script] = []
+        self._looked = 0.0
+        self._has_begun = False
+        """Whether dpkg was heard to change something."""
+        assert process.stdout is not None  # noqa: S101 - asked for in Popen
+        self._pipe = process.stdout.fileno()
+        os.set_blocking(self._pipe, False)
+
+    def follow(self) -> Finished:
+        """Until the command itself ends: a daemon it left behind may keep the pipe open."""
+        heard = time.monotonic()
+        went_quiet = False
+        while self._process.poll() is None:
+            if self._wait_and_read():
+                heard = time.monotonic()
+            if time.monotonic() - heard > self._limits.quiet_s and not went_quiet:
+                went_quiet = True
+                self._end_everything()
+        self._read()
+        self._take(b"\n")
+        return Finished(self._process.returncode, tuple(self._lines), tuple(self._hung), went_quiet)
+
+    def let_end(self, on_wait: Callable[[str], None]) -> None:
+        """Wait until dpkg has ended what it began. A download or a plan is not waited for."""
+        self._on_line, on_wait = _silenced(self._on_line), _silenced(on_wait)
+        if not (self._has_begun or is_dpkg_at_work(read_processes(), self._process.pid)):
+            return
+        told, told_at = "", 0.0
+        until = time.monotonic() + self._limits.stop_s
+        while self._process.poll() is None and (left := until - time.monotonic()) > 0:
+            what = self._describe_work()
+            if what != told or time.monotonic() - told_at >= _REMIND_S:
+                on_wait(f"told to stop: waiting up to {left:.0f} s for {what} to end")
+                told, told_at = what, time.monotonic()
+            self._wait_and_read()
+        if self._process.poll() is None:
+            on_wait(f"told to stop {self._limits.stop_s:.0f} s ago: ending {self._describe_work()}")
+
+    def _describe_work(self) -> str:
+        scripts = find_scripts(read_processes(), self._process.pid)
+        found = [describe_script(script) for script in scripts]
+        return ", ".join(f"{s.script} of {s.package or 'a package'}" for s in found) or "dpkg"
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._end_everything()
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+    def _wait_and_read(self) -> bool:
+        """One turn of waiting; True if something was said."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            heard = bool(selector.select(self._tick_s())) and self._read()
+        self._end_old_scripts()
+        return heard
+
+    def _tick_s(self) -> float:
+        return min(_TICK_S, self._limits.script_s / 4)
+
+    def _read(self) -> bool:
+        """Take what is there; False at the end or when there was nothing."""
+        got = False
+        try:
+            while chunk := os.read(self._pipe, 65536):
+                got = True
+                self._take(chunk)
+        except BlockingIOError:
+            return got
+        time.sleep(0.02)  # The pipe is closed: select() would return at once, again and again.
+        return got
+
+    def _take(self, chunk: bytes) -> None:
+        *lines, rest = (self._rest + chunk).replace(b"\r", b"\n").split(b"\n")
+        self._rest = rest[:_MAX_LINE]
+        for line in lines:
+            # What a script says goes into logs and onto terminals.
+            text = escape(line[:_MAX_LINE].decode(errors="replace").expandtabs(1).rstrip())
+            if text:
+                self._lines.append(text)
+                self._has_begun |= bool(_STEP.match(text) or _BEGUN.match(text))
+                self._on_line(text)
+
+    def _end_old_scripts(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < self._tick_s():
+            return
+        self._looked = now
+        processes = read_processes()
+        scripts = find_scripts(processes, self._process.pid)
+        self._first_seen = {p: self._first_seen.get(p, now) for p in scripts}
+        for script, since in self._first_seen.items():
+            if now - since > self._limits.script_s:
+                self._hung.append(describe_script(script))
+                end_all(partial(self._find_family, script))
+
+    def _end_everything(self) -> None:
+        end_all(self._find_all, grace_s=5.0)
+
+    def _find_family(self, script: Process) -> set[int]:
+        return find_family(read_processes(), script, self._process.pid)
+
+    def _find_all(self) -> set[int]:
+        processes = read_processes()
+        mine = {p.pid for p in processes.values() if p.session == self._process.pid}
+        return find_tree(processes, self._process.pid) | mine
+
+
+# -- what apt says, in our words ---------------------------------------------------------------
+
+_STEP = re.compile(
+    r"(?P<step>Unpacking|Setting up|Removing|Purging configuration files for) (?P<what>.+?) ?\.*$"
+)
+_BEGUN = re.compile(r"\(Reading database|Preparing to unpack|Processing triggers")
+# `Get:1 URI SUITE [ARCH] NAME [ARCH] VERSION [SIZE]`; the architecture is there or not, twice.
+_FETCH = re.compile(
+    r"Get:\d+ \S+ \S+(?: \S+)?? (?P<name>[a-z0-9][a-z0-9+.-]*)(?: \S+)? "
+    r"(?P<version>\S+)(?: (?P<size>\[[^\]]+\]))?$"
+)
+
+
+def describe_line(line: str) -> str:
+    """Say it in our words, short, or "" for what nobody needs to see."""
+    if match := _STEP.match(line):
+        return f"{match['step'].lower()} {match['what']}"
+    if match := _FETCH.match(line):
+        return f"fetching {match['name']} {match['version']} {match['size'] or ''}".rstrip()
+    return ""
+
+
+# -- processes below dpkg -----------------------------------------------------------------------
 
 # What dpkg starts itself besides maintainer scripts; a fork that has not yet become one is "dpkg".
 _DPKG_HELPERS = frozenset({"dpkg", "dpkg-deb", "dpkg-split", "rm", "tar", "dpkg-query"})
 _ROUNDS = 5
 _SCRIPT = re.compile(r"(?:/info/(?P<name>[^/\s]+)\.|/tmp\.ci/)(?P<script>p\w+)\b")
 # dpkg at work, unlike one that only answers a question of apt.
-_ACTION = re.compile(rb"\0--(?:unpack|install|configure|remove|purge|triggers-only)\b")
+_ACTIONS = frozenset(
+    {"--unpack", "--install", "--configure", "--remove", "--purge", "--triggers-only"}
+)
 
 
 @dataclass(frozen=True)
@@ -119,12 +377,9 @@ def _read_proc(pid: int, what: str) -> list[str]:
 
 def is_dpkg_at_work(processes: Mapping[int, Process], top: int) -> bool:
     """Whether dpkg, at or below `top`, is changing something."""
-    for pid in find_tree(processes, top):
-        if pid in processes and processes[pid].name == "dpkg":
-            with contextlib.suppress(OSError):
-                if _ACTION.search(Path(f"/proc/{pid}/cmdline").read_bytes()):
-                    return True
-    return False
+    tree = find_tree(processes, top)
+    masters = (pid for pid in tree if pid in processes and processes[pid].name == "dpkg")
+    return any(not _ACTIONS.isdisjoint(_read_proc(pid, "cmdline")) for pid in masters)
 
 
 def end_all(find: Callable[[], Collection[int]], grace_s: float = 2.0) -> None:
@@ -155,252 +410,3 @@ def _living(pids: Collection[int]) -> Iterator[int]:
         with contextlib.suppress(OSError):
             if Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2][1] != "Z":
                 yield pid
-
-
-_STEP = re.compile(
-    r"(?P<step>Unpacking|Setting up|Removing|Purging configuration files for) (?P<what>.+?) ?\.*$"
-)
-_BEGUN = re.compile(r"\(Reading database|Preparing to unpack|Processing triggers")
-# `Get:1 URI SUITE [ARCH] NAME [ARCH] VERSION [SIZE]`; the architecture is there or not, twice.
-_FETCH = re.compile(
-    r"Get:\d+ \S+ \S+(?: \S+)?? (?P<name>[a-z0-9][a-z0-9+.-]*)(?: \S+)? "
-    r"(?P<version>\S+)(?: (?P<size>\[[^\]]+\]))?$"
-)
-
-
-def describe_line(line: str) -> str:
-    """Say it in our words, short, or "" for what nobody needs to see."""
-    if match := _STEP.match(line):
-        return f"{match['step'].lower()} {match['what']}"
-    if match := _FETCH.match(line):
-        return f"fetching {match['name']} {match['version']} {match['size'] or ''}".rstrip()
-    return ""
-
-
-_MAX_LINES = 2000
-_MAX_LINE = 1000
-_TICK_S = 0.5
-_REMIND_S = 10.0
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A command that ended. `lines` are its last ones, stdout and stderr together.
-
-    `hung` are the maintainer scripts that were ended for taking too long, `went_quiet` says that
-    the whole command was, for saying nothing at all.
-    """
-
-    code: int
-    lines: tuple[str, ...]
-    hung: tuple[Script, ...] = ()
-    went_quiet: bool = False
-
-
-def run_short(
-    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float = 120, cwd: str = "/"
-) -> Finished:
-    """For commands that only read. Raises PackageError (AptMissing, AptFailed)."""
-    try:
-        done = subprocess.run(
-            argv,
-            env=dict(environment),
-            cwd=cwd,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout_s,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise missing(argv[0]) from error
-    except subprocess.TimeoutExpired as error:
-        raise PackageError(
-            "AptFailed", f"{argv[0]} gave no answer in {timeout_s:.0f} s: is a disk hanging?"
-        ) from error
-    return Finished(done.returncode, tuple(done.stdout.decode(errors="replace").splitlines()))
-
-
-def missing(tool: str) -> PackageError:
-    return PackageError(
-        "AptMissing",
-        f"{tool} is not on this host: ya-salt installs Debian packages and needs apt and dpkg",
-    )
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a maintainer script, silence, and dpkg after we were told to stop may take."""
-
-    script_s: float
-    quiet_s: float
-    stop_s: float = 0
-
-
-def run_long(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
-    on_line: Callable[[str], None],
-    limits: Limits,
-    on_wait: Callable[[str], None] = lambda _text: None,
-) -> Finished:
-    """For commands that change something; `on_line` gets every line as it comes.
-
-    A maintainer script that is too old is ended with everything it started, and dpkg goes on; a
-    command that says nothing for too long is ended as a whole, and so is one that we leave by an
-    exception, such as that of a signal: but dpkg, once it has begun to change something, first has
-    a time to end it, and `on_wait` is told what for. A second exception in that time ends it at
-    once.
-    """
-    try:
-        # Its own session: a Ctrl-C meant for us does not stop dpkg half-way through a file.
-        process = subprocess.Popen(
-            argv,
-            env=dict(environment),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            umask=0o022,
-        )
-    except FileNotFoundError as error:
-        raise missing(argv[0]) from error
-    run = _Run(process, on_line, limits)
-    try:
-        return run.follow()
-    except BaseException:
-        run.let_end(on_wait)
-        raise
-    finally:
-        run.close()
-
-
-def _silenced(on_line: Callable[[str], None]) -> Callable[[str], None]:
-    """What failed once may fail again; signals still come through."""
-
-    def tell(line: str) -> None:
-        with contextlib.suppress(Exception):
-            on_line(line)
-
-    return tell
-
-
-class _Run:
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        on_line: Callable[[str], None],
-        limits: Limits,
-    ) -> None:
-        self._process = process
-        self._on_line = on_line
-        self._limits = limits
-        self._lines: deque[str] = deque(maxlen=_MAX_LINES)
-        self._rest = b""
-        self._first_seen: dict[Process, float] = {}
-        self._hung: list[Script] = []
-        self._has_begun = False
-        """Whether dpkg was heard to change something."""
-        assert process.stdout is not None  # noqa: S101 - asked for in Popen
-        self._pipe = process.stdout.fileno()
-        os.set_blocking(self._pipe, False)
-
-    def follow(self) -> Finished:
-        """Until the command itself ends: a daemon it left behind may keep the pipe open."""
-        heard = time.monotonic()
-        went_quiet = False
-        while self._process.poll() is None:
-            if self._wait_and_read():
-                heard = time.monotonic()
-            if time.monotonic() - heard > self._limits.quiet_s and not went_quiet:
-                went_quiet = True
-                self._end_everything()
-        self._read()
-        self._take(b"\n")
-        return Finished(self._process.returncode, tuple(self._lines), tuple(self._hung), went_quiet)
-
-    def let_end(self, on_wait: Callable[[str], None]) -> None:
-        """Wait until dpkg has ended what it began. A download or a plan is not waited for."""
-        self._on_line, on_wait = _silenced(self._on_line), _silenced(on_wait)
-        if not (self._has_begun or is_dpkg_at_work(read_processes(), self._process.pid)):
-            return
-        told, told_at = "", 0.0
-        until = time.monotonic() + self._limits.stop_s
-        while self._process.poll() is None and (left := until - time.monotonic()) > 0:
-            what = self._describe_work()
-            if what != told or time.monotonic() - told_at >= _REMIND_S:
-                on_wait(f"told to stop: waiting up to {left:.0f} s for {what} to end")
-                told, told_at = what, time.monotonic()
-            self._wait_and_read()
-        if self._process.poll() is None:
-            on_wait(f"told to stop {self._limits.stop_s:.0f} s ago: ending {self._describe_work()}")
-
-    def _describe_work(self) -> str:
-        scripts = find_scripts(read_processes(), self._process.pid)
-        found = [describe_script(script) for script in scripts]
-        return ", ".join(f"{s.script} of {s.package or 'a package'}" for s in found) or "dpkg"
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._end_everything()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-
-    def _wait_and_read(self) -> bool:
-        """One turn of waiting; True if something was said."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pipe, selectors.EVENT_READ)
-            heard = bool(selector.select(self._tick_s())) and self._read()
-        self._end_old_scripts()
-        return heard
-
-    def _tick_s(self) -> float:
-        return min(_TICK_S, self._limits.script_s / 4)
-
-    def _read(self) -> bool:
-        """Take what is there; False at the end or when there was nothing."""
-        got = False
-        try:
-            while chunk := os.read(self._pipe, 65536):
-                got = True
-                self._take(chunk)
-        except BlockingIOError:
-            return got
-        time.sleep(0.02)  # The pipe is closed: select() would return at once, again and again.
-        return got
-
-    def _take(self, chunk: bytes) -> None:
-        *lines, rest = (self._rest + chunk).replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest[:_MAX_LINE]
-        for line in lines:
-            text = line[:_MAX_LINE].decode(errors="replace").rstrip()
-            if text:
-                self._lines.append(text)
-                self._has_begun |= bool(_STEP.match(text) or _BEGUN.match(text))
-                self._on_line(text)
-
-    def _end_old_scripts(self) -> None:
-        now = time.monotonic()
-        if now - getattr(self, "_looked", 0.0) < self._tick_s():
-            return
-        self._looked = now
-        processes = read_processes()
-        scripts = find_scripts(processes, self._process.pid)
-        self._first_seen = {p: self._first_seen.get(p, now) for p in scripts}
-        for script, since in self._first_seen.items():
-            if now - since > self._limits.script_s:
-                self._hung.append(describe_script(script))
-                end_all(partial(self._find_family, script))
-
-    def _end_everything(self) -> None:
-        end_all(self._find_all, grace_s=5.0)
-
-    def _find_family(self, script: Process) -> set[int]:
-        return find_family(read_processes(), script, self._process.pid)
-
-    def _find_all(self) -> set[int]:
-        processes = read_processes()
-        mine = {p.pid for p in processes.values() if p.session == self._process.pid}
-        return find_tree(processes, self._process.pid) | mine

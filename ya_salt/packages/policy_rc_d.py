@@ -1,8 +1,9 @@
-"""While we install, no package starts or restarts a service behind us.
+"""A policy-rc.d of ours for the time of one apt call: no package starts or restarts a service.
 
 invoke-rc.d and deb-systemd-invoke ask `/usr/sbin/policy-rc.d` before they touch a service; 101
 means "forbidden" (README.policy-rc.d.gz of init-system-helpers). Ours answers so only to scripts
 below our own call, which it knows by HOSTMAN: were it left behind, it would hinder nobody else.
+A script that calls systemctl itself is not hindered at all.
 """
 
 from __future__ import annotations
@@ -14,30 +15,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _LOG = logging.getLogger("ya_salt.packages")
-_MARK = "# ya-salt: shield of one apt call"
+_MARK = "# ya-salt: for the time of one apt call"
 # While installing a running service is left as it is. A purge lets services stop: their files go.
 _FORBIDDEN = {"install": "*", "purge": "*start*|*reload*"}
 
 
 @contextlib.contextmanager
-def raised_shield(path: Path, call: str) -> Iterator[None]:
-    """Hold the shield during `call` ("install" or "purge"); gone again on every way out."""
-    is_ours = _raise(path, _format(call))
+def policy_in_place(path: Path, call: str) -> Iterator[None]:
+    """Have ours there during `call` ("install" or "purge"); gone again on every way out."""
+    is_ours = _put(path, _format(call))
     try:
         yield
     finally:
         if is_ours:
-            drop_shield(path)
+            remove_our_policy(path)
 
 
-def has_shield(path: Path) -> bool:
+def has_our_policy(path: Path) -> bool:
     """Whether there is a policy-rc.d of ours."""
     with contextlib.suppress(OSError):
         return _is_ours(path)
     return False
 
 
-def drop_shield(path: Path) -> bool:
+def remove_our_policy(path: Path) -> bool:
     """Remove our policy-rc.d, never anybody else's. True if there was one."""
     with contextlib.suppress(OSError):
         if _is_ours(path):
@@ -56,9 +57,9 @@ def _format(call: str) -> str:
     )
 
 
-def _raise(path: Path, text: str) -> bool:
+def _put(path: Path, text: str) -> bool:
     """Put it in place whole or not at all; an existing file of somebody else stays."""
-    drop_shield(path)
+    remove_our_policy(path)
     draft = path.with_name(f".policy-rc.d.ya-salt-{os.getpid()}")
     try:
         draft.write_text(text)
@@ -68,7 +69,9 @@ def _raise(path: Path, text: str) -> bool:
         _LOG.info("packages: %s is not ours: left as it is, it decides about services", path)
         return False
     except OSError as error:
-        _LOG.warning("packages: no shield, packages may start services: %s", error)
+        _LOG.warning(
+            "packages: no policy-rc.d can be written, packages may start services: %s", error
+        )
         return False
     finally:
         with contextlib.suppress(OSError):

@@ -102,11 +102,11 @@ class Root:
         """Write the configuration of a private root; by hand: `APT_CONFIG=THIS apt-get …`."""
         return (
             "// Written by ya-salt: keeps apt inside this root. Changes here are overwritten.\n"
-            f'Dir "{self.path}/";\n'
-            f'Dir::State::status "{self.status_file}";\n'
+            f"Dir {_escape(f'{self.path}/')};\n"
+            f"Dir::State::status {_escape(str(self.status_file))};\n"
             # apt's own user cannot look into private folders; nothing here belongs to the host.
             'APT::Sandbox::User "root";\n'
-            + "".join(f'DPkg::Options:: "{option}";\n' for option in self._private_options())
+            + "".join(f"DPkg::Options:: {_escape(option)};\n" for option in self._private_options())
         )
 
     def dpkg_options(self) -> tuple[str, ...]:
@@ -144,6 +144,20 @@ class Root:
             # Everybody may keep a private root; files then belong to its owner.
             "--force-not-root",
         )
+
+
+def _escape(value: str) -> str:
+    """Write a value for apt.conf with %XX for all that means something there.
+
+    Between quotes apt knows no way to write a quote; without them it reads %XX (ParseQuoteWord of
+    apt-pkg/contrib/strutl.cc). Slashes stay, but two of them would begin a comment.
+    """
+    return "".join(
+        char
+        if char.isascii() and (char.isalnum() or char in "/._-=+")
+        else "".join(f"%{byte:02x}" for byte in char.encode(errors="surrogateescape"))
+        for char in value
+    ).replace("//", "/%2f")
 
 
 def prepare_root(root: Root) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +21,20 @@ from ya_salt.packages.command import Finished
 from ya_salt.packages.dpkg import find_wrong, format_names
 from ya_salt.packages.failures import Failure
 from ya_salt.packages.locks import find_holder, held_too_long, wait_for_locks
-from ya_salt.packages.policy_rc_d import raised_shield
+from ya_salt.packages.policy_rc_d import policy_in_place
 from ya_salt.packages.simulation import Change, judge_install, parse_simulation
+
+_LOG = logging.getLogger("ya_salt.packages")
 
 Groups = Mapping[str, Sequence[Package]]
 """Packages by group."""
 
 Replaceable = Mapping[str, Collection[str]]
 """By group, names of packages that only its daemon brought here: its new ones may replace them."""
+
+
+def be_silent(_: str) -> None:
+    """Progress for when nobody is looking."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +97,6 @@ def _version(installed: Mapping[str, InstalledPackage], name: str) -> str:
     return package.version if package and package.status != "config-files" else ""
 
 
-_LOG = logging.getLogger("ya_salt.packages")
-
-
-def be_silent(_: str) -> None:
-    """Progress for when nobody is looking."""
-
-
 class Session:
     """Apt, and what was already tried in this pass."""
 
@@ -114,6 +114,7 @@ class Session:
         self.repaired = False
         self.repair_failures: tuple[Failure, ...] = ()
         self._aside: set[str] = set()
+        self._links: tempfile.TemporaryDirectory[str] | None = None
         self.has_broken = False
         """Whether dpkg could not finish with some package in this pass."""
 
@@ -125,13 +126,24 @@ class Session:
         """
         self.apt.require()
         wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
-        with raised_shield(self.apt.place.policy_rc, call):
+        with policy_in_place(self.apt.place.policy_rc, call):
             if self.apt.place.has_journal:
                 self.repair()
             try:
                 yield
             finally:
                 self._take_back()
+
+    def name_file(self, file: Path) -> str:
+        """Write the word that asks apt-get for a file: it sees none behind a colon but a link."""
+        if ":" not in str(file):
+            return str(file)
+        if self._links is None:
+            self._links = tempfile.TemporaryDirectory(prefix="ya-salt-")
+        link = Path(self._links.name) / file.name
+        if not link.is_symlink():
+            link.symlink_to(file)
+        return str(link)
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -148,16 +160,18 @@ class Session:
     ) -> frozenset[str]:
         """Packages that would go and may, without anybody's leave: each makes room for a new one.
 
-        It came for that group's daemon alone, no spec names it, nobody holds it, and one of the two
-        says that it cannot be beside the other. `words` are what apt-get is asked for, by group.
+        It came for that group's daemon alone, no spec names it, and one of the two says that it
+        cannot be beside the other. `words` are what apt-get is asked for, by group. (One on hold
+        apt does not remove.)
         """
         removed = {change.name for change in changes if change.is_removal} - self.pinned.keys()
+        # New dependencies of the new package may be what takes the place.
+        along = [f"{c.name}={c.after}" for c in changes if c.after and c.name not in self.pinned]
         found: set[str] = set()
         for group, asked in words.items():
             mine = removed & {self.apt.shorten(name) for name in self.replaceable.get(group, ())}
-            if mine := {name for name, it in self.apt.query(mine).items() if not it.held}:
-                news = [f"{c.name}={c.after}" for c in changes if c.after and not c.before]
-                new = self.apt.read_relations(list(dict.fromkeys([*asked, *news]))).values()
+            if mine:
+                new = self.apt.read_relations([*asked, *along]).values()
                 found |= {
                     name
                     for name, old in self.apt.read_installed_relations(mine).items()
@@ -211,6 +225,9 @@ class Session:
         return bool(half)
 
     def _take_back(self) -> None:
+        if self._links is not None:
+            self._links.cleanup()
+            self._links = None
         if self._aside:
             self.apt.unhold(self._aside)
             self._aside.clear()

@@ -7,6 +7,7 @@ state after, and costs the others nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,8 @@ from ya_salt.packages.session import (
     merge_packages,
 )
 from ya_salt.packages.simulation import Change, judge_install
+
+_LOG = logging.getLogger("ya_salt.packages")
 
 
 class PackagePass:
@@ -71,6 +74,8 @@ class PackagePass:
             done = self._install(self._shorten(rest, refused))
         except PackageError as error:  # Not even dpkg-query answers.
             done = TransactionResult(dict.fromkeys(rest, error), {})
+        except Exception as error:  # noqa: BLE001 - packages never stop a pass
+            done = TransactionResult(dict.fromkeys(rest, _explain_bug(error)), {})
         return replace(done, errors={**done.errors, **refused})
 
     def _shorten(self, groups: Groups, refused: dict[str, PackageError]) -> Groups:
@@ -118,6 +123,8 @@ class PackagePass:
             return self._purge(named, names, {self._apt.shorten(name) for name in allow_held})
         except PackageError as error:
             return TransactionResult(dict.fromkeys(groups, error), {})
+        except Exception as error:  # noqa: BLE001 - packages never stop a pass
+            return TransactionResult(dict.fromkeys(groups, _explain_bug(error)), {})
 
     def _purge(
         self,
@@ -140,6 +147,11 @@ class PackagePass:
         after = self._apt.query(names)
         errors = {g: e for g, e in errors.items() if any(name in after for name in todo[g])}
         return TransactionResult(errors, after, compare(before, after))
+
+
+def _explain_bug(error: Exception) -> PackageError:
+    _LOG.exception("packages: failed: a bug in ya-salt")
+    return PackageError("Bug", f"a bug in ya-salt: {error!r}; see the log")
 
 
 def _refuse_words(packages: Sequence[Package]) -> PackageError | None:
@@ -345,7 +357,7 @@ class Installation:
 
     def _word(self, package: Package) -> str:
         file = self._files.get(package.name)
-        return str(file) if file else as_argument(package)
+        return self._session.name_file(file) if file else as_argument(package)
 
     def _permissions(
         self, packages: Sequence[Package], installed: Mapping[str, InstalledPackage]

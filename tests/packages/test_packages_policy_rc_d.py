@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers.package_host import Host, needs_apt, reasons
 
-from ya_salt.packages.policy_rc_d import drop_shield, raised_shield
+from ya_salt.packages.policy_rc_d import policy_in_place, remove_our_policy
 
 pytestmark = needs_apt
 
@@ -46,7 +46,7 @@ def test_a_purge_lets_a_service_stop_but_not_start(host: Host) -> None:
     }
 
 
-def test_the_shield_goes_when_a_script_fails(host: Host) -> None:
+def test_our_policy_goes_when_a_script_fails(host: Host) -> None:
     host.publish("alpha", "1.0", scripts={"postinst": "#!/bin/sh\nexit 1\n"})
     assert reasons(host.install("alpha=1.0")) == {"alpha": "PostinstFailed"}
     assert not host.apt.place.policy_rc.exists()
@@ -66,7 +66,7 @@ def test_a_policy_of_somebody_else_stays_and_decides(host: Host) -> None:
 
 def test_it_hinders_nobody_but_our_own_scripts(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
-    with raised_shield(policy, "install"):
+    with policy_in_place(policy, "install"):
         ask = [str(policy), "ssh", "start"]
         assert subprocess.run(ask, env={}, check=False).returncode == 0
         assert subprocess.run(ask, env={"HOSTMAN": "1"}, check=False).returncode == 101
@@ -74,7 +74,7 @@ def test_it_hinders_nobody_but_our_own_scripts(tmp_path: Path) -> None:
 
 def test_it_goes_on_every_way_out(tmp_path: Path) -> None:
     policy = tmp_path / "policy-rc.d"
-    with pytest.raises(KeyboardInterrupt), raised_shield(policy, "install"):
+    with pytest.raises(KeyboardInterrupt), policy_in_place(policy, "install"):
         assert policy.exists()
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -83,7 +83,7 @@ def test_it_goes_on_every_way_out(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with raised_shield(tmp_path / "absent/policy-rc.d", "install"):
+    with policy_in_place(tmp_path / "absent/policy-rc.d", "install"):
         pass
     assert "packages may start services" in caplog.text
-    assert not drop_shield(tmp_path / "absent/policy-rc.d")
+    assert not remove_our_policy(tmp_path / "absent/policy-rc.d")
