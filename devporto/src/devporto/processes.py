@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +36,7 @@ _INIT = Sample(processes=1, threads=1)
 
 
 def add_up(samples: Iterable[Sample]) -> Sample:
-    every = list(samples)
-    return every[0] if len(every) == 1 else Sample(*map(sum, zip(_NOTHING, *every, strict=True)))
+    return reduce(lambda one, other: Sample._make(map(add, one, other)), samples)
 
 
 def read_stat(pid: int) -> tuple[int, Sample] | None:
@@ -90,18 +91,18 @@ class Census:
                 minor_faults=used.minor_faults,
                 major_faults=used.major_faults,
             )
-        return add_up((self._find(run.init), _INIT)) if run.init else _NOTHING
+        return self._find(run.init) if run.init else _NOTHING
 
     def _find(self, init: int) -> Sample:
         """Sum up the processes below the init of one run."""
         if self._samples is None:
             self._samples = self._count_all() if len(self._inits) > 8 else self._count_few()
-        return self._samples.get(init, _NOTHING)
+        return self._samples.get(init, _INIT)
 
     def _count_few(self) -> dict[int, Sample]:
         return {
             init: add_up(
-                entry[1] for pid in list_descendants(init) if (entry := read_stat(pid)) is not None
+                (_INIT, *(entry[1] for pid in list_descendants(init) if (entry := read_stat(pid))))
             )
             for init in self._inits
         }
@@ -109,14 +110,16 @@ class Census:
     def _count_all(self) -> dict[int, Sample]:
         """One pass over /proc is cheaper than a walk per container."""
         found = {}
-        for name in os.listdir("/proc"):  # noqa: PTH208 - ten times faster
-            if name.isdigit() and (entry := read_stat(int(name))):
-                found[int(name)] = entry
+        names = os.listdir("/proc")  # noqa: PTH208 - ten times faster
+        for pid in {int(name) for name in names if name.isdigit()} - self._inits:
+            entry = read_stat(pid)
+            if entry is not None:
+                found[pid] = entry
         below: dict[int, list[Sample]] = {}
         for pid, (_, sample) in found.items():
             init = self._find_init(pid, found)
             if init:
-                below.setdefault(init, []).append(sample)
+                below.setdefault(init, [_INIT]).append(sample)
         return {init: add_up(samples) for init, samples in below.items()}
 
     def _find_init(self, pid: int, found: Mapping[int, tuple[int, Sample]]) -> int:

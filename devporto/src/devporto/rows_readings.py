@@ -114,6 +114,13 @@ def _read_virtual_memory(_: Question, container: Container) -> str:
     return format_map(sum_status_fields(list_pids(container), ("Vm", "Rss")))
 
 
+def _read_virtual_memory_part(_: Question, container: Container, index: str) -> str:
+    found = sum_status_fields(list_pids(container), ("Vm", "Rss"))
+    if index not in found:
+        raise Refusal(pb.InvalidProperty, f"Unknown {index}")
+    return str(found[index])
+
+
 def _read_taint(_: Question, container: Container) -> str:
     lines = []
     if container.level == 1 and not container.values.get("memory_limit"):
@@ -190,7 +197,8 @@ def _add_usage() -> None:
     _add_memory_part("mlock_usage", "VmLck")
     for name in ("memory_reclaimed", "hugetlb_usage", "cpu_throttled"):
         add_reading(name, lambda _, __: "0", runtime_only=True)
-    add_reading("virtual_memory", _read_virtual_memory, runtime_only=True)
+    add_reading("virtual_memory", _read_virtual_memory, _read_virtual_memory_part,
+                runtime_only=True)  # fmt: skip
     for name, fields in (
         ("io_read", ("read_bytes",)),
         ("io_write", ("write_bytes",)),
@@ -223,38 +231,17 @@ def _read_memory_total(_: Question, container: Container) -> str:
     return str(min((limit for limit in limits if limit), default=read_total_memory()))
 
 
-def _find_cpu(question: Question, container: Container, name: str) -> list[int]:
-    powers = [one.values.get(name, 0) for one in container.ancestors()]
-    if name == "cpu_limit":
-        powers[-1] = question.cores * CPU_POWER
-    return [power for power in powers if power]
-
-
-def _sum_cpu_limit(question: Question, container: Container) -> int:
-    own: int = container.values.get("cpu_limit", 0) or question.cores * CPU_POWER
-    if container.state is State.RUNNING:
-        return own
-    return sum(
-        min(_sum_cpu_limit(question, child), child.values.get("cpu_limit", 0) or 1 << 62)
-        for child in container.children.values()
-        if child.state in (State.RUNNING, State.META)
-    )
-
-
-def _read_cpu_limit_total(question: Question, container: Container) -> str:
-    total = _sum_cpu_limit(question, container)
-    return format_cpu_power(total) if total else ""
-
-
 def _read_cpu_limit_bound(question: Question, container: Container) -> str:
-    if container.state is State.STOPPED:
-        return ""
-    return format_cpu_power(min(_find_cpu(question, container, "cpu_limit")))
+    """The least of its own limit, those above it, and the machine's processors."""
+    limits = [one.values.get("cpu_limit", 0) for one in container.ancestors()]
+    every = question.cores * CPU_POWER
+    return format_cpu_power(min((limit for limit in limits if limit), default=every))
 
 
-def _read_cpu_guarantee(question: Question, container: Container) -> str:
-    powers = _find_cpu(question, container, "cpu_guarantee")
-    return format_cpu_power(max(powers)) if powers else ""
+def _read_cpu_guarantee_bound(question: Question, container: Container) -> str:
+    above = [one for one in container.ancestors() if not one.is_root and "cpu" in one.controllers]
+    powers = [one.values.get("cpu_guarantee", 0) for one in above]
+    return format_cpu_power(min(powers, default=question.cores * CPU_POWER))
 
 
 def _read_affinity(_: Question, container: Container) -> str:
@@ -300,10 +287,9 @@ def _add_bounds() -> None:
     for kind in ("cpu", "memory", "io"):
         add_reading(f"{kind}_pressure", _read_pressure(kind), runtime_only=True)
     add_reading("memory_limit_total", _read_memory_total)
-    add_reading("cpu_limit_total", _read_cpu_limit_total)
-    add_reading("cpu_limit_bound", _read_cpu_limit_bound)
-    add_reading("cpu_guarantee_total", _read_cpu_guarantee)
-    add_reading("cpu_guarantee_bound", _read_cpu_guarantee)
+    for ending in ("total", "bound"):
+        add_reading(f"cpu_limit_{ending}", _read_cpu_limit_bound)
+        add_reading(f"cpu_guarantee_{ending}", _read_cpu_guarantee_bound)
     add_reading("cpu_set_affinity", _read_affinity)
     add_reading("net_class_id", lambda _, __: "1:0", lambda _, __, ___: "1:0", runtime_only=True)
     for name in ("net_limit_bound", "net_rx_limit_bound"):
