@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -41,7 +40,7 @@ from ya_salt.specs.checks import (
     unknown_field,
 )
 from ya_salt.specs.container import Json
-from ya_salt.specs.files import MAX_BYTES, RefusedFileError, read_path
+from ya_salt.specs.files import MAX_BYTES, STDIN, RefusedFileError, read_path, read_stdin
 from ya_salt.specs.tree import (
     START,
     Diagnostic,
@@ -54,8 +53,6 @@ from ya_salt.specs.tree import (
     read_yaml,
 )
 
-STDIN = "-"
-
 
 def load_rule_file(path: str) -> Rule:
     """Read and check a file (`-`: standard input); `.json` at its end means JSON, else it is YAML.
@@ -65,7 +62,7 @@ def load_rule_file(path: str) -> Rule:
     """
     origin = "standard input" if path == STDIN else _show(path)
     try:
-        content = _read_stdin() if path == STDIN else read_path(path)
+        content = read_stdin() if path == STDIN else read_path(path)
     except RefusedFileError as error:
         raise OperatorError(f"{origin}: {error}") from error
     except (OSError, ValueError) as error:
@@ -76,11 +73,6 @@ def load_rule_file(path: str) -> Rule:
 
 def _show(path: str) -> str:
     return path if path.isprintable() else ascii(path)[1:-1]
-
-
-def _read_stdin() -> bytes:
-    with os.fdopen(os.dup(0), "rb") as stream:
-        return stream.read(MAX_BYTES + 1)
 
 
 def _decode(content: bytes, origin: str) -> str:
