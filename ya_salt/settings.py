@@ -75,7 +75,7 @@ def _parse_path(text: str) -> str:
 def _parse_count(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         if not text.isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"{text!r} is no whole number from {low} to {high}")
+            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
         return int(text)
 
     return parse
@@ -83,7 +83,7 @@ def _parse_count(low: int, high: int) -> Callable[[str], int]:
 
 def _parse_package(text: str) -> str:
     if not text or not all(char.isalnum() or char in "+-.:" for char in text) or text[0] in "+-.":
-        raise ValueError(f"{text!r} is no Debian package name")
+        raise ValueError(f"{text!r} is not a Debian package name")
     return text
 
 
@@ -96,18 +96,18 @@ def _parse_switch(text: str) -> bool:
 
 def _parse_word(text: str) -> str:
     if not text.isprintable() or len(text) > 250:
-        raise ValueError(f"{text[:40]!r} is no text of one line with at most 250 characters")
+        raise ValueError(f"{text[:40]!r} is not one line of text with at most 250 characters")
     return text
 
 
 def _parse_hostname(text: str) -> str:
     if not text or len(text) > 253 or not all(char.isalnum() or char in "-_.:" for char in text):
-        raise ValueError(f"{text[:40]!r} is no host name")
+        raise ValueError(f"{text[:40]!r} is not a host name")
     return text
 
 
 def _parse_url(text: str) -> str:
-    wrong = ValueError(f"{text[:200]!r} is no URL such as http://localhost:9093/")
+    wrong = ValueError(f"{text[:200]!r} is not a URL such as http://localhost:9093/")
     try:
         parts = urlsplit(text)
         is_right = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
@@ -124,31 +124,35 @@ def _parse_url_or_nothing(text: str) -> str:
 
 def _parse_tag(text: str) -> str:
     if not text or len(text) > 128 or not all(char.isalnum() or char in "-_.@/" for char in text):
-        raise ValueError(f"{text[:40]!r} is no tag: letters, digits and -_.@/ make one")
+        raise ValueError(f"{text[:40]!r} is not a tag: write letters, digits and -_.@/")
     return text
 
 
 def _parse_gate_type(text: str) -> str:
     if text not in {"none", "orly", "fleetlock"}:
-        raise ValueError(f"{text[:40]!r} is none of none, orly, fleetlock")
+        raise ValueError(f"{text[:40]!r} is not one of none, orly, fleetlock")
     return text
 
 
 def _parse_prefix(text: str) -> str:
     if not re.fullmatch(r"(/?[A-Za-z0-9._-]+)+/?", text) or len(text) > 250:
-        raise ValueError(f"{text[:40]!r} is no prefix of keys such as /orly/")
+        raise ValueError(f"{text[:40]!r} is not a prefix of keys such as /orly/")
     return text.rstrip("/") + "/"
 
 
 def _parse_fact(text: str) -> str:
     if not text or not text.isprintable() or len(text) > 250 or "," in text:
-        raise ValueError(f"{text[:40]!r} is no fact: one line without commas, at most 250 long")
+        raise ValueError(
+            f"{text[:40]!r} is not a fact: write one line without commas, of at most 250 characters"
+        )
     return text
 
 
 def _parse_group(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9.-]+", text):
-        raise ValueError(f"{text[:40]!r} is no group of FleetLock: letters, digits, dots, dashes")
+        raise ValueError(
+            f"{text[:40]!r} is not a group of FleetLock: write letters, digits, dots, dashes"
+        )
     return text
 
 

@@ -47,7 +47,7 @@ def test_pillar_may_name_another_file(opts: dict[str, Any], tmp_path: Path) -> N
     ("section", "said"),
     [
         ({"paralel": 3}, "pillar porto_daemons: paralel: there is no such setting"),
-        ({"parallel": "many"}, "pillar porto_daemons: parallel: 'many' is no whole number"),
+        ({"parallel": "many"}, "pillar porto_daemons: parallel: 'many' is not a whole number"),
         ({"parallel": None}, "one value is wanted"),
         ({"packages_policy": {"allow_removals": "x"}}, "a list is wanted"),
         (["x"], "pillar porto_daemons: it is a mapping"),

@@ -117,29 +117,32 @@ def test_relative_paths_are_taken_from_the_current_folder(monkeypatch, tmp_path)
     [
         ("spec_dir: /a\n", ":1:1: spec_dir: there is no such setting; did you mean specs_dir?"),
         ("root: /a\nroot: /b\n", ":2:1: root: it is set twice; keep one"),
-        ("parallel: many\n", ":1:1: parallel: 'many' is no whole number from 1 to 64"),
-        ("parallel: 0\n", ":1:1: parallel: '0' is no whole number from 1 to 64"),
+        ("parallel: many\n", ":1:1: parallel: 'many' is not a whole number from 1 to 64"),
+        ("parallel: 0\n", ":1:1: parallel: '0' is not a whole number from 1 to 64"),
         ("root:\n", ":1:1: root: one value is wanted"),
         ("root: [/a]\n", ":1:1: root: one value is wanted"),
         ("- root\n", ":1:1: settings are a mapping of names to values"),
         ("packages_policy: {allow_removals: x}\n", ":1:19: packages_policy.allow_removals: a list"),
-        ("packages_policy: {allow_removals: [-x]}\n", "'-x' is no Debian package name"),
+        ("packages_policy: {allow_removals: [-x]}\n", "'-x' is not a Debian package name"),
         ("packages_policy: {allow_removal: [x]}\n", "did you mean packages_policy.allow_removals?"),
         ("root: /a\n  b: 1\n", ":2:"),
         ("monitoring: {yasm: {uri: x}}\n", "did you mean monitoring.yasm.url?"),
         ("monitoring: {graphite: {}}\n", ":1:14: monitoring.graphite: there is no such setting"),
-        ("monitoring: {yasm: {url: 'localhost:11005'}}\n", "is no URL such as"),
-        ("monitoring: {yasm: {url: 'http://u:p@h/'}}\n", "is no URL such as"),
+        ("monitoring: {yasm: {url: 'localhost:11005'}}\n", "is not a URL such as"),
+        ("monitoring: {yasm: {url: 'http://u:p@h/'}}\n", "is not a URL such as"),
         ("monitoring: {yasm: {enabled: 2}}\n", "monitoring.yasm.enabled: '2' is neither true nor"),
         ("monitoring: {yasm: {tags: [x]}}\n", "monitoring.yasm.tags: a mapping is wanted"),
-        ("monitoring: {yasm: {tags: {itype: 'a b'}}}\n", "'a b' is no tag"),
-        ("hostname: 'a b'\n", "'a b' is no host name"),
-        ("gate: {type: etcd}\n", ":1:8: gate.type: 'etcd' is none of none, orly, fleetlock"),
+        ("monitoring: {yasm: {tags: {itype: 'a b'}}}\n", "'a b' is not a tag"),
+        ("hostname: 'a b'\n", "'a b' is not a host name"),
+        ("gate: {type: etcd}\n", ":1:8: gate.type: 'etcd' is not one of none, orly, fleetlock"),
         ("gate: {type: orly}\n", ":1:8: gate.type: orly wants gate.endpoints"),
-        ("gate: {endpoints: ['h:2379']}\n", "gate.endpoints: 'h:2379' is no URL such as"),
-        ("gate: {prefix: 'a b'}\n", "gate.prefix: 'a b' is no prefix of keys such as /orly/"),
-        ("gate: {facts: {dc: 'a,b'}}\n", "gate.facts: 'a,b' is no fact: one line without commas"),
-        ("gate: {group: a_b}\n", "gate.group: 'a_b' is no group of FleetLock"),
+        ("gate: {endpoints: ['h:2379']}\n", "gate.endpoints: 'h:2379' is not a URL such as"),
+        ("gate: {prefix: 'a b'}\n", "gate.prefix: 'a b' is not a prefix of keys such as /orly/"),
+        (
+            "gate: {facts: {dc: 'a,b'}}\n",
+            "gate.facts: 'a,b' is not a fact: write one line without commas",
+        ),
+        ("gate: {group: a_b}\n", "gate.group: 'a_b' is not a group of FleetLock"),
         ("gate: {cert_file: /c}\n", ":1:8: gate.cert_file: it is of no use without gate.key_file"),
         ("gate: {username: u}\n", "gate.username: it is of no use without gate.password_file"),
         ("gate: {password: x}\n", "did you mean gate.password_file?"),
@@ -163,5 +166,7 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path) -> None:
 
 
 def test_a_bad_environment_variable_is_named(tmp_path) -> None:
-    with pytest.raises(SettingsError, match="environment YA_SALT_PARALLEL: 'x' is no whole number"):
+    with pytest.raises(
+        SettingsError, match="environment YA_SALT_PARALLEL: 'x' is not a whole number"
+    ):
         load_settings({}, {"YA_SALT_PARALLEL": "x"})

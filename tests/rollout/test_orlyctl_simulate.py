@@ -174,10 +174,10 @@ def test_those_who_failed_are_named_as_a_remainder(capsys, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--hosts", "0"), "'0' is no number from 1 to 100000"),
-        (("--hosts", "1000000000000"), "is no number from 1 to 100000"),
-        (("--failure-rate", "1.5"), "'1.5' is no share from 0 to 1"),
-        (("--failure-rate", "nan"), "'nan' is no share from 0 to 1"),
+        (("--hosts", "0"), "'0' is not a number from 1 to 100000"),
+        (("--hosts", "1000000000000"), "is not a number from 1 to 100000"),
+        (("--failure-rate", "1.5"), "'1.5' is not a share from 0 to 1"),
+        (("--failure-rate", "nan"), "'nan' is not a share from 0 to 1"),
         (("--op-time", "30"), "has no unit"),
         (("--op-time", "90s-20s"), "write 20s-90s"),
         (("--op-time", "0s"), "out of range"),

@@ -104,7 +104,7 @@ def _format_span(seconds: int) -> str:
 
 
 def render_standing(item: RuleStatus, now: float) -> str:
-    """Everything about one rule: who is at it, what blocks whom, who was released."""
+    """Everything about one rule: who holds a slot, what blocks whom, who was released."""
     blocks = list_blocks(item, now)
     parts = [
         f"{item.name}: {_describe_state(blocks)}",

@@ -17,6 +17,7 @@ from ya_salt.model import (
     Outcome,
     describe_step,
 )
+from ya_salt.text import count
 
 _NOT_RUNNING = {
     "stopped": "portod could not start it, or somebody stopped it",
@@ -244,8 +245,8 @@ def _assess_ready(
 
 
 def _say_starting(spec: DaemonSpec, container: Container) -> _Verdict:
-    count = container.respawn_count
-    respawned = f", respawned {count} times" if count else ""
+    times = container.respawn_count
+    respawned = f", respawned {count(times, 'time')}" if times else ""
     words = f"running for {container.running_s} s of {spec.min_ready_s:g} s{respawned}"
     return _Verdict(False, "Starting", words)
 

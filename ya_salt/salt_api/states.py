@@ -22,6 +22,7 @@ from ya_salt.salt_api.desired_state import (
     check_fields,
 )
 from ya_salt.specs.directory import load_specs
+from ya_salt.text import count
 
 STATE = "porto_daemon"
 FUNCTIONS = ("managed", "absent")
@@ -181,9 +182,10 @@ def _look_at_directory(run: Run, *, makedirs: bool) -> StateReturn:
     if makedirs and not directory.exists():
         return _make_directory(directory, test=run.test)
     loaded = load_specs(str(directory))
-    words = f"{directory}: {len(loaded.specs)} daemons"
+    words = f"{directory}: {count(len(loaded.specs), 'daemon')}"
     if loaded.rejected:
-        words += f", {len(loaded.rejected)} files that cannot be used (each fails as its own state)"
+        files = count(len(loaded.rejected), "file")
+        words += f", {files} that cannot be used (each fails as its own state)"
     ignored = tuple(f"{item.path} is ignored: {item.reason}" for item in loaded.ignored)
     return StateReturn(True, "\n".join((words, *ignored)))
 
