@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import shutil
@@ -230,8 +231,11 @@ def test_without_the_daemons_directory_there_is_one_clear_sentence(host: Example
 def as_nobody(host: ExampleHost, *words: str) -> tuple[int, str]:
     """Exit code and stderr of `ya-salt WORDS…` run by a user without rights.
 
-    A fork, as that user may not even read the interpreter that runs the tests.
+    A fork, as that user may not even read the interpreter that runs the tests; what the commands
+    load later is loaded before it.
     """
+    for name in ("ya_salt.cli.commands", "ya_salt.converge.run"):
+        importlib.import_module(name)
     told = host.folder / "stderr"
     child = os.fork()
     if not child:

@@ -60,7 +60,7 @@ def test_a_rollout_that_ends_says_how_long_it_took(capsys, rule_file: Path) -> N
 def test_a_rollout_that_halts_says_so_and_exits_with_one(capsys, rule_file: Path) -> None:
     code, out, _ = run(capsys, "-f", rule_file, "--failure-rate", "1", "--op-time", "20s-40s")
     assert code == 1
-    first = "1000 hosts: halts after 8 hosts: 3 failed, 5 were at it; 992 untouched, "
+    first = "1000 hosts: halts after 8 hosts: 3 failed, 5 were at work; 992 untouched, "
     assert out.startswith(first)
     assert "another version goes on by itself" in out
 

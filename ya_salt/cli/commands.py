@@ -1,4 +1,7 @@
-"""The commands: gather what each needs, call the core, print. Each returns an exit code."""
+"""The commands: gather what each needs, call the core, print. Each returns an exit code.
+
+What takes long to load (the pass, protobuf) is imported by those commands only that need it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ya_salt.cli.logs import LogFile, open_log, show_output
 from ya_salt.cli.output import (
@@ -39,13 +43,8 @@ from ya_salt.cli.tables import (
     render_statuses,
     render_table,
 )
-from ya_salt.converge.changes import describe_changes
-from ya_salt.converge.host import PassRequest, is_fine, make_host
-from ya_salt.converge.preview import judge_file, look_now, preview_pass, report_now
-from ya_salt.converge.run import run_pass
+from ya_salt.converge.status import is_fine
 from ya_salt.errors import PortoError, UsageError
-from ya_salt.gate.client import load_memory as load_gate
-from ya_salt.gate.memory import describe_gate
 from ya_salt.messages import (
     Details,
     describe_portod,
@@ -55,9 +54,6 @@ from ya_salt.messages import (
     with_files,
 )
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Record, Rejected, Settings
-from ya_salt.monitoring.report import FACT as MONITORING
-from ya_salt.monitoring.report import list_sinks
-from ya_salt.porto.client import PortoClient
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs.directory import (
     DaemonsDirectoryError,
@@ -67,6 +63,10 @@ from ya_salt.specs.directory import (
 )
 from ya_salt.store import LAST_PASS, Store, read_store
 
+if TYPE_CHECKING:
+    from ya_salt.converge.host import PassRequest
+    from ya_salt.porto.client import PortoClient
+
 OK, FAILED, PENDING = 0, 1, 4
 
 
@@ -75,6 +75,9 @@ OK, FAILED, PENDING = 0, 1, 4
 
 def apply(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt apply [-f FILE…] [--dry-run]`."""
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.run import run_pass
+
     if options.dry_run:
         return plan(options, in_force)
     settings = in_force.settings
@@ -106,6 +109,9 @@ def _stop_on_signal(number: int, _frame: object) -> None:
 
 def report(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt report`."""
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.preview import report_now
+
     log = open_log(in_force.settings.log_file)
     outlive_terminal()
     told = report_now(make_host(in_force.settings))
@@ -123,6 +129,10 @@ def report(options: argparse.Namespace, in_force: InForce) -> int:
 
 def plan(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt plan [-f FILE…]`."""
+    from ya_salt.converge.changes import describe_changes
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.preview import preview_pass
+
     scope, broken = _load_scope(options.files, in_force.settings)
     _say_rejected(broken)
     observed, plans = preview_pass(make_host(in_force.settings), scope)
@@ -150,6 +160,8 @@ def _load_scope(
     files: Sequence[str], settings: Settings
 ) -> tuple[PassRequest, tuple[Rejected, ...]]:
     """What a pass is about, and the files in its way that cannot be used."""
+    from ya_salt.converge.host import PassRequest
+
     if not files:
         loaded = load_specs(settings.specs_dir)
         return PassRequest(loaded.specs, loaded), loaded.rejected
@@ -207,6 +219,12 @@ def status(options: argparse.Namespace, in_force: InForce) -> int:
 
 
 def _show_status(options: argparse.Namespace, settings: Settings) -> int:
+    from ya_salt.converge.preview import judge_file
+    from ya_salt.gate.client import load_memory as load_gate
+    from ya_salt.gate.memory import describe_gate
+    from ya_salt.monitoring.report import FACT as MONITORING
+    from ya_salt.monitoring.report import list_sinks
+
     store = read_store(settings.state_dir)
     last_pass = store.load_fact(LAST_PASS) if store else None
     records = store.load_records() if store else {}
@@ -253,6 +271,9 @@ def _look(
     records: Mapping[str, Record], settings: Settings, *, is_saved: bool
 ) -> tuple[list[DaemonStatus], str]:
     """How they stand at this moment, or else as the last pass saw it, and why no newer is known."""
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.preview import look_now
+
     trouble = ""
     if records and not is_saved:
         try:
@@ -269,6 +290,8 @@ _STDERR_BYTES = 2000
 
 def _look_closely(store: Store, settings: Settings, record: Record, trouble: str) -> Details:
     """What `status NAME` shows beside the status itself."""
+    from ya_salt.porto.client import PortoClient
+
     limits = [
         name for name in (record.spec.properties if record.spec else ()) if _LIMITS.fullmatch(name)
     ]
@@ -338,6 +361,8 @@ def _show(value: object) -> str:
 
 def logs(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt logs NAME [-n N] [-f]`."""
+    from ya_salt.porto.client import PortoClient
+
     if options.lines < 0:
         raise UsageError("-n counts lines: it cannot be negative")
     with PortoClient(in_force.settings.porto_socket) as client:

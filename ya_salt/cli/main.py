@@ -48,7 +48,7 @@ def _explain(error: YaSaltError) -> int:
 
 
 def _run_command(options: argparse.Namespace) -> int:
-    # Only now: a command needs far more than the parser, and help does not.
+    # Only now: a command needs far more than the parser, and help needs none of it.
     from ya_salt.cli import commands  # noqa: PLC0415
 
     command: Callable[..., int] = getattr(commands, options.command)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from ya_salt.converge.host import is_fine
+from ya_salt.converge.status import is_fine
 from ya_salt.messages import Details, find_silence, format_time
 from ya_salt.model import Condition, CreateContainer, DaemonPlan, DaemonStatus, describe_step
 from ya_salt.text import escape, printable

@@ -331,3 +331,14 @@ def _since_ready(
     if kept is not None:
         return kept
     return moments.now if running.status else running.since
+
+
+def is_fine(status: DaemonStatus) -> bool:
+    """Whether nobody has to look at this daemon."""
+    if status.error:
+        return False
+    if status.waits and status.ready is not None and status.ready.reason == "Deferred":
+        return True
+    if status.phase == "Orphaned":
+        return status.running is not None and status.running.status
+    return status.phase == "Removed" or (status.ready is not None and status.ready.status)
