@@ -446,7 +446,7 @@ def _print_statuses(statuses: Sequence[DaemonStatus], form: str, settings: Setti
     bad = [item.name for item in statuses if not is_fine(item)]
     if bad and form == "table":
         complain(
-            f"what to look at: ya-salt logs {bad[0]}; "
+            f"what to look at: ya-salt status {bad[0]}; ya-salt logs {bad[0]}; "
             f"grep porto-daemon-{bad[0]} {settings.log_file}"
         )
 

@@ -297,9 +297,9 @@ def describe_silence(trouble: str, last_pass: Mapping[str, Any] | None, now: flo
         return lines
     when = f"{format_time(since)}, {format_age(now - since)} ago"
     known = (
-        f"no pass could ask it since {when}: what is shown is what the last one that could saw"
+        f"it has answered no pass since {when}; shown is what the last pass before that saw"
         if is_known
-        else f"what is shown is what the last pass saw at {when}; that one could still ask it"
+        else f"shown is what the last pass saw at {when}, when it still answered"
     )
     return [*lines, known]
 
