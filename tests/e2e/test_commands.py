@@ -402,6 +402,15 @@ def test_an_unknown_name_is_the_same_error_everywhere(sleeping: ExampleHost, com
     assert "sleeper?" in line
 
 
+def test_a_daemon_that_no_pass_has_seen_is_told_apart(sleeping: ExampleHost) -> None:
+    path = sleeping.specs_dir / "new.yaml"
+    path.write_text(SLEEPER.replace("sleeper", "new"))
+    done = sleeping.run("status", "new")
+    assert done.returncode == 2
+    assert str(path) in done.stderr
+    assert "ya-salt apply" in done.stderr
+
+
 def test_logs_of_a_daemon_without_container_is_no_wrong_name(sleeping: ExampleHost) -> None:
     with sleeping.client() as client:
         client.destroy("sleeper")

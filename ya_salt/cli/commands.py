@@ -16,8 +16,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ya_salt.cli.logs import LogFile, open_log, show_output
 from ya_salt.cli.output import (
@@ -196,7 +196,7 @@ def spec(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt spec [NAME]`."""
     store = read_store(in_force.settings.state_dir)
     records = store.load_records() if store else {}
-    _check_known(options.name, records)
+    _check_known(options.name, records, in_force.settings)
     chosen = [item for item in records.values() if options.name in (None, item.name)]
     data = make_spec_list(chosen)
     rows = [
@@ -218,53 +218,92 @@ def status(options: argparse.Namespace, in_force: InForce) -> int:
     return watch(lambda: _show_status(options, in_force.settings), options.watch)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What `status` shows."""
+
+    statuses: Sequence[DaemonStatus]
+    trouble: str
+    """Why portod could not be asked, so that `statuses` are of the past; "" where it was."""
+    last_pass: Mapping[str, Any] | None
+    sinks: Sequence[Mapping[str, Any]]
+    gate: Mapping[str, Any]
+    causes: Mapping[str, tuple[float, str]]
+    details: Details | None
+    """Where one daemon was asked for."""
+    is_asked: bool
+    """Whether portod was asked at all."""
+    is_blind: bool
+    """Whether the daemons directory could not be read."""
+
+
 def _show_status(options: argparse.Namespace, settings: Settings) -> int:
+    store = read_store(settings.state_dir)
+    try:
+        look = _gather(options, settings, store)
+    finally:
+        if store is not None:
+            store.close()
+    if options.output == "table":
+        _print_look(look)
+    else:
+        answer(options.output, str, lambda: _look_to_data(look))
+    last = look.last_pass
+    is_bad = look.trouble or look.is_blind or (last and (last["rejected"] or last["error"]))
+    return OK if all(is_fine(item) for item in look.statuses) and not is_bad else FAILED
+
+
+def _gather(options: argparse.Namespace, settings: Settings, store: Store | None) -> _Look:
     from ya_salt.converge.preview import judge_file
     from ya_salt.gate.client import load_memory as load_gate
     from ya_salt.gate.memory import describe_gate
     from ya_salt.monitoring.report import FACT as MONITORING
     from ya_salt.monitoring.report import list_sinks
 
-    store = read_store(settings.state_dir)
     last_pass = store.load_fact(LAST_PASS) if store else None
     records = store.load_records() if store else {}
-    _check_known(options.name, records)
+    _check_known(options.name, records, settings)
     chosen = {name: item for name, item in records.items() if options.name in (None, name)}
-    statuses, trouble = _look(chosen, settings, is_saved=options.saved)
+    # Without daemons there is nothing to ask portod.
+    is_asked = bool(chosen) and not options.saved
+    statuses, trouble = _look(chosen, settings, is_saved=not is_asked)
     loaded = None if options.saved else _load_now(settings)
-    if loaded is not None:
-        statuses = [judge_file(item, loaded) for item in statuses]
-        last_pass = with_files(last_pass, loaded)
-    sinks = list_sinks(store.load_fact(MONITORING)) if store else []
-    gate = describe_gate(settings.gate.type, load_gate(store))
-    portod = None if options.saved else describe_portod(trouble, last_pass)
     details = None
     if store is not None and options.name is not None:
         details = _look_closely(store, settings, chosen[options.name], trouble)
-    if options.output == "table":
-        now = time.time()
-        causes = store.load_last_causes() if store else {}
-        paint, width = find_paint(paint_cell, paint_nothing)
-        say_painted(render_statuses(statuses, now, causes=causes, paint=paint, width=width))
-        if details is not None and statuses:
-            say(render_details(statuses[0], details, now))
-        for line in (
-            *describe_last_pass(last_pass, now),
-            *describe_sinks(sinks, now),
-            *describe_gate_trouble(gate, now),
-            *describe_silence(trouble, last_pass, now),
-        ):
-            complain(line)
-    else:
-        answer(
-            options.output,
-            str,
-            lambda: make_host_status(statuses, last_pass, sinks, gate, portod, details),
-        )
-    if store:
-        store.close()
-    is_bad = trouble or (last_pass is not None and (last_pass["rejected"] or last_pass["error"]))
-    return OK if all(is_fine(item) for item in statuses) and not is_bad else FAILED
+    return _Look(
+        statuses=statuses if loaded is None else [judge_file(item, loaded) for item in statuses],
+        trouble=trouble,
+        last_pass=last_pass if loaded is None else with_files(last_pass, loaded),
+        sinks=list_sinks(store.load_fact(MONITORING)) if store else [],
+        gate=describe_gate(settings.gate.type, load_gate(store)),
+        causes=store.load_last_causes() if store else {},
+        details=details,
+        is_asked=is_asked,
+        is_blind=loaded is None and not options.saved and last_pass is not None,
+    )
+
+
+def _print_look(look: _Look) -> None:
+    now = time.time()
+    paint, width = find_paint(paint_cell, paint_nothing)
+    say_painted(render_statuses(look.statuses, now, causes=look.causes, paint=paint, width=width))
+    if look.details is not None and look.statuses:
+        say(render_details(look.statuses[0], look.details, now))
+    for line in (
+        *describe_last_pass(look.last_pass, now),
+        *describe_sinks(look.sinks, now),
+        *describe_gate_trouble(look.gate, now),
+        *describe_silence(look.trouble, look.last_pass, now),
+    ):
+        complain(line)
+
+
+def _look_to_data(look: _Look) -> dict[str, Any]:
+    portod = describe_portod(look.trouble, look.last_pass) if look.is_asked else None
+    return make_host_status(
+        look.statuses, look.last_pass, look.sinks, look.gate, portod, look.details
+    )
 
 
 def _look(
@@ -325,7 +364,7 @@ def history(options: argparse.Namespace, in_force: InForce) -> int:
     events = store.load_history(name, max(0, options.lines)) if store else []
     if name and not events:
         records = store.load_records() if store else {}
-        _check_known(name, records)
+        _check_known(name, records, in_force.settings)
     rows = [(format_time(at), daemon, what) for at, daemon, what in events]
     data = [{"time": at, "name": daemon, "what": what} for at, daemon, what in rows]
     answer(
@@ -368,7 +407,8 @@ def logs(options: argparse.Namespace, in_force: InForce) -> int:
     with PortoClient(in_force.settings.porto_socket) as client:
         if not _has_container(client, options.name):
             store = read_store(in_force.settings.state_dir)
-            _check_known(options.name, store.load_records() if store else {})
+            records = store.load_records() if store else {}
+            _check_known(options.name, records, in_force.settings)
             complain(
                 f"ya-salt: {options.name} has no container at the moment, so there is no output; "
                 f"ya-salt status {options.name} says why"
@@ -416,12 +456,18 @@ def _find_dev_portod() -> list[str]:
     return [script]
 
 
-def _check_known(name: str | None, known: Iterable[str]) -> None:
+def _check_known(name: str | None, known: Iterable[str], settings: Settings) -> None:
     """Raises UsageError where a name was given that is none of them."""
-    known = sorted(known)
+    known = set(known)
     if name is None or name in known:
         return
-    near = difflib.get_close_matches(name, known, 1)
+    with contextlib.suppress(DaemonsDirectoryError):
+        specs = {item.name: item for item in load_specs(settings.specs_dir).specs}
+        if name in specs:
+            path = specs[name].path
+            raise UsageError(f"no pass has seen daemon {name} of {path} yet; ya-salt apply")
+        known |= set(specs)
+    near = difflib.get_close_matches(name, sorted(known), 1)
     hint = f"did you mean {near[0]}?" if near else "ya-salt status lists those that are"
     raise UsageError(f"no daemon {name} is known here; {hint}")
 
