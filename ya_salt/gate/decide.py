@@ -142,7 +142,7 @@ def _find_grant(view: View) -> Grant | Deferral:
             return Deferral(
                 "RateLimited",
                 f"{rule.name}: {len(view.starts)} of {rule.rate.count} starts in "
-                f"{rule.rate.window_s} s used; the next one is free when the oldest is that old",
+                f"{rule.rate.window_s} s used; a host may start once one of them is that long ago",
             )
     if view.held is not None:
         return Grant((), tokens)
