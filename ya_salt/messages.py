@@ -48,6 +48,22 @@ class Details:
     """Its end."""
 
 
+def read_last_pass(fact: Any) -> Mapping[str, Any] | None:
+    """The store's fact of the last pass where it has its shape; None where it is none, or odd."""
+    try:
+        return {
+            **fact,
+            "started_at": float(fact["started_at"]),
+            "duration_s": float(fact["duration_s"]),
+            "result": str(fact["result"]),
+            "error": str(fact["error"]),
+            "rejected": [[str(path), list(map(str, found))] for path, found in fact["rejected"]],
+            "ignored": [[str(path), str(reason)] for path, reason in fact["ignored"]],
+        }
+    except (TypeError, ValueError, LookupError):
+        return None
+
+
 def with_files(last_pass: Mapping[str, Any] | None, loaded: Loaded) -> dict[str, Any]:
     """The store's fact of the last pass, with the files that cannot be used now.
 

@@ -16,6 +16,7 @@ from ya_salt.messages import (
     make_daemon_status,
     make_host_status,
     make_spec_list,
+    read_last_pass,
     with_files,
 )
 from ya_salt.model import (
@@ -351,6 +352,13 @@ def test_since_when_portod_does_not_answer_is_what_passes_know(
 ) -> None:
     assert describe_portod("no answer", last_pass).get("since") == since
     assert describe_portod("", last_pass) == {"answers": True, "message": ""}
+
+
+@pytest.mark.parametrize(
+    "fact", [None, 7, [], {}, {**FACT}, {**FACT, "rejected": [7], "ignored": []}]
+)
+def test_a_last_pass_of_an_odd_shape_is_none(fact: object) -> None:
+    assert read_last_pass(fact) is None
 
 
 BROKEN = Loaded(rejected=(Rejected("/specs/d.yaml", ("/specs/d.yaml:1:1: is wrong",), "d"),))

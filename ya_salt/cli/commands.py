@@ -51,6 +51,7 @@ from ya_salt.messages import (
     format_time,
     make_host_status,
     make_spec_list,
+    read_last_pass,
     with_files,
 )
 from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Record, Rejected, Settings
@@ -260,7 +261,7 @@ def _gather(options: argparse.Namespace, settings: Settings, store: Store | None
     from ya_salt.monitoring.report import FACT as MONITORING
     from ya_salt.monitoring.report import list_sinks
 
-    last_pass = store.load_fact(LAST_PASS) if store else None
+    last_pass = read_last_pass(store.load_fact(LAST_PASS)) if store else None
     records = store.load_records() if store else {}
     _check_known(options.name, records, settings)
     chosen = {name: item for name, item in records.items() if options.name in (None, name)}
