@@ -164,7 +164,7 @@ def _read_seconds(value: Any) -> float:
     try:
         return max(0.0, float(value))
     except (TypeError, ValueError) as error:
-        raise DesiredStateError(f"lock_wait_s: {value!r} is no number of seconds") from error
+        raise DesiredStateError(f"lock_wait_s: {value!r} is not a number of seconds") from error
 
 
 def _make_desired(chunk: Chunk, restart: str, run: Run) -> DesiredState:
