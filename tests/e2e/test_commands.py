@@ -465,3 +465,8 @@ def test_what_failed_is_not_called_nothing(sleeping: ExampleHost) -> None:
     assert done.returncode == 1
     assert "0 done, 1 failed, 0 waiting" in done.stdout
     assert "nothing had to be done" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [("history", "-n", "-1"), ("logs", "sleeper", "-n", "-1")])
+def test_a_negative_count_is_a_usage_error(sleeping: ExampleHost, words: tuple[str, ...]) -> None:
+    assert sleeping.run(*words).returncode == 2

@@ -362,7 +362,8 @@ def history(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt history [NAME] [-n N]`."""
     store = read_store(in_force.settings.state_dir)
     name = options.name or ""
-    events = store.load_history(name, max(0, options.lines)) if store else []
+    _check_count(options.lines)
+    events = store.load_history(name, options.lines) if store else []
     if name and not events:
         records = store.load_records() if store else {}
         _check_known(name, records, in_force.settings)
@@ -403,8 +404,7 @@ def logs(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt logs NAME [-n N] [-f]`."""
     from ya_salt.porto.client import PortoClient
 
-    if options.lines < 0:
-        raise UsageError("-n counts lines: it cannot be negative")
+    _check_count(options.lines)
     with PortoClient(in_force.settings.porto_socket) as client:
         if not _has_container(client, options.name):
             store = read_store(in_force.settings.state_dir)
@@ -455,6 +455,11 @@ def _find_dev_portod() -> list[str]:
             "ya-salt type `pip install ./devporto`"
         )
     return [script]
+
+
+def _check_count(lines: int) -> None:
+    if lines < 0:
+        raise UsageError("-n counts from the end: it cannot be negative")
 
 
 def _check_known(name: str | None, known: Iterable[str], settings: Settings) -> None:
