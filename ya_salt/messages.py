@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ya_salt.model import Condition, DaemonStatus, Record
+from ya_salt.model import Condition, DaemonStatus, Loaded, Record
 
 _LOADED = frozenset({"Managed", "Foreign", "Removed"})
 
@@ -34,19 +34,88 @@ def make_spec_list(records: Iterable[Record]) -> dict[str, Any]:
     }
 
 
-def make_host_status(
+@dataclass(frozen=True)
+class Details:
+    """What is shown of a daemon that is asked for by name, beside its status."""
+
+    pid: int = 0
+    """Of its main process; 0 where there is none."""
+    limits: Mapping[str, str] = field(default_factory=dict)
+    """Limits and guarantees of its spec -> what portod has."""
+    history: tuple[tuple[float, str, str], ...] = ()
+    """(seconds since 1970, daemon, sentence), newest last."""
+    stderr: str = ""
+    """Its end."""
+
+
+def read_last_pass(fact: Any) -> Mapping[str, Any] | None:
+    """The store's fact of the last pass where it has its shape; None where it is none, or odd."""
+    try:
+        return {
+            **fact,
+            "started_at": float(fact["started_at"]),
+            "duration_s": float(fact["duration_s"]),
+            "result": str(fact["result"]),
+            "error": str(fact["error"]),
+            "rejected": [[str(path), list(map(str, found))] for path, found in fact["rejected"]],
+            "ignored": [[str(path), str(reason)] for path, reason in fact["ignored"]],
+        }
+    except (TypeError, ValueError, LookupError):
+        return None
+
+
+def with_files(last_pass: Mapping[str, Any] | None, loaded: Loaded) -> dict[str, Any]:
+    """The store's fact of the last pass, with the files that cannot be used now.
+
+    Where no pass was made, `result` is None.
+    """
+    return {
+        **(last_pass or {"started_at": 0.0, "duration_s": 0.0, "result": None, "error": ""}),
+        "rejected": [[item.path, list(item.problems)] for item in loaded.rejected],
+        "ignored": [[item.path, item.reason] for item in loaded.ignored],
+    }
+
+
+def find_silence(last_pass: Mapping[str, Any] | None) -> tuple[float | None, bool]:
+    """(Since when portod does not answer, whether a pass found that out); as far as passes know.
+
+    Where none did, the last one was answered: the moment is then that pass's.
+    """
+    if last_pass is None or last_pass["result"] is None:
+        return None, False
+    since: float | None = last_pass.get("portod_since")
+    return (since, True) if since is not None else (last_pass["started_at"], False)
+
+
+def describe_portod(trouble: str, last_pass: Mapping[str, Any] | None) -> dict[str, Any]:
+    """PortodStanding: `trouble` is why it did not answer this look, or ""."""
+    told: dict[str, Any] = {"answers": not trouble, "message": trouble}
+    since, _ = find_silence(last_pass)
+    if trouble and since is not None:
+        told["since"] = format_time(since)
+    return told
+
+
+def make_host_status(  # noqa: PLR0913, PLR0917 - each is a part of it
     statuses: Iterable[DaemonStatus],
     last_pass: Mapping[str, Any] | None,
     sinks: Iterable[Mapping[str, Any]] = (),
     gate: Mapping[str, Any] | None = None,
+    portod: Mapping[str, Any] | None = None,
+    details: Details | None = None,
 ) -> dict[str, Any]:
     """HostStatus. `last_pass` is the store's fact of that name, None where no pass was made.
 
     `sinks` are name, state, message and since (seconds since 1970) of each; `gate` is type, state,
-    message and since (None where it was not asked yet).
+    message and since (None where it was not asked yet). `details` are those of all `statuses`.
     """
     statuses = tuple(statuses)
-    told: dict[str, Any] = {"portoDaemons": [make_daemon_status(item) for item in statuses]}
+    more = {} if details is None else _make_details(details)
+    told: dict[str, Any] = {
+        "portoDaemons": [{**make_daemon_status(item), **more} for item in statuses]
+    }
+    if portod is not None:
+        told["portod"] = dict(portod)
     if gate is not None:
         told["gate"] = _make_gate_status(gate, sum(item.waits for item in statuses))
     if last_pass is not None:
@@ -56,14 +125,24 @@ def make_host_status(
         told["ignoredFiles"] = [
             {"path": path, "reason": reason} for path, reason in last_pass["ignored"]
         ]
-        told["lastPass"] = {
-            "startedAt": format_time(last_pass["started_at"]),
-            "durationS": last_pass["duration_s"],
-            "result": last_pass["result"],
-            "error": last_pass["error"],
-        }
+        if last_pass["result"] is not None:
+            told["lastPass"] = {
+                "startedAt": format_time(last_pass["started_at"]),
+                "durationS": last_pass["duration_s"],
+                "result": last_pass["result"],
+                "error": last_pass["error"],
+            }
         told["sinks"] = [{**sink, "since": format_time(sink["since"])} for sink in sinks]
     return told
+
+
+def _make_details(details: Details) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "limits": dict(details.limits),
+        "history": [{"time": format_time(at), "what": what} for at, _, what in details.history],
+        "stderr": details.stderr,
+    }
+    return {**told, "pid": details.pid} if details.pid else told
 
 
 def _make_gate_status(gate: Mapping[str, Any], waiting: int) -> dict[str, Any]:
@@ -78,6 +157,7 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
     told: dict[str, Any] = {
         "name": status.name,
         "version": status.version,
+        "wantedVersion": status.wanted_version,
         "path": status.path,
         "phase": status.phase,
         "conditions": {

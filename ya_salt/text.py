@@ -25,6 +25,11 @@ def escape(line: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
+def count(number: int, word: str) -> str:
+    """`1 host`, `2 hosts`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Without the secrets: whoever is asked may repeat what it was told."""
     for secret in secrets:

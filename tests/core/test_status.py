@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from google.protobuf import json_format
 
+from ya_salt.converge.preview import judge_file
 from ya_salt.converge.status import make_status, make_unmanaged_status
-from ya_salt.messages import make_daemon_status, make_host_status, make_spec_list
+from ya_salt.messages import (
+    Details,
+    describe_portod,
+    make_daemon_status,
+    make_host_status,
+    make_spec_list,
+    read_last_pass,
+    with_files,
+)
 from ya_salt.model import (
     LABEL,
     Condition,
@@ -21,10 +31,12 @@ from ya_salt.model import (
     GateStanding,
     InstalledPackage,
     InstallPackages,
+    Loaded,
     Observed,
     Outcome,
     Package,
     Record,
+    Rejected,
     ReplaceContainer,
     StartContainer,
     StepResult,
@@ -269,7 +281,9 @@ def test_json_is_what_the_proto_says() -> None:
     }
     sinks = [{"name": "yasm", "state": "refused", "message": "no", "since": 1.0}]
     gate = {"type": "orly", "state": "answered", "message": "m", "since": 1.0}
-    told = make_host_status([status, assess()], fact, sinks, gate)
+    portod = describe_portod("no answer", fact)
+    details = Details(7, {"memory_limit": "1"}, ((1.0, "d", "create"),), "last words")
+    told = make_host_status([status, assess()], fact, sinks, gate, portod, details)
     message = json_format.ParseDict(told, ya_salt_pb2.HostStatus())
     fields = {field.name for field, _ in message.porto_daemons[0].ListFields()}
     assert fields == {field.name for field in ya_salt_pb2.PortoDaemonStatus.DESCRIPTOR.fields}
@@ -284,6 +298,13 @@ def test_json_is_what_the_proto_says() -> None:
         field.name for field in ya_salt_pb2.GateStatus.DESCRIPTOR.fields
     }
     assert told["gate"]["queueLength"] == 1
+    assert {field.name for field, _ in message.portod.ListFields()} == {
+        field.name for field in ya_salt_pb2.PortodStanding.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in message.porto_daemons[0].history[0].ListFields()} == {
+        field.name for field in ya_salt_pb2.HistoryEvent.DESCRIPTOR.fields
+    }
+    assert "pid" not in make_daemon_status(status)
     assert not message.porto_daemons[1].HasField("gate")
     assert {field.name for field, _ in message.sinks[0].ListFields()} == {
         field.name for field in ya_salt_pb2.SinkStatus.DESCRIPTOR.fields
@@ -311,3 +332,52 @@ def test_the_spec_list_holds_what_was_loaded() -> None:
 
 def test_times_are_utc_to_the_second() -> None:
     assert make_daemon_status(assess())["updatedAt"] == "1970-01-01T00:16:40Z"
+
+
+FACT = {"started_at": 9.0, "duration_s": 1.0, "result": "ok", "error": ""}
+
+
+@pytest.mark.parametrize(
+    ("last_pass", "since"),
+    [
+        (None, None),
+        (with_files(None, Loaded()), None),
+        (FACT, "1970-01-01T00:00:09Z"),
+        ({**FACT, "error": "no answer", "portod_since": 5.0}, "1970-01-01T00:00:05Z"),
+    ],
+    ids=["no pass", "no pass, but files", "a pass that it answered", "passes that it did not"],
+)
+def test_since_when_portod_does_not_answer_is_what_passes_know(
+    last_pass: dict[str, Any] | None, since: str | None
+) -> None:
+    assert describe_portod("no answer", last_pass).get("since") == since
+    assert describe_portod("", last_pass) == {"answers": True, "message": ""}
+
+
+@pytest.mark.parametrize(
+    "fact", [None, 7, [], {}, {**FACT}, {**FACT, "rejected": [7], "ignored": []}]
+)
+def test_a_last_pass_of_an_odd_shape_is_none(fact: object) -> None:
+    assert read_last_pass(fact) is None
+
+
+BROKEN = Loaded(rejected=(Rejected("/specs/d.yaml", ("/specs/d.yaml:1:1: is wrong",), "d"),))
+
+
+@pytest.mark.parametrize(
+    ("phase", "loaded", "now"),
+    [
+        ("Managed", Loaded((SPEC,)), "Managed"),
+        ("Managed", BROKEN, "Rejected"),
+        ("Orphaned", BROKEN, "Rejected"),
+        ("Foreign", BROKEN, "Foreign"),
+        ("Rejected", BROKEN, "Rejected"),
+        ("Rejected", Loaded((SPEC,)), "Managed"),
+        ("Rejected", Loaded(), "Orphaned"),
+    ],
+)
+def test_a_status_is_told_by_the_file_as_it_is_now(phase: str, loaded: Loaded, now: str) -> None:
+    last = DaemonStatus("d", path="/specs/d.yaml", phase=phase, error="e" * (phase == "Rejected"))
+    status = judge_file(last, loaded)
+    assert status.phase == now
+    assert bool(status.error) == (now == "Rejected")

@@ -14,8 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from ya_salt.cli.tables import format_bytes, paint_cell, render_statuses
-from ya_salt.model import Condition, DaemonStatus
+from ya_salt.cli.tables import (
+    format_bytes,
+    paint_cell,
+    render_details,
+    render_plans,
+    render_statuses,
+    summarize,
+)
+from ya_salt.messages import Details
+from ya_salt.model import Condition, DaemonPlan, DaemonStatus, GateStanding
 from ya_salt.store import open_store
 
 NOW = 1_700_000_000.0
@@ -147,3 +155,82 @@ def test_watch_shows_it_again_in_the_same_place(tmp_path: Path) -> None:
     environment = {"YA_SALT_STATE_DIR": str(tmp_path), "TERM": "xterm"}
     twice = "no pass over the daemons directory was made yet: ya-salt apply\r\n\x1b[H\x1b[J"
     assert "no daemons" in read_terminal(["status", "--watch", "0.1"], environment, twice)
+
+
+# -- the words after a pass ----------------------------------------------------------------------
+
+RESTARTED = replace(GOOD, name="restarted", actions=("restart: cwd changed",))
+DOWN = replace(
+    GOOD,
+    name="down",
+    state="",
+    actions=("stop: cwd changed",),
+    error="start down: InvalidCommand",
+    running=Condition(False, "NoContainer", "", NOW),
+    ready=Condition(False, "InvalidCommand", "", NOW),
+)
+AS_BEFORE = replace(
+    DOWN, name="old", state="running", actions=(), running=Condition(True, "Running", "", NOW)
+)
+NEVER = replace(DOWN, name="never", actions=())
+WAITING = replace(
+    GOOD,
+    name="waiting",
+    ready=Condition(True, "Deferred", "", NOW),
+    gate=GateStanding("waiting", "Full", "1 of 1 slots in use", NOW, "update", "2"),
+)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "lines"),
+    [
+        ([], ["nothing had to be done"]),
+        ([GOOD], ["nothing had to be done"]),
+        ([GOOD, RESTARTED], ["1 done, 0 failed, 0 waiting"]),
+        ([DEAD], ["0 done, 1 failed, 0 waiting"]),
+        ([WAITING], ["0 done, 0 failed, 1 waiting"]),
+        (
+            [RESTARTED, DOWN, WAITING, AS_BEFORE],
+            [
+                "1 done, 2 failed, 1 waiting",
+                "down is DOWN: the old one was stopped, the new one did not start",
+                "old runs as before",
+            ],
+        ),
+        ([NEVER], ["0 done, 1 failed, 0 waiting", "never is DOWN: it does not run"]),
+        (
+            [replace(DOWN, state="unknown")],
+            ["0 done, 1 failed, 0 waiting", "down may run or not: portod does not tell"],
+        ),
+    ],
+)
+def test_a_pass_ends_with_what_came_of_it(statuses: list[DaemonStatus], lines: list[str]) -> None:
+    assert summarize(statuses) == lines
+
+
+def test_version_is_what_runs_and_what_is_wanted_stands_beside_it() -> None:
+    behind = replace(GOOD, name="behind", wanted_version="1.3")
+    first = replace(GOOD, name="first", version="", wanted_version="1.3")
+    same = replace(GOOD, name="same", wanted_version="1.2")
+    _, *rows = render_statuses([behind, first, same], NOW).splitlines()
+    assert [re.split(r"  +", row)[1] for row in rows] == ["1.2 -> 1.3", "- -> 1.3", "1.2"]
+
+
+def test_text_from_outside_cannot_steer_a_terminal() -> None:
+    evil = "\x1b[2J\u202e\r\n\x9bx"
+    said = replace(
+        DEAD, version=evil, error=f"no {evil}", actions=(f"start: {evil}",), warnings=(evil,)
+    )
+    details = Details(
+        7, {"memory_limit": evil}, ((NOW, "dead", evil),), f"one\n{evil}\tthree\x1b]0;x\x07"
+    )
+    shown = [
+        render_statuses([said], NOW, causes={"dead": (NOW, evil)}, show_actions=True),
+        render_details(said, details, NOW),
+        render_plans(
+            [DaemonPlan("d", refusal=evil, notes=(evil,))],
+            {"d": {"container": {"cwd": {"old": evil, "new": ""}}}},
+        ),
+    ]
+    for text in shown:
+        assert not set(text) & set("\x1b\u202e\r\x9b\x07")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -228,8 +231,11 @@ def test_without_the_daemons_directory_there_is_one_clear_sentence(host: Example
 def as_nobody(host: ExampleHost, *words: str) -> tuple[int, str]:
     """Exit code and stderr of `ya-salt WORDS…` run by a user without rights.
 
-    A fork, as that user may not even read the interpreter that runs the tests.
+    A fork, as that user may not even read the interpreter that runs the tests; what the commands
+    load later is loaded before it.
     """
+    for name in ("ya_salt.cli.commands", "ya_salt.converge.run"):
+        importlib.import_module(name)
     told = host.folder / "stderr"
     child = os.fork()
     if not child:
@@ -305,3 +311,162 @@ def test_output_into_a_closed_pipe_is_quiet(sleeping: ExampleHost) -> None:
         check=False,
     )
     assert "Traceback" not in done.stderr
+
+
+# -- what status says when things are other than the last pass saw them --------------------------
+
+
+@pytest.mark.parametrize("trouble", ["gone", "hung"])
+def test_status_without_portod_says_that_it_shows_the_past(
+    sleeping: ExampleHost, trouble: str
+) -> None:
+    path = sleeping.folder / "other.socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        if trouble == "hung":
+            listener.bind(str(path))
+            listener.listen()
+        began = time.monotonic()
+        done = sleeping.run("status", "--porto-socket", str(path))
+        assert time.monotonic() - began < 20
+        told = json.loads(sleeping.run("status", "--porto-socket", str(path), "-o", "json").stdout)
+    last = json.loads(sleeping.run("status", "--saved", "-o", "json").stdout)["lastPass"]
+    assert done.returncode == 1
+    assert "sleeper" in done.stdout
+    cannot, shown = done.stderr.splitlines()[-2:]
+    assert "portod cannot be asked now" in cannot
+    assert "the last pass" in shown
+    assert last["startedAt"] in shown
+    assert told["portod"]["answers"] is False
+    assert told["portod"]["since"] == last["startedAt"]
+    # A pass that cannot ask it either makes it known since when.
+    failed = sleeping.run("apply", "--porto-socket", "/nonexistent")
+    assert failed.returncode == 1
+    last = json.loads(sleeping.run("status", "--saved", "-o", "json").stdout)["lastPass"]
+    done = sleeping.run("status", "--porto-socket", "/nonexistent")
+    assert done.returncode == 1
+    assert f"since {last['startedAt']}" in done.stderr.splitlines()[-1]
+
+
+def test_status_shows_a_rejected_file_before_any_pass_has_seen_it(sleeping: ExampleHost) -> None:
+    path = sleeping.specs_dir / "new.yaml"
+    path.write_text("meta: {name: new}\nspec: {propertis: {}}\n")
+    done = sleeping.run("status")
+    assert done.returncode == 1
+    assert f"{path}:2:8" in done.stderr
+    told = json.loads(sleeping.run("status", "-o", "json").stdout)
+    assert [item["path"] for item in told["rejectedFiles"]] == [str(path)]
+    # What the last pass saw is another question.
+    assert sleeping.run("status", "--saved").returncode == 0
+
+
+def test_a_repaired_file_is_not_rejected_any_more(sleeping: ExampleHost) -> None:
+    path = sleeping.specs_dir / "sleeper.yaml"
+    path.write_text("meta: {name: sleeper}\nspec: {propertis: {}}\n")
+    (told,) = json.loads(sleeping.run("status", "-o", "json").stdout)["portoDaemons"]
+    assert (told["phase"], told["conditions"]["running"]["status"]) == ("Rejected", True)
+    assert sleeping.run("apply").returncode == 1
+    path.write_text(SLEEPER)
+    done = sleeping.run("status", "-o", "json")
+    told = json.loads(done.stdout)
+    assert told["rejectedFiles"] == []
+    assert [(item["phase"], item["error"]) for item in told["portoDaemons"]] == [("Managed", "")]
+    assert "Rejected" not in sleeping.run("status").stdout
+
+
+def test_status_of_one_shows_everything_about_it(sleeping: ExampleHost) -> None:
+    path = sleeping.specs_dir / "talker.yaml"
+    path.write_text(
+        "meta: {name: talker, version: '1.7'}\nspec:\n  min_ready_s: 0\n  properties:\n"
+        "    cmd: [sh, -c, 'echo first words >&2; exec sleep 1000']\n    memory_limit: 64Mb\n"
+    )
+    assert sleeping.run("apply").returncode == 0
+    pid = sleeping.values("root_pid", name="talker")["root_pid"]
+    done = sleeping.run("status", "talker")
+    assert done.returncode == 0
+    (told,) = json.loads(sleeping.run("status", "talker", "-o", "json").stdout)["portoDaemons"]
+    assert told["pid"] == int(pid)
+    assert told["limits"] == {"memory_limit": str(64 << 20)}
+    assert "first words" in told["stderr"]
+    assert "create: " in told["history"][0]["what"]
+    for fact in (pid, str(path), told["digest"], "1.7", "first words", "create: ", str(64 << 20)):
+        assert fact in done.stdout
+    assert told["conditions"]["running"]["lastTransitionTime"] in done.stdout
+
+
+@pytest.mark.parametrize("command", ["status", "spec", "history", "logs"])
+def test_an_unknown_name_is_the_same_error_everywhere(sleeping: ExampleHost, command: str) -> None:
+    done = sleeping.run(command, "sleepr")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "no daemon sleepr is known" in line
+    assert "sleeper?" in line
+
+
+def test_a_daemon_that_no_pass_has_seen_is_told_apart(sleeping: ExampleHost) -> None:
+    path = sleeping.specs_dir / "new.yaml"
+    path.write_text(SLEEPER.replace("sleeper", "new"))
+    done = sleeping.run("status", "new")
+    assert done.returncode == 2
+    assert str(path) in done.stderr
+    assert "ya-salt apply" in done.stderr
+
+
+def test_logs_of_a_daemon_without_container_is_no_wrong_name(sleeping: ExampleHost) -> None:
+    with sleeping.client() as client:
+        client.destroy("sleeper")
+    done = sleeping.run("logs", "sleeper")
+    assert done.returncode == 1
+    assert "has no container" in done.stderr
+
+
+@pytest.mark.parametrize("text", [SLEEPER, json.dumps(yaml.safe_load(SLEEPER), indent="\t")])
+def test_a_spec_comes_from_standard_input_too(host: ExampleHost, text: str) -> None:
+    done = host.run("validate", "-", stdin=text)
+    assert (done.returncode, done.stdout) == (0, "standard input: sleeper: valid\n")
+    assert host.run("plan", "-f", "-", stdin=text).returncode == 4
+    assert host.run("apply", "-f", "-", stdin=text).returncode == 0
+    assert host.values("state", name="sleeper") == {"state": "running"}
+    done = host.run("validate", "-", stdin="meta: {name: 7 7}\n")
+    assert done.returncode == 1
+    assert "standard input:1:14: " in done.stderr
+
+
+def test_plan_shows_values_old_and_new_and_no_secret(sleeping: ExampleHost) -> None:
+    path = sleeping.specs_dir / "sleeper.yaml"
+    path.write_text(
+        SLEEPER.replace(
+            "[sleep, '1000']",
+            "[sleep, '1000'], memory_limit: 64Mb, env: {A: one}, env_secret: {T: hush}",
+        )
+    )
+    assert sleeping.run("apply").returncode == 0
+    path.write_text(
+        path.read_text().replace("64Mb", "128Mb").replace("one", "two").replace("hush", "quiet")
+    )
+    done = sleeping.run("plan")
+    assert done.returncode == 4
+    assert f"memory_limit: {64 << 20} -> {128 << 20}" in done.stdout
+    assert "env[A]: one -> two" in done.stdout
+    (told,) = json.loads(sleeping.run("plan", "-o", "json").stdout)["plans"]
+    assert told["changes"]["container"]["memory_limit"] == {
+        "old": str(64 << 20),
+        "new": str(128 << 20),
+    }
+    assert told["changes"]["process"] == {"old": "running", "new": "restarted"}
+    assert "hush" not in done.stdout + json.dumps(told)
+    assert "quiet" not in done.stdout + json.dumps(told)
+
+
+def test_what_failed_is_not_called_nothing(sleeping: ExampleHost) -> None:
+    (sleeping.specs_dir / "a.yaml").write_text(
+        "meta: {name: lost}\nspec: {properties: {cmd: [/nonexistent/program]}}\n"
+    )
+    done = sleeping.run("apply")
+    assert done.returncode == 1
+    assert "0 done, 1 failed, 0 waiting" in done.stdout
+    assert "nothing had to be done" not in done.stdout
+
+
+@pytest.mark.parametrize("words", [("history", "-n", "-1"), ("logs", "sleeper", "-n", "-1")])
+def test_a_negative_count_is_a_usage_error(sleeping: ExampleHost, words: tuple[str, ...]) -> None:
+    assert sleeping.run(*words).returncode == 2

@@ -93,11 +93,14 @@ class ExampleHost:
             **name_variables(self.folder),
         }
 
-    def run(self, *words: str, capture: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, capture: bool = True, stdin: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run `ya-salt WORDS…` as its user would."""
         return subprocess.run(
             [sys.executable, "-m", "ya_salt.cli.main", *words],
             env=self.environment,
+            input=stdin,
             text=True,
             capture_output=capture,
             timeout=180,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 from helpers.debs import read_control, recording_scripts
@@ -183,3 +185,16 @@ def test_drafts_of_a_killed_pass_are_removed(tmp_path: Path) -> None:
     with cache.drafts():
         assert not stale.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_control_file_is_utf_8_in_every_locale(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from ya_salt.packages import keeping; "
+        "keeping._write_control(Path(sys.argv[1]), ['Maintainer: Jos\\u00e9 \\u042f'], [])"
+    )
+    # As under KOI8-R or Latin-1, which need not be there.
+    bare = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", script, str(tmp_path / "control")]
+    subprocess.run(command, env={**os.environ, **bare}, check=True)
+    written = (tmp_path / "control" / "control").read_text(encoding="utf-8")
+    assert written == "Maintainer: José Я\n"

@@ -535,3 +535,40 @@ def test_simulate_is_one_of_the_commands(bench: Bench) -> None:
     ran = run("simulate", "-f", bench.write(), "--hosts", "20", "-o", "json")
     assert ran.code == 0
     assert ran.data
+
+
+# -- whoever listens -----------------------------------------------------------------------------
+
+
+def run_in_shell(bench: Bench, script: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    where = {"ORLY_ENDPOINTS": bench.url, "YA_SALT_GATE_PREFIX": bench.prefix}
+    orlyctl = f"{sys.executable} -m ya_salt.cli.orlyctl"
+    return subprocess.run(
+        ["bash", "-c", f"{orlyctl} {script}"],
+        env={**os.environ, **where, **variables},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("listeners", [">/dev/full", ">&- 2>&-", "| true"])
+def test_what_is_done_does_not_depend_on_who_listens(bench: Bench, listeners: str) -> None:
+    bench.apply()
+    script = f"pause {RULE} --reason tired {listeners}; exit ${{PIPESTATUS[0]}}"
+    done = run_in_shell(bench, script)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert bench.status()["state"] == "paused"
+
+
+def test_any_text_is_shown_in_any_locale(bench: Bench) -> None:
+    bench.apply()
+    assert bench.orlyctl("pause", RULE, "--reason", "Größe 🔥").code == 0
+    for encoding in ("ascii", "koi8-r"):
+        for form in ("table", "json", "yaml"):
+            done = run_in_shell(bench, f"status {RULE} -o {form}", PYTHONIOENCODING=encoding)
+            assert done.returncode == 0, done.stderr
+            shown = done.stdout.decode(encoding)
+            assert "U0001f525" in shown.replace("U0001F525", "U0001f525") or (
+                yaml.safe_load(shown)["rules"][0]["pause"]["reason"] == "Größe 🔥"
+            )

@@ -60,7 +60,7 @@ def test_a_rollout_that_ends_says_how_long_it_took(capsys, rule_file: Path) -> N
 def test_a_rollout_that_halts_says_so_and_exits_with_one(capsys, rule_file: Path) -> None:
     code, out, _ = run(capsys, "-f", rule_file, "--failure-rate", "1", "--op-time", "20s-40s")
     assert code == 1
-    first = "1000 hosts: halts after 8 hosts: 3 failed, 5 were at it; 992 untouched, "
+    first = "1000 hosts: halts after 8 hosts: 3 failed, 5 were at work; 992 untouched, "
     assert out.startswith(first)
     assert "another version goes on by itself" in out
 
@@ -174,10 +174,10 @@ def test_those_who_failed_are_named_as_a_remainder(capsys, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--hosts", "0"), "'0' is no number from 1 to 100000"),
-        (("--hosts", "1000000000000"), "is no number from 1 to 100000"),
-        (("--failure-rate", "1.5"), "'1.5' is no share from 0 to 1"),
-        (("--failure-rate", "nan"), "'nan' is no share from 0 to 1"),
+        (("--hosts", "0"), "'0' is not a number from 1 to 100000"),
+        (("--hosts", "1000000000000"), "is not a number from 1 to 100000"),
+        (("--failure-rate", "1.5"), "'1.5' is not a share from 0 to 1"),
+        (("--failure-rate", "nan"), "'nan' is not a share from 0 to 1"),
         (("--op-time", "30"), "has no unit"),
         (("--op-time", "90s-20s"), "write 20s-90s"),
         (("--op-time", "0s"), "out of range"),

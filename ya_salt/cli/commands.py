@@ -1,17 +1,23 @@
-"""The commands: gather what each needs, call the core, print. Each returns an exit code."""
+"""The commands: gather what each needs, call the core, print. Each returns an exit code.
+
+What takes long to load (the pass, protobuf) is imported by those commands only that need it.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import difflib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ya_salt.cli.logs import LogFile, open_log, show_output
 from ya_salt.cli.output import (
@@ -26,29 +32,41 @@ from ya_salt.cli.output import (
 )
 from ya_salt.cli.tables import (
     describe_gate_trouble,
+    describe_last_pass,
+    describe_silence,
     describe_sinks,
-    format_age,
     paint_cell,
     paint_nothing,
     plans_to_data,
+    render_details,
     render_plans,
     render_statuses,
     render_table,
 )
-from ya_salt.converge.host import PassRequest, is_fine, make_host
-from ya_salt.converge.preview import look_now, plan_pass, report_now
-from ya_salt.converge.run import run_pass
+from ya_salt.converge.status import is_fine
 from ya_salt.errors import PortoError, UsageError
-from ya_salt.gate.client import load_memory as load_gate
-from ya_salt.gate.memory import describe_gate
-from ya_salt.messages import format_time, make_host_status, make_spec_list
-from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Rejected, Settings
-from ya_salt.monitoring.report import FACT as MONITORING
-from ya_salt.monitoring.report import list_sinks
-from ya_salt.porto.client import PortoClient
+from ya_salt.messages import (
+    Details,
+    describe_portod,
+    format_time,
+    make_host_status,
+    make_spec_list,
+    read_last_pass,
+    with_files,
+)
+from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Record, Rejected, Settings
 from ya_salt.settings import SETTINGS, InForce
-from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_files, load_specs
+from ya_salt.specs.directory import (
+    DaemonsDirectoryError,
+    DaemonsDirectoryMissingError,
+    load_files,
+    load_specs,
+)
 from ya_salt.store import LAST_PASS, Store, read_store
+
+if TYPE_CHECKING:
+    from ya_salt.converge.host import PassRequest
+    from ya_salt.porto.client import PortoClient
 
 OK, FAILED, PENDING = 0, 1, 4
 
@@ -58,6 +76,9 @@ OK, FAILED, PENDING = 0, 1, 4
 
 def apply(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt apply [-f FILE…] [--dry-run]`."""
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.run import run_pass
+
     if options.dry_run:
         return plan(options, in_force)
     settings = in_force.settings
@@ -75,6 +96,8 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
         # Not before: a reader who takes his time must not hold the pass up.
         _say_rejected(broken)
         _say_log_problem(log)
+    for problem in result.problems:
+        complain(f"ya-salt: {problem}")
     _print_statuses(result.statuses, options.output, settings)
     if broken or not result.ok:
         return FAILED
@@ -87,6 +110,9 @@ def _stop_on_signal(number: int, _frame: object) -> None:
 
 def report(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt report`."""
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.preview import report_now
+
     log = open_log(in_force.settings.log_file)
     outlive_terminal()
     told = report_now(make_host(in_force.settings))
@@ -104,10 +130,24 @@ def report(options: argparse.Namespace, in_force: InForce) -> int:
 
 def plan(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt plan [-f FILE…]`."""
+    from ya_salt.converge.changes import describe_changes
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.preview import preview_pass
+
     scope, broken = _load_scope(options.files, in_force.settings)
     _say_rejected(broken)
-    plans = plan_pass(make_host(in_force.settings), scope)
-    answer(options.output, lambda: render_plans(plans), lambda: plans_to_data(plans))
+    observed, plans = preview_pass(make_host(in_force.settings), scope)
+    specs = {spec.name: spec for spec in scope.targets}
+    changes = {
+        plan.name: describe_changes(specs[plan.name], (*plan.steps, *plan.waiting), observed)
+        for plan in plans
+        if plan.name in specs
+    }
+    answer(
+        options.output,
+        lambda: render_plans(plans, changes),
+        lambda: plans_to_data(plans, changes),
+    )
     return _judge_plans(plans, broken)
 
 
@@ -121,6 +161,8 @@ def _load_scope(
     files: Sequence[str], settings: Settings
 ) -> tuple[PassRequest, tuple[Rejected, ...]]:
     """What a pass is about, and the files in its way that cannot be used."""
+    from ya_salt.converge.host import PassRequest
+
     if not files:
         loaded = load_specs(settings.specs_dir)
         return PassRequest(loaded.specs, loaded), loaded.rejected
@@ -153,10 +195,10 @@ def validate(options: argparse.Namespace, in_force: InForce) -> int:
 
 def spec(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt spec [NAME]`."""
-    store = _open_for_reading(in_force.settings)
-    records = store.load_records().values() if store else ()
-    chosen = [item for item in records if options.name in (None, item.name)]
-    _check_found(options.name, chosen)
+    store = read_store(in_force.settings.state_dir)
+    records = store.load_records() if store else {}
+    _check_known(options.name, records, in_force.settings)
+    chosen = [item for item in records.values() if options.name in (None, item.name)]
     data = make_spec_list(chosen)
     rows = [
         (item.name, item.spec.version or "-", item.spec.path, item.spec.digest[:12])
@@ -177,59 +219,156 @@ def status(options: argparse.Namespace, in_force: InForce) -> int:
     return watch(lambda: _show_status(options, in_force.settings), options.watch)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What `status` shows."""
+
+    statuses: Sequence[DaemonStatus]
+    trouble: str
+    """Why portod could not be asked, so that `statuses` are of the past; "" where it was."""
+    last_pass: Mapping[str, Any] | None
+    sinks: Sequence[Mapping[str, Any]]
+    gate: Mapping[str, Any]
+    causes: Mapping[str, tuple[float, str]]
+    details: Details | None
+    """Where one daemon was asked for."""
+    is_asked: bool
+    """Whether portod was asked at all."""
+    is_blind: bool
+    """Whether the daemons directory could not be read."""
+
+
 def _show_status(options: argparse.Namespace, settings: Settings) -> int:
-    store = _open_for_reading(settings)
-    statuses = _look(store, settings, options.saved) if store else []
-    chosen = [item for item in statuses if options.name in (None, item.name)]
-    _check_found(options.name, chosen)
-    last_pass = store.load_fact(LAST_PASS) if store else None
-    sinks = list_sinks(store.load_fact(MONITORING)) if store else []
-    causes = store.load_last_causes() if store else {}
-    gate = describe_gate(settings.gate.type, load_gate(store))
+    store = read_store(settings.state_dir)
+    try:
+        look = _gather(options, settings, store)
+    finally:
+        if store is not None:
+            store.close()
     if options.output == "table":
-        paint, width = find_paint(paint_cell, paint_nothing)
-        say_painted(render_statuses(chosen, time.time(), causes=causes, paint=paint, width=width))
-        _say_last_pass(last_pass)
-        for line in (
-            *describe_sinks(sinks, time.time()),
-            *describe_gate_trouble(gate, time.time()),
-        ):
-            complain(line)
+        _print_look(look)
     else:
-        answer(options.output, str, lambda: make_host_status(chosen, last_pass, sinks, gate))
-    if store:
-        store.close()
-    failed = last_pass is not None and (last_pass["rejected"] or last_pass["error"])
-    return OK if all(is_fine(item) for item in chosen) and not failed else FAILED
+        answer(options.output, str, lambda: _look_to_data(look))
+    last = look.last_pass
+    is_bad = look.trouble or look.is_blind or (last and (last["rejected"] or last["error"]))
+    return OK if all(is_fine(item) for item in look.statuses) and not is_bad else FAILED
 
 
-def _look(store: Store, settings: Settings, saved: bool) -> list[DaemonStatus]:
-    records = store.load_records()
-    if not saved:
+def _gather(options: argparse.Namespace, settings: Settings, store: Store | None) -> _Look:
+    from ya_salt.converge.preview import judge_file
+    from ya_salt.gate.client import load_memory as load_gate
+    from ya_salt.gate.memory import describe_gate
+    from ya_salt.monitoring.report import FACT as MONITORING
+    from ya_salt.monitoring.report import list_sinks
+
+    last_pass = read_last_pass(store.load_fact(LAST_PASS)) if store else None
+    records = store.load_records() if store else {}
+    _check_known(options.name, records, settings)
+    chosen = {name: item for name, item in records.items() if options.name in (None, name)}
+    # Without daemons there is nothing to ask portod.
+    is_asked = bool(chosen) and not options.saved
+    statuses, trouble = _look(chosen, settings, is_saved=not is_asked)
+    loaded = None if options.saved else _load_now(settings)
+    details = None
+    if store is not None and options.name is not None:
+        details = _look_closely(store, settings, chosen[options.name], trouble)
+    return _Look(
+        statuses=statuses if loaded is None else [judge_file(item, loaded) for item in statuses],
+        trouble=trouble,
+        last_pass=last_pass if loaded is None else with_files(last_pass, loaded),
+        sinks=list_sinks(store.load_fact(MONITORING)) if store else [],
+        gate=describe_gate(settings.gate.type, load_gate(store)),
+        causes=store.load_last_causes() if store else {},
+        details=details,
+        is_asked=is_asked,
+        is_blind=loaded is None and not options.saved and last_pass is not None,
+    )
+
+
+def _print_look(look: _Look) -> None:
+    now = time.time()
+    paint, width = find_paint(paint_cell, paint_nothing)
+    say_painted(render_statuses(look.statuses, now, causes=look.causes, paint=paint, width=width))
+    if look.details is not None and look.statuses:
+        say(render_details(look.statuses[0], look.details, now))
+    for line in (
+        *describe_last_pass(look.last_pass, now),
+        *describe_sinks(look.sinks, now),
+        *describe_gate_trouble(look.gate, now),
+        *describe_silence(look.trouble, look.last_pass, now),
+    ):
+        complain(line)
+
+
+def _look_to_data(look: _Look) -> dict[str, Any]:
+    portod = describe_portod(look.trouble, look.last_pass) if look.is_asked else None
+    return make_host_status(
+        look.statuses, look.last_pass, look.sinks, look.gate, portod, look.details
+    )
+
+
+def _look(
+    records: Mapping[str, Record], settings: Settings, *, is_saved: bool
+) -> tuple[list[DaemonStatus], str]:
+    """How they stand at this moment, or else as the last pass saw it, and why no newer is known."""
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.preview import look_now
+
+    trouble = ""
+    if records and not is_saved:
         try:
-            return look_now(make_host(settings), records)
+            return look_now(make_host(settings), records), ""
         except PortoError as error:
-            complain(f"ya-salt: {error}\nya-salt: below is what the last pass saw")
-    return [item.status for item in records.values() if item.status is not None]
+            trouble = str(error)
+    return [item.status for item in records.values() if item.status is not None], trouble
 
 
-def _say_last_pass(last_pass: Mapping[str, Any] | None) -> None:
-    if last_pass is None:
-        complain("no pass over the daemons directory was made yet: ya-salt apply")
-        return
-    for path, problems in last_pass["rejected"]:
-        _say_rejected([Rejected(path, tuple(problems))])
-    age = format_age(time.time() - last_pass["started_at"])
-    said = f": {last_pass['error']}" if last_pass["error"] else ""
-    complain(f"last pass: {age} ago, {last_pass['result']}{said}")
+_LIMITS = re.compile(r".*_(limit|guarantee)(\[.*\])?|ulimit(\[.*\])?")
+_HISTORY_LINES = 10
+_STDERR_BYTES = 2000
+
+
+def _look_closely(store: Store, settings: Settings, record: Record, trouble: str) -> Details:
+    """What `status NAME` shows beside the status itself."""
+    from ya_salt.porto.client import PortoClient
+
+    limits = [
+        name for name in (record.spec.properties if record.spec else ()) if _LIMITS.fullmatch(name)
+    ]
+    tail = f"stderr[:{_STDERR_BYTES}]"
+    found: Mapping[str, str] = {}
+    if not trouble:
+        with contextlib.suppress(PortoError), PortoClient(settings.porto_socket) as client:
+            found = client.get([record.name], ["root_pid", tail, *limits]).get(record.name, {})
+    pid = found.get("root_pid", "")
+    return Details(
+        pid=int(pid) if pid.isdecimal() else 0,
+        limits={name: found[name] for name in limits if name in found},
+        history=tuple(store.load_history(record.name, _HISTORY_LINES)),
+        stderr=found.get(tail, ""),
+    )
+
+
+def _load_now(settings: Settings) -> Loaded | None:
+    """The daemons directory as it is; None, with a word on it, where it cannot be read."""
+    try:
+        return load_specs(settings.specs_dir)
+    except DaemonsDirectoryError as error:
+        complain(f"ya-salt: {error}")
+        return None
 
 
 def history(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt history [NAME] [-n N]`."""
-    store = _open_for_reading(in_force.settings)
-    events = store.load_history(options.name or "", max(0, options.lines)) if store else []
-    rows = [(format_time(at), name, what) for at, name, what in events]
-    data = [{"time": at, "name": name, "what": what} for at, name, what in rows]
+    store = read_store(in_force.settings.state_dir)
+    name = options.name or ""
+    _check_count(options.lines)
+    events = store.load_history(name, options.lines) if store else []
+    if name and not events:
+        records = store.load_records() if store else {}
+        _check_known(name, records, in_force.settings)
+    rows = [(format_time(at), daemon, what) for at, daemon, what in events]
+    data = [{"time": at, "name": daemon, "what": what} for at, daemon, what in rows]
     answer(
         options.output,
         lambda: render_table(("TIME", "NAME", "WHAT"), rows) if rows else "no history",
@@ -263,11 +402,32 @@ def _show(value: object) -> str:
 
 def logs(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt logs NAME [-n N] [-f]`."""
-    if options.lines < 0:
-        raise UsageError("-n counts lines: it cannot be negative")
+    from ya_salt.porto.client import PortoClient
+
+    _check_count(options.lines)
     with PortoClient(in_force.settings.porto_socket) as client:
+        if not _has_container(client, options.name):
+            store = read_store(in_force.settings.state_dir)
+            records = store.load_records() if store else {}
+            _check_known(options.name, records, in_force.settings)
+            complain(
+                f"ya-salt: {options.name} has no container at the moment, so there is no output; "
+                f"ya-salt status {options.name} says why"
+            )
+            if not options.follow:
+                return FAILED
         show_output(client, options.name, options.lines, follow=options.follow)
     return OK
+
+
+def _has_container(client: PortoClient, name: str) -> bool:
+    try:
+        client.get_property(name, "state")
+    except PortoError as error:
+        if error.code != "ContainerDoesNotExist":
+            raise
+        return False
+    return True
 
 
 def dev_portod(options: argparse.Namespace) -> int:
@@ -297,13 +457,25 @@ def _find_dev_portod() -> list[str]:
     return [script]
 
 
-def _open_for_reading(settings: Settings) -> Store | None:
-    return read_store(settings.state_dir)
+def _check_count(lines: int) -> None:
+    if lines < 0:
+        raise UsageError("-n counts from the end: it cannot be negative")
 
 
-def _check_found(name: str | None, found: Sequence[object]) -> None:
-    if name is not None and not found:
-        raise UsageError(f"no daemon {name} is known; ya-salt status lists them")
+def _check_known(name: str | None, known: Iterable[str], settings: Settings) -> None:
+    """Raises UsageError where a name was given that is none of them."""
+    known = set(known)
+    if name is None or name in known:
+        return
+    with contextlib.suppress(DaemonsDirectoryError):
+        specs = {item.name: item for item in load_specs(settings.specs_dir).specs}
+        if name in specs:
+            path = specs[name].path
+            raise UsageError(f"no pass has seen daemon {name} of {path} yet; ya-salt apply")
+        known |= set(specs)
+    near = difflib.get_close_matches(name, sorted(known), 1)
+    hint = f"did you mean {near[0]}?" if near else "ya-salt status lists those that are"
+    raise UsageError(f"no daemon {name} is known here; {hint}")
 
 
 def _say_rejected(rejected: Sequence[Rejected]) -> None:
@@ -326,7 +498,7 @@ def _print_statuses(statuses: Sequence[DaemonStatus], form: str, settings: Setti
     bad = [item.name for item in statuses if not is_fine(item)]
     if bad and form == "table":
         complain(
-            f"what to look at: ya-salt logs {bad[0]}; "
+            f"what to look at: ya-salt status {bad[0]}; ya-salt logs {bad[0]}; "
             f"grep porto-daemon-{bad[0]} {settings.log_file}"
         )
 

@@ -10,11 +10,13 @@ import stat
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from ya_salt.cli.output import complain, find_break
-from ya_salt.porto.client import PortoClient
 from ya_salt.text import escape
+
+if TYPE_CHECKING:
+    from ya_salt.porto.client import PortoClient
 
 _POLL_S = 0.5
 _MODE = 0o640

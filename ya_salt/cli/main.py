@@ -15,7 +15,7 @@ from ya_salt.settings import SETTINGS, load_settings
 EXIT_CODES = """\
 exit codes:
   0  fine
-  1  a daemon failed or is not ready, or a spec file cannot be used
+  1  a daemon failed or is not ready, a spec file cannot be used, or portod cannot be asked
   2  the command line or the configuration cannot be used
   3  another pass is running
   4  changes are pending (plan, apply --dry-run), or wait for the rollout gate (apply)
@@ -48,7 +48,7 @@ def _explain(error: YaSaltError) -> int:
 
 
 def _run_command(options: argparse.Namespace) -> int:
-    # Only now: a command needs far more than the parser, and help does not.
+    # Only now: a command needs far more than the parser, and help needs none of it.
     from ya_salt.cli import commands  # noqa: PLC0415
 
     command: Callable[..., int] = getattr(commands, options.command)
@@ -156,7 +156,9 @@ def _add_readers(known: Commands) -> None:
     for parser in (spec, status, history):
         parser.add_argument("name", metavar="NAME", nargs="?", help="only this daemon")
         add_output(parser)
-    settings = _PROGRAM.add(known, "settings", "settings", "show the settings in force and whence")
+    settings = _PROGRAM.add(
+        known, "settings", "settings", "show every setting and where it comes from"
+    )
     add_output(settings)
 
 

@@ -85,7 +85,7 @@ def _make_common() -> argparse.ArgumentParser:
 
 _PROGRAM = Program(
     "orlyctl",
-    "Say how changes may go through a fleet: rules, who is at it, what stops them.",
+    "Say how changes may go through a fleet: rules, who holds slots, what stops them.",
     EXIT_CODES,
     _make_common,
 )
@@ -113,7 +113,7 @@ def _add_rule(parser: argparse.ArgumentParser, **more: Any) -> None:
 def _parse_name(text: str) -> str:
     # A slash would make it another key.
     if not re.fullmatch(f"[{NAME_ALPHABET}]+", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name: letters, digits and _-@:. make one")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a name: write letters, digits and _-@:.")
     return text
 
 
@@ -137,7 +137,7 @@ def _add_rules(known: Commands) -> None:
 
 
 def _add_status(known: Commands) -> None:
-    text = "show who is at it, who failed and what blocks whom"
+    text = "show who holds a slot, who failed and what blocks whom"
     status = _PROGRAM.add(known, "status", commands.status, text)
     _add_rule(status, nargs="?")
     add_output(status)
@@ -149,7 +149,7 @@ def _add_stoppers(known: Commands) -> None:
     )
     _add_rule(release)
     release.add_argument("host", metavar="HOST", type=_parse_name)
-    text = "let no daemon be stopped until it is resumed; whoever has begun waits, too"
+    text = "stop no further daemon until it is resumed, not even on hosts that have begun"
     pause = _PROGRAM.add(known, "pause", commands.pause, text)
     _add_rule(pause)
     for parser in (release, pause):
@@ -161,7 +161,7 @@ def _add_stoppers(known: Commands) -> None:
 
 def _parse_reason(text: str) -> str:
     if not text.strip() or not text.isprintable() or len(text) > 500:
-        raise argparse.ArgumentTypeError("a line of at most 500 characters is wanted")
+        raise argparse.ArgumentTypeError("write one line of at most 500 characters")
     return text.strip()
 
 

@@ -235,7 +235,7 @@ def _explain_missing(kind: str) -> str:
     )
     if kind == "fleetlock":
         return f"gate.type is fleetlock, whose server knows no rules; for another gate's: {remedy}"
-    return f"nobody said where etcd is: {remedy}"
+    return f"etcd's address is not set: {remedy}"
 
 
 def name_operator(environment: Mapping[str, str]) -> str:

@@ -23,6 +23,7 @@ from ya_salt.gate.overview import (
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_change import RuleResult, make_file
 from ya_salt.messages import format_time
+from ya_salt.text import printable
 
 _OVERVIEW = ("RULE", "STATE", "LIMIT", "HELD", "FAILED", "LOST", "STARTS")
 _HOLDERS = ("HOST", "SLOT", "STATE", "DOING", "SINCE", "HEARD OF", "WHY")
@@ -104,13 +105,13 @@ def _format_span(seconds: int) -> str:
 
 
 def render_standing(item: RuleStatus, now: float) -> str:
-    """Everything about one rule: who is at it, what blocks whom, who was released."""
+    """Everything about one rule: who holds a slot, what blocks whom, who was released."""
     blocks = list_blocks(item, now)
     parts = [
         f"{item.name}: {_describe_state(blocks)}",
         _describe_counts(item),
         *_render_holders(item, now),
-        *(f"{holder.host}: failed: {_squash(holder.error)}" for holder in _list_failed(item)),
+        *(f"{holder.host}: failed: {printable(holder.error)}" for holder in _list_failed(item)),
         *(f"{block.whom}: {block.reason}: {block.message}" for block in blocks),
         *(
             f"released: {release.host} {format_age(now - release.at)} ago by {release.by}: "
@@ -152,16 +153,12 @@ def _list_holder_cells(holder: Holder, now: float) -> tuple[str, ...]:
         holder.doing,
         format_age(now - holder.since),
         "yes" if holder.is_alive else "lost",
-        _squash(holder.reason) or "-",
+        printable(holder.reason) or "-",
     )
 
 
 def _list_failed(item: RuleStatus) -> list[Holder]:
     return [holder for holder in item.holders if holder.state == "failed"]
-
-
-def _squash(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _describe_pause(pause: Pause) -> str:

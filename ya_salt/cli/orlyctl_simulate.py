@@ -25,6 +25,7 @@ from ya_salt.gate.rule_file import (
 )
 from ya_salt.gate.simulation.result import Halt, Result, Scenario
 from ya_salt.gate.simulation.rollout import simulate
+from ya_salt.text import count
 
 MAX_HOSTS = 100_000
 _Value = TypeVar("_Value")
@@ -174,7 +175,7 @@ def _checked(parse: Callable[[str], _Value]) -> Callable[[str], _Value]:
 
 def _parse_hosts(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_HOSTS:
-        raise ValueError(f"{text[:40]!r} is no number from 1 to {MAX_HOSTS}")
+        raise ValueError(f"{text[:40]!r} is not a number from 1 to {MAX_HOSTS}")
     return int(text)
 
 
@@ -197,14 +198,14 @@ def _parse_rate(text: str) -> float:
         rate = -1.0
     # Also refuses what is no number to compare with.
     if not 0 <= rate <= 1:
-        raise ValueError(f"{text[:40]!r} is no share from 0 to 1, such as 0.05")
+        raise ValueError(f"{text[:40]!r} is not a share from 0 to 1, such as 0.05")
     return rate
 
 
 def _parse_fact(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"{text[:40]!r} is no fact; write NAME=VALUE")
+        raise ValueError(f"{text[:40]!r} is not a fact; write NAME=VALUE")
     return parse_fact(name), parse_fact(value)
 
 
@@ -245,8 +246,8 @@ def render_result(result: Result) -> str:
     return "\n".join([*lines, *([""] if advice else []), *advice])
 
 
-def _count_hosts(count: int) -> str:
-    return f"{count} host{'s' * (count != 1)}"
+def _count_hosts(number: int) -> str:
+    return count(number, "host")
 
 
 def _describe_outcome(result: Result) -> str:
@@ -277,14 +278,14 @@ def _describe_rest(result: Result) -> str:
 
 
 def _describe_states(result: Result) -> str:
-    return ", ".join(f"{count} {state}" for state, count in result.states.items() if count)
+    return ", ".join(f"{number} {state}" for state, number in result.states.items() if number)
 
 
 def _describe_halt(result: Result, halt: Halt) -> str:
     untouched = result.scenario.hosts - halt.disturbed
     return (
-        f"halts after {_count_hosts(halt.disturbed)}: {halt.failed} failed, {halt.working} were at "
-        f"it; {untouched} untouched, {_show_time(halt.at_s)} after the start"
+        f"halts after {_count_hosts(halt.disturbed)}: {halt.failed} failed, {halt.working} were "
+        f"at work; {untouched} untouched, {_show_time(halt.at_s)} after the start"
     )
 
 
@@ -301,7 +302,7 @@ def _list_course(result: Result) -> list[str]:
     halts = result.halts[:-1] if result.outcome == "halted" else result.halts
     lines = [_describe_halt_and_after(result, halt) for halt in halts[:_MAX_HALTS]]
     if len(halts) > _MAX_HALTS:
-        lines.append(f"and {len(halts) - _MAX_HALTS} halts more")
+        lines.append(f"and {count(len(halts) - _MAX_HALTS, 'more halt')}")
     if result.repaired_at_s is not None:
         lines.append(f"another version comes {_show_time(result.repaired_at_s)} after the start")
     return lines
@@ -361,8 +362,8 @@ def _list_advice(result: Result) -> list[str]:
         )
     if result.robbed:
         advice.append(
-            f"{result.robbed} times a slot was taken from a host that was alive: lost_after "
-            f"{show_duration(rule.lost_after_s)} is shorter than between two passes"
+            f"{count(result.robbed, 'time')} a slot was taken from a host that was alive: "
+            f"lost_after {show_duration(rule.lost_after_s)} is shorter than between two passes"
         )
     return advice
 

@@ -9,8 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from ya_salt.model import DaemonPlan, DaemonStatus, describe_step, is_state
-from ya_salt.text import printable
+from ya_salt.converge.status import is_fine
+from ya_salt.messages import Details, find_silence, format_time
+from ya_salt.model import (
+    Condition,
+    CreateContainer,
+    DaemonPlan,
+    DaemonStatus,
+    describe_step,
+    is_state,
+)
+from ya_salt.text import escape, printable
 
 Paint: TypeAlias = "Callable[[str, str], str]"
 """(column's head, padded cell) -> the cell as a terminal shows it."""
@@ -19,7 +28,8 @@ Causes: TypeAlias = "Mapping[str, tuple[float, str]]"
 """Daemon -> when and why something was done to it last."""
 
 _HEAD = ("NAME", "VERSION", "PHASE", "STATE", "READY", "SINCE", "RESPAWNS", "RESTARTS", "MEMORY")
-_IDLE = "nothing had to be done"
+_TAIL_LINES = 10
+"""Of stderr, as much as one reads at once."""
 _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
 _CELL_COLOURS = {
     ("READY", "yes"): "green",
@@ -96,15 +106,40 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
     notes = [note for item in statuses for note in _list_notes(item)]
     if show_actions:
         done = [f"{item.name}: {action}" for item in statuses for action in item.actions]
-        idle = "nothing was done" if any(item.waits for item in statuses) else _IDLE
-        notes = [*(done or [idle]), *notes]
+        notes = [*done, *summarize(statuses), *notes]
     return "\n".join([render_table(head, rows, paint), *map(printable, notes)])
+
+
+def summarize(statuses: Sequence[DaemonStatus]) -> list[str]:
+    """What came of a pass: how many daemons are done, failed or waiting, and which are down.
+
+    `actions` of each are those of that pass. What is fine and had nothing done is not counted.
+    """
+    failed = [item for item in statuses if not is_fine(item)]
+    waiting = [item for item in statuses if item.waits and item not in failed]
+    others = [item for item in statuses if item not in (*failed, *waiting)]
+    done = [item for item in others if item.actions]
+    if not (failed or waiting or done):
+        return ["nothing had to be done"]
+    counts = f"{len(done)} done, {len(failed)} failed, {len(waiting)} waiting"
+    return [counts, *(f"{item.name} {_describe_failed(item)}" for item in failed if item.error)]
+
+
+def _describe_failed(item: DaemonStatus) -> str:
+    """Whether anything of it runs: what one has to know first."""
+    if item.state == "unknown":
+        return "may run or not: portod does not tell"
+    if item.running is not None and item.running.status:
+        return "runs as before"
+    if any(action.startswith("stop: ") for action in item.actions):
+        return "is DOWN: the old one was stopped, the new one did not start"
+    return "is DOWN: it does not run"
 
 
 def _list_cells(item: DaemonStatus, now: float) -> tuple[str, ...]:
     return (
         item.name,
-        item.version or "-",
+        _describe_version(item),
         item.phase,
         item.state or "-",
         "yes" if item.ready and item.ready.status else "no",
@@ -113,6 +148,14 @@ def _list_cells(item: DaemonStatus, now: float) -> tuple[str, ...]:
         str(item.restart_count),
         "-" if item.memory_bytes is None else format_bytes(item.memory_bytes),
     )
+
+
+def _describe_version(item: DaemonStatus) -> str:
+    """What runs; what is wanted stands beside it where that is another."""
+    version = item.version or "-"
+    if item.phase == "Removed" or item.wanted_version in ("", item.version):
+        return version
+    return f"{version} -> {item.wanted_version}"
 
 
 def _describe_cause(cause: tuple[float, str] | None, now: float) -> str:
@@ -152,8 +195,12 @@ def _describe_gate(status: DaemonStatus) -> str:
     return f"its {gate.change} waits for the gate: {gate.reason}: {gate.message}"
 
 
-def render_plans(plans: Sequence[DaemonPlan]) -> str:
-    """A line a step; what is refused stands there with its reason."""
+Changes: TypeAlias = "Mapping[str, Mapping[str, Any]]"
+"""packages, container and process of one daemon, each what changes: {name: {old, new}}."""
+
+
+def render_plans(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) -> str:
+    """A line a step, then what it changes; what is refused stands there with its reason."""
     lines = []
     for plan in plans:
         lines += [f"{plan.name}: {describe_step(step)}" for step in plan.steps]
@@ -161,19 +208,29 @@ def render_plans(plans: Sequence[DaemonPlan]) -> str:
             waits = f"{plan.deferral.reason}: {plan.deferral.message}"
             lines.append(f"{plan.name}: would wait for the gate: {waits}")
             lines += [f"{plan.name}: would wait: {describe_step(step)}" for step in plan.waiting]
+        if not any(isinstance(step, CreateContainer) for step in (*plan.steps, *plan.waiting)):
+            # Of a new container everything is new, and stands in the file.
+            values = changes.get(plan.name, {}).get("container", {})
+            lines += [f"{plan.name}:     {_describe_change(*item)}" for item in values.items()]
         lines += [f"{plan.name}: {note}" for note in plan.notes]
         if plan.refusal:
             lines.append(f"{plan.name}: refused: {plan.refusal}")
-    return "\n".join(lines) or "nothing to do"
+    return "\n".join(map(escape, lines)) or "nothing to do"
 
 
-def plans_to_data(plans: Sequence[DaemonPlan]) -> dict[str, Any]:
+def _describe_change(name: str, change: Mapping[str, str]) -> str:
+    old, new = (change[key] or "(not set)" for key in ("old", "new"))
+    return f"{name}: {old} -> {new}"
+
+
+def plans_to_data(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) -> dict[str, Any]:
     return {
         "plans": [
             {
                 "name": plan.name,
                 "steps": [describe_step(step) for step in plan.steps],
                 "waiting": [describe_step(step) for step in plan.waiting],
+                "changes": changes.get(plan.name, {}),
                 "gate": asdict(plan.deferral) if plan.deferral else None,
                 "refusal": plan.refusal,
                 "notes": list(plan.notes),
@@ -225,3 +282,74 @@ def describe_gate_trouble(gate: Mapping[str, Any], now: float) -> list[str]:
         return []
     age = format_age(now - gate["since"])
     return [f"gate: {gate['type']} cannot be asked for {age}: {gate['message']}"]
+
+
+def describe_last_pass(last_pass: Mapping[str, Any] | None, now: float) -> list[str]:
+    """The files that cannot be used, and how the last pass over the directory ended."""
+    if last_pass is None:
+        return ["no pass over the daemons directory was made yet: ya-salt apply"]
+    problems = [problem for _, problems in last_pass["rejected"] for problem in problems]
+    if last_pass["result"] is None:
+        return [*problems, *describe_last_pass(None, now)]
+    age = format_age(now - last_pass["started_at"])
+    said = f": {last_pass['error']}" if last_pass["error"] else ""
+    return [*problems, f"last pass: {age} ago, {last_pass['result']}{said}"]
+
+
+def describe_silence(trouble: str, last_pass: Mapping[str, Any] | None, now: float) -> list[str]:
+    """That portod cannot be asked, since when, and what is shown instead; nothing where it can."""
+    if not trouble:
+        return []
+    lines = [f"portod cannot be asked now: {trouble}"]
+    since, is_known = find_silence(last_pass)
+    if since is None:
+        return lines
+    when = f"{format_time(since)}, {format_age(now - since)} ago"
+    known = (
+        f"it has answered no pass since {when}; shown is what the last pass before that saw"
+        if is_known
+        else f"shown is what the last pass saw at {when}, when it still answered"
+    )
+    return [*lines, known]
+
+
+def render_details(item: DaemonStatus, details: Details, now: float) -> str:
+    """Everything about one daemon, below its line of the table."""
+    limits = ", ".join(f"{name} {text}" for name, text in details.limits.items())
+    wanted = item.wanted_version if item.wanted_version != item.version else ""
+    facts = [
+        ("file", item.path or "-"),
+        ("version", f"{item.version or '-'}{f', wanted is {wanted}' if wanted else ''}"),
+        ("digest", item.digest or "-"),
+        ("pid", str(details.pid) if details.pid else "-"),
+        ("limits", limits or "none are set"),
+        *(
+            ("package", f"{name} {there or 'is not installed'}, declared {version}")
+            for name, version, there in item.packages
+        ),
+        *(
+            (name, _describe_condition(condition, now))
+            for name, condition in (
+                ("installed", item.installed),
+                ("running", item.running),
+                ("ready", item.ready),
+            )
+            if condition is not None
+        ),
+    ]
+    lines = [f"{name:<10} {printable(text)}" for name, text in facts]
+    if details.history:
+        lines.append("last actions, newest last (more: ya-salt history):")
+        lines += [f"  {format_time(at)}  {printable(what)}" for at, _, what in details.history]
+    tail = details.stderr.rstrip().splitlines()[-_TAIL_LINES:]
+    if tail:
+        lines.append(f"stderr ends with (more: ya-salt logs {item.name}):")
+        lines += [f"  {escape(line)}" for line in tail]
+    return "\n".join(lines)
+
+
+def _describe_condition(condition: Condition, now: float) -> str:
+    word = "yes" if condition.status else "no"
+    age = format_age(now - condition.since)
+    since = f"since {format_time(condition.since)} ({age})"
+    return f"{word} {since}: {condition.reason}: {condition.message}"

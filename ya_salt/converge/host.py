@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ya_salt.converge.status import is_fine
 from ya_salt.errors import GateError, PackageError
 from ya_salt.gate.client import GateConnection
 from ya_salt.gate.factory import make_gate
@@ -151,14 +152,3 @@ class PassResult:
         return not (self.rejected or self.problems) and all(
             is_fine(status) for status in self.statuses
         )
-
-
-def is_fine(status: DaemonStatus) -> bool:
-    """Whether nobody has to look at this daemon."""
-    if status.error:
-        return False
-    if status.waits and status.ready is not None and status.ready.reason == "Deferred":
-        return True
-    if status.phase == "Orphaned":
-        return status.running is not None and status.running.status
-    return status.phase == "Removed" or (status.ready is not None and status.ready.status)

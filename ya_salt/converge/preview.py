@@ -23,6 +23,7 @@ from ya_salt.model import (
     DaemonStatus,
     Deferral,
     InstallPackages,
+    Loaded,
     Observed,
     Outcome,
     Package,
@@ -59,6 +60,19 @@ def _look_at_all(
             if record.status is not None
         ]
     return statuses, observed.containers
+
+
+def judge_file(status: DaemonStatus, loaded: Loaded) -> DaemonStatus:
+    """The status by its file as it is now, which may be another than the last pass saw."""
+    rejected = {item.path: item for item in loaded.rejected}.get(status.path)
+    if rejected is not None and status.phase in {"Managed", "Orphaned"}:
+        return replace(status, phase="Rejected", error="; ".join(rejected.problems[:1]))
+    if rejected is None and status.phase == "Rejected":
+        if all(spec.name != status.name for spec in loaded.specs):
+            return replace(status, phase="Orphaned", error="")
+        words = "its file was repaired after the last pass: the next one takes it up"
+        return replace(status, phase="Managed", error="", warnings=(*status.warnings, words))
+    return status
 
 
 def report_now(host: Host, lock_wait_s: float = 0.0) -> tuple[Delivery, ...]:

@@ -17,6 +17,7 @@ from ya_salt.model import (
     Outcome,
     describe_step,
 )
+from ya_salt.text import count
 
 _NOT_RUNNING = {
     "stopped": "portod could not start it, or somebody stopped it",
@@ -247,8 +248,8 @@ def _assess_ready(
 
 
 def _say_starting(spec: DaemonSpec, container: Container) -> _Verdict:
-    count = container.respawn_count
-    respawned = f", respawned {count} times" if count else ""
+    times = container.respawn_count
+    respawned = f", respawned {count(times, 'time')}" if times else ""
     words = f"running for {container.running_s} s of {spec.min_ready_s:g} s{respawned}"
     return _Verdict(False, "Starting", words)
 
@@ -333,3 +334,14 @@ def _since_ready(
     if kept is not None:
         return kept
     return moments.now if running.status else running.since
+
+
+def is_fine(status: DaemonStatus) -> bool:
+    """Whether nobody has to look at this daemon."""
+    if status.error:
+        return False
+    if status.waits and status.ready is not None and status.ready.reason == "Deferred":
+        return True
+    if status.phase == "Orphaned":
+        return status.running is not None and status.running.status
+    return status.phase == "Removed" or (status.ready is not None and status.ready.status)

@@ -13,7 +13,7 @@ from ya_salt.gate.protocol import REMOVAL, Identity, Slot, SlotRequest
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.windows import describe_closed
 from ya_salt.model import Deferral
-from ya_salt.text import printable
+from ya_salt.text import count, printable
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,9 @@ def _find_halt(view: View, identity: Identity, ask: SlotRequest) -> Deferral | N
     what = "the removal" if ask.target == REMOVAL else f"version {ask.target}"
     return Deferral(
         "Halted",
-        f"{what} failed on {_shorten(failed)}: {view.rule.name} halts at {limit}; another"
-        f" version goes on by itself, orlyctl status {view.rule.name} says what failed",
+        f"{what} failed on {_shorten(failed)}, and {view.rule.name} halts at "
+        f"{count(limit, 'failed host')}; another version goes on by itself, "
+        f"orlyctl status {view.rule.name} says what failed",
     )
 
 
@@ -140,8 +141,8 @@ def _find_grant(view: View) -> Grant | Deferral:
         if not tokens:
             return Deferral(
                 "RateLimited",
-                f"{rule.name} lets {rule.rate.count} hosts start in {rule.rate.window_s} s, "
-                "and they have",
+                f"{rule.name}: {len(view.starts)} of {rule.rate.count} starts in "
+                f"{rule.rate.window_s} s used; a host may start once one of them is that long ago",
             )
     if view.held is not None:
         return Grant((), tokens)
@@ -151,13 +152,14 @@ def _find_grant(view: View) -> Grant | Deferral:
 
 def _describe_full(view: View) -> Deferral:
     rule, failed = view.rule, sorted(view.failures)
-    text = f"{len(view.slots)} hosts are at it, {rule.name} lets {rule.max_concurrent}"
-    if failed:
-        text += (
-            f"; {_shorten(failed)} failed and keeps its slot until it succeeds or is released"
-            f" (orlyctl status {rule.name})"
-        )
-    return Deferral("Full", text)
+    text = f"{len(view.slots)} of {rule.max_concurrent} slots in use"
+    if not failed:
+        return Deferral("Full", f"{text}; orlyctl status {rule.name} shows by whom")
+    return Deferral(
+        "Full",
+        f"{text}: {_shorten(failed)} (failed); a host that failed keeps its slot until it succeeds "
+        f"or is released, see orlyctl status {rule.name}",
+    )
 
 
 def _shorten(hosts: Sequence[str]) -> str:

@@ -355,7 +355,7 @@ class _Server:
             return question.decode(data)
         except _MalformedError as error:
             words = redact(str(error), (token, password))
-            failure = UnansweredError(f"what answered is no etcd: {words}")
+            failure = UnansweredError(f"what answered is not etcd: {words}")
         raise failure
 
 
@@ -631,7 +631,7 @@ def _get_int(data: _Object, name: str, *, default: int = 0, least: int = 0) -> i
     if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 20:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _MAX_INT:
-        raise _MalformedError(f"{name} is no whole number from {least} to 2^63 - 1")
+        raise _MalformedError(f"{name} is not a whole number from {least} to 2^63 - 1")
     return value
 
 

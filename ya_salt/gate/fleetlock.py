@@ -223,7 +223,7 @@ class FleetLockServer:
             answer = self._go_round(question, question.doubtful.copy(), spare=0)
         if answer is None:
             told = "; ".join(f"{where}: {words}" for where, words in question.failures.items())
-            raise GateError(f"FleetLock says neither yes nor no to group {group}: {told}")
+            raise GateError(f"FleetLock gave no answer that can be used for group {group}: {told}")
         return answer
 
     def _go_round(self, question: _Question, endpoints: Sequence[str], spare: int) -> Answer | None:

@@ -45,7 +45,7 @@ class Rule:
 
     name: str
     max_concurrent: int = 1
-    """Hosts that may be at it at once, those that failed included."""
+    """Hosts that may change at once, those that failed included."""
     rate: Rate | None = None
     selector: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Fact of a host -> the values that it may have."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -41,7 +40,7 @@ from ya_salt.specs.checks import (
     unknown_field,
 )
 from ya_salt.specs.container import Json
-from ya_salt.specs.files import MAX_BYTES, RefusedFileError, read_path
+from ya_salt.specs.files import MAX_BYTES, STDIN, RefusedFileError, read_path, read_stdin
 from ya_salt.specs.tree import (
     START,
     Diagnostic,
@@ -54,8 +53,6 @@ from ya_salt.specs.tree import (
     read_yaml,
 )
 
-STDIN = "-"
-
 
 def load_rule_file(path: str) -> Rule:
     """Read and check a file (`-`: standard input); `.json` at its end means JSON, else it is YAML.
@@ -65,7 +62,7 @@ def load_rule_file(path: str) -> Rule:
     """
     origin = "standard input" if path == STDIN else _show(path)
     try:
-        content = _read_stdin() if path == STDIN else read_path(path)
+        content = read_stdin() if path == STDIN else read_path(path)
     except RefusedFileError as error:
         raise OperatorError(f"{origin}: {error}") from error
     except (OSError, ValueError) as error:
@@ -76,11 +73,6 @@ def load_rule_file(path: str) -> Rule:
 
 def _show(path: str) -> str:
     return path if path.isprintable() else ascii(path)[1:-1]
-
-
-def _read_stdin() -> bytes:
-    with os.fdopen(os.dup(0), "rb") as stream:
-        return stream.read(MAX_BYTES + 1)
 
 
 def _decode(content: bytes, origin: str) -> str:
@@ -209,7 +201,7 @@ def _read_annotations(meta: Message) -> dict[str, Json]:
 
 def _read_spec(manifest: Message, member: Member) -> Rule:
     spec = Message(manifest.report, member.node, member.field, _SPEC)
-    spec.require("max_concurrent", "write how many hosts may be at it at once, such as 1")
+    spec.require("max_concurrent", "write how many hosts may change at once, such as 1")
     # Where the zone does not exist, what else is wrong with the freezes is said in one go.
     zone = spec.read("time_zone", parse_zone, keep) or Rule.time_zone
     rule = Rule(
@@ -400,7 +392,7 @@ _NO_ZONES = re.compile(r"posix/.*|right/.*|posixrules|localtime|Factory")
 
 def parse_rule_name(text: str) -> str:
     if text in (".", ".."):
-        raise ValueError(f"{quote(text)} is no name; write porto-daemon-NAME")
+        raise ValueError(f"{quote(text)} is not a name; write porto-daemon-NAME")
     if not re.fullmatch(f"[{NAME_ALPHABET}]+", text, re.ASCII):
         raise ValueError(
             f"{quote(text)} is not a rule's name; write porto-daemon-NAME, of letters, digits"
@@ -476,7 +468,7 @@ def parse_days(text: str) -> tuple[int, ...]:
     first, dash, last = text.partition("-")
     if first not in DAYS or (dash and last not in DAYS):
         raise ValueError(
-            f"{quote(text)} is no day; write one of {', '.join(DAYS)}, or a span such as mon-fri"
+            f"{quote(text)} is not a day; write one of {', '.join(DAYS)}, or a span such as mon-fri"
         )
     start = DAYS.index(first)
     length = (DAYS.index(last) - start) % 7 if dash else 0
@@ -509,7 +501,7 @@ def parse_date(text: str) -> datetime:
     try:
         return datetime(year, month, day, hour, minute, tzinfo=timezone.utc)
     except ValueError:
-        raise ValueError(f"{quote(text)} is no moment of the calendar; {right}") from None
+        raise ValueError(f"{quote(text)} is not in the calendar; {right}") from None
 
 
 def show_date(moment: datetime) -> str:

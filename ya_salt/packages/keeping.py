@@ -150,7 +150,7 @@ def _copy_owner(source: Path, target: Path) -> None:
 
 def _write_control(folder: Path, status: Sequence[str], files: Sequence[str]) -> None:
     folder.mkdir(mode=0o755)
-    (folder / "control").write_text(make_control(status))
+    (folder / "control").write_text(make_control(status), encoding="utf-8")
     for file in map(Path, files):
         # NAME.postinst or NAME:ARCH.postinst; names may hold dots, kinds do not.
         shutil.copy2(file, folder / file.name.rpartition(".")[2])

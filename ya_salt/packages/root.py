@@ -169,5 +169,7 @@ def prepare_root(root: Root) -> None:
     for file in _FILES:
         (root.path / file).touch()
     text = root.apt_config_text()
-    if not root.apt_config.is_file() or root.apt_config.read_text() != text:
-        root.apt_config.write_text(text)
+    # As bytes, as apt reads it: a path need not be text of our locale.
+    content = os.fsencode(text)
+    if not root.apt_config.is_file() or root.apt_config.read_bytes() != content:
+        root.apt_config.write_bytes(content)

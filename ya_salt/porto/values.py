@@ -460,7 +460,7 @@ def parse_capability(text: str) -> str:
         right = name.upper().removeprefix("CAP_")
         raise ValueError(f"{quote(name)} is not Porto's spelling; write {right}")
     if name not in _CAPABILITIES:
-        raise ValueError(f"{quote(name)} is no capability; see capabilities(7), without CAP_")
+        raise ValueError(f"{quote(name)} is not a capability; see capabilities(7), without CAP_")
     return name
 
 
@@ -475,7 +475,7 @@ def check_ulimit(key: str) -> str:
 def check_env_name(key: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key, re.ASCII):
         raise ValueError(
-            f"{quote(key)} is no variable's name; write letters, digits and '_', no digit first"
+            f"{quote(key)} is not a variable's name; write letters, digits and '_', no digit first"
         )
     return key
 

@@ -1260,6 +1260,7 @@ class HostStatus(google.protobuf.message.Message):
     LAST_PASS_FIELD_NUMBER: builtins.int
     SINKS_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
+    PORTOD_FIELD_NUMBER: builtins.int
     @property
     def porto_daemons(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___PortoDaemonStatus]: ...
     @property
@@ -1278,6 +1279,10 @@ class HostStatus(google.protobuf.message.Message):
 
     @property
     def gate(self) -> global___GateStatus: ...
+    @property
+    def portod(self) -> global___PortodStanding:
+        """Left out of `status --saved` and after a pass."""
+
     def __init__(
         self,
         *,
@@ -1287,11 +1292,45 @@ class HostStatus(google.protobuf.message.Message):
         last_pass: global___PassStatus | None = ...,
         sinks: collections.abc.Iterable[global___SinkStatus] | None = ...,
         gate: global___GateStatus | None = ...,
+        portod: global___PortodStanding | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["gate", b"gate", "last_pass", b"last_pass"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["gate", b"gate", "ignored_files", b"ignored_files", "last_pass", b"last_pass", "porto_daemons", b"porto_daemons", "rejected_files", b"rejected_files", "sinks", b"sinks"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["gate", b"gate", "last_pass", b"last_pass", "portod", b"portod"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gate", b"gate", "ignored_files", b"ignored_files", "last_pass", b"last_pass", "porto_daemons", b"porto_daemons", "portod", b"portod", "rejected_files", b"rejected_files", "sinks", b"sinks"]) -> None: ...
 
 global___HostStatus = HostStatus
+
+@typing.final
+class PortodStanding(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    answers: builtins.bool
+    """Whether portod answered; where it did not, the daemons are shown as a pass saw them last."""
+    message: builtins.str
+    """Why it did not, a sentence for people; "" where it did."""
+    since: builtins.str
+    """RFC 3339, UTC: the first pass that it did not answer; where there was none, the last pass, which
+    it did. Left out where it answers, or no pass was made.
+    """
+    def __init__(
+        self,
+        *,
+        answers: builtins.bool | None = ...,
+        message: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_answers", b"_answers", "_message", b"_message", "_since", b"_since", "answers", b"answers", "message", b"message", "since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_answers", b"_answers", "_message", b"_message", "_since", b"_since", "answers", b"answers", "message", b"message", "since", b"since"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_answers", b"_answers"]) -> typing.Literal["answers"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_message", b"_message"]) -> typing.Literal["message"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+
+global___PortodStanding = PortodStanding
 
 @typing.final
 class GateStatus(google.protobuf.message.Message):
@@ -1464,6 +1503,22 @@ class PortoDaemonStatus(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class LimitsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     PATH_FIELD_NUMBER: builtins.int
@@ -1481,9 +1536,14 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     MEMORY_USAGE_BYTES_FIELD_NUMBER: builtins.int
     CPU_USAGE_S_FIELD_NUMBER: builtins.int
     GATE_FIELD_NUMBER: builtins.int
+    WANTED_VERSION_FIELD_NUMBER: builtins.int
+    PID_FIELD_NUMBER: builtins.int
+    LIMITS_FIELD_NUMBER: builtins.int
+    HISTORY_FIELD_NUMBER: builtins.int
+    STDERR_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
-    """`meta.version` of the spec that was applied last."""
+    """`meta.version` of what runs, or ran last."""
     path: builtins.str
     """The file it comes from."""
     phase: builtins.str
@@ -1507,6 +1567,12 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     """Bytes of memory that the container uses; left out where it does not run."""
     cpu_usage_s: builtins.float
     """Seconds of CPU time that it has used since it was started; left out where it does not run."""
+    wanted_version: builtins.str
+    """`meta.version` of its file; another than `version` where that does not run yet."""
+    pid: builtins.int
+    """The rest is told by `status NAME` only. Its main process; left out where there is none."""
+    stderr: builtins.str
+    """The end of what it wrote to stderr."""
     @property
     def conditions(self) -> global___Conditions: ...
     @property
@@ -1522,6 +1588,14 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     @property
     def gate(self) -> global___GateStanding:
         """Left out where nothing of it concerns the gate."""
+
+    @property
+    def limits(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """The limits and guarantees of its spec, as portod has them."""
+
+    @property
+    def history(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HistoryEvent]:
+        """What was done to it and how its readiness changed, newest last."""
 
     def __init__(
         self,
@@ -1543,9 +1617,14 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         memory_usage_bytes: builtins.int | None = ...,
         cpu_usage_s: builtins.float | None = ...,
         gate: global___GateStanding | None = ...,
+        wanted_version: builtins.str | None = ...,
+        pid: builtins.int | None = ...,
+        limits: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        history: collections.abc.Iterable[global___HistoryEvent] | None = ...,
+        stderr: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_updated_at", b"_updated_at", "_version", b"_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "updated_at", b"updated_at", "version", b"version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
@@ -1561,17 +1640,47 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_phase", b"_phase"]) -> typing.Literal["phase"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_pid", b"_pid"]) -> typing.Literal["pid"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_respawn_count", b"_respawn_count"]) -> typing.Literal["respawn_count"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_restart_count", b"_restart_count"]) -> typing.Literal["restart_count"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stderr", b"_stderr"]) -> typing.Literal["stderr"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_updated_at", b"_updated_at"]) -> typing.Literal["updated_at"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_version", b"_version"]) -> typing.Literal["version"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_wanted_version", b"_wanted_version"]) -> typing.Literal["wanted_version"] | None: ...
 
 global___PortoDaemonStatus = PortoDaemonStatus
+
+@typing.final
+class HistoryEvent(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: builtins.int
+    WHAT_FIELD_NUMBER: builtins.int
+    time: builtins.str
+    """RFC 3339, UTC."""
+    what: builtins.str
+    def __init__(
+        self,
+        *,
+        time: builtins.str | None = ...,
+        what: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_time", b"_time", "_what", b"_what", "time", b"time", "what", b"what"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_time", b"_time", "_what", b"_what", "time", b"time", "what", b"what"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_time", b"_time"]) -> typing.Literal["time"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_what", b"_what"]) -> typing.Literal["what"] | None: ...
+
+global___HistoryEvent = HistoryEvent
 
 @typing.final
 class GateStanding(google.protobuf.message.Message):

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from ya_salt.cli.logs import LogFile
 from ya_salt.converge.changes import Changes, describe_changes
-from ya_salt.converge.host import PassRequest, is_fine, make_host
+from ya_salt.converge.host import PassRequest, make_host
 from ya_salt.converge.preview import preview_pass
 from ya_salt.converge.run import run_pass
-from ya_salt.converge.status import make_status
+from ya_salt.converge.status import is_fine, make_status
 from ya_salt.errors import LockHeldError, YaSaltError
 from ya_salt.model import (
     DaemonPlan,

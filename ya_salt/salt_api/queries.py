@@ -11,8 +11,9 @@ from typing import Any
 import google.protobuf
 
 import ya_salt
-from ya_salt.converge.host import is_fine, make_host
+from ya_salt.converge.host import make_host
 from ya_salt.converge.preview import look_now, report_now
+from ya_salt.converge.status import is_fine
 from ya_salt.errors import PortoError, UsageError
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.memory import describe_gate

@@ -22,6 +22,7 @@ from ya_salt.salt_api.desired_state import (
     check_fields,
 )
 from ya_salt.specs.directory import load_specs
+from ya_salt.text import count
 
 STATE = "porto_daemon"
 FUNCTIONS = ("managed", "absent")
@@ -163,7 +164,7 @@ def _read_seconds(value: Any) -> float:
     try:
         return max(0.0, float(value))
     except (TypeError, ValueError) as error:
-        raise DesiredStateError(f"lock_wait_s: {value!r} is no number of seconds") from error
+        raise DesiredStateError(f"lock_wait_s: {value!r} is not a number of seconds") from error
 
 
 def _make_desired(chunk: Chunk, restart: str, run: Run) -> DesiredState:
@@ -181,10 +182,10 @@ def _look_at_directory(run: Run, *, makedirs: bool) -> StateReturn:
     if makedirs and not directory.exists():
         return _make_directory(directory, test=run.test)
     loaded = load_specs(str(directory))
-    words = f"{directory}: {_count(loaded.specs, 'daemon')}"
+    words = f"{directory}: {count(len(loaded.specs), 'daemon')}"
     if loaded.rejected:
-        files = _count(loaded.rejected, "file")
-        words += f", {files} that cannot be used (each fails as a state of its own)"
+        files = count(len(loaded.rejected), "file")
+        words += f", {files} that cannot be used (each fails as its own state)"
     ignored = tuple(f"{item.path} is ignored: {item.reason}" for item in loaded.ignored)
     return StateReturn(True, "\n".join((words, *ignored)))
 

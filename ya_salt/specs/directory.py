@@ -16,10 +16,12 @@ from ya_salt.specs.daemon import Draft, read_manifest
 from ya_salt.specs.digest import make_digest, make_document
 from ya_salt.specs.files import (
     MAX_BYTES,
+    STDIN,
     Guard,
     RefusedFileError,
     read_entry,
     read_path,
+    read_stdin,
     why_ignored,
 )
 from ya_salt.specs.tree import START, Diagnostic, Place, read_json, read_yaml
@@ -77,7 +79,10 @@ def load_specs(directory: str, *, uid: int | None = None) -> Loaded:
 
 
 def load_files(paths: Sequence[str]) -> Loaded:
-    """Read the named files; links are followed and permissions are the caller's business."""
+    """Read the named files (`-`: standard input, YAML or JSON, whichever it begins like).
+
+    Links are followed and permissions are the caller's business.
+    """
     return _sort_out([_load_file(path) for path in dict.fromkeys(paths)])
 
 
@@ -133,6 +138,9 @@ def _load_entry(name: str, directory: str, folder: int, guard: Guard, note: str)
 
 def _load_file(path: str) -> _Found:
     try:
+        if path == STDIN:
+            content = read_stdin()
+            return _parse(content, "standard input", is_json=content.lstrip().startswith(b"{"))
         return _parse(read_path(path), _printable(path))
     except (OSError, ValueError, RefusedFileError) as error:
         return _rejected(_printable(path), error)
@@ -186,12 +194,13 @@ def _disown(rejected: list[Rejected], specs: list[DaemonSpec]) -> tuple[Rejected
     return tuple(replace(one, name="") if one.name in names else one for one in rejected)
 
 
-def _parse(text: bytes | str, path: str) -> _Parsed:
+def _parse(text: bytes | str, path: str, *, is_json: bool | None = None) -> _Parsed:
     report = Diagnostics()
-    decoded = _decode(report, text, is_json=path.endswith(".json"))
+    is_json = path.endswith(".json") if is_json is None else is_json
+    decoded = _decode(report, text, is_json=is_json)
     draft = Draft()
     if decoded is not None:
-        tree = read_json(decoded) if path.endswith(".json") else read_yaml(decoded)
+        tree = read_json(decoded) if is_json else read_yaml(decoded)
         checks = Diagnostics()
         draft = read_manifest(checks, tree.root)
         report.diagnostics += tree.diagnostics

@@ -79,6 +79,15 @@ def read_path(path: str) -> bytes:
     return _read(os.open(path, _FLAGS & ~os.O_NOFOLLOW), path, Guard(uid=-1))[0]
 
 
+STDIN = "-"
+"""The name of standard input where files are named."""
+
+
+def read_stdin() -> bytes:
+    """Read standard input like a file, within the same limit; it stays open."""
+    return _read_limited(0)
+
+
 def _read(file: int, path: str, guard: Guard) -> tuple[bytes, str]:
     try:
         found = os.fstat(file)

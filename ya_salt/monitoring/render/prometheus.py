@@ -47,13 +47,17 @@ _COUNTERS: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (
 _HOST_GAUGES: Sequence[tuple[str, str, Callable[[HostMetrics], _Value]]] = (
     ("pass_duration_seconds", "How long the last pass took.", lambda h: h.pass_duration_s),
     ("pass_timestamp_seconds", "When the last pass ended.", lambda h: h.pass_ended_at),
-    ("pass_result", "1 where the last pass left nothing to look at, else 0.", lambda h: h.pass_ok),
+    ("pass_result", "1 where the last pass ended well, else 0.", lambda h: h.pass_ok),
     (
         "pass_failed",
         "1 where the last pass could not be made at all, else 0.",
         lambda h: bool(h.pass_error),
     ),
-    ("rejected_files", "Files of the daemons directory in no use.", lambda h: len(h.rejected)),
+    (
+        "rejected_files",
+        "Files of the daemons directory that cannot be used.",
+        lambda h: len(h.rejected),
+    ),
     ("orphans", "Daemons whose file is gone.", lambda h: len(h.orphans)),
     ("gate_queue_length", "Daemons whose change waits for its turn.", lambda h: h.gate_queue),
     (
