@@ -169,6 +169,11 @@ NEEDS_SUPPORT = frozenset(
 )
 """What a stock kernel or a portod without core dumps lacks: there it answers NotSupported."""
 
+LIVE_IN_NAME_ONLY: Mapping[str, str] = {
+    "ulimit": "a running process keeps the limits that it was started with"
+}
+"""What portod sets in a running container without its process having it, each with why."""
+
 PROPERTIES: Mapping[str, Property] = {row.name: row for row in _TABLE}
 """By name, in the order of setting. `cmd` and `command` are not here: see `specs.container`."""
 
