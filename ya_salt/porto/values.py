@@ -309,7 +309,7 @@ def _words(text: str) -> tuple[str, ...]:
 _BIND_FLAGS = _words(
     "ro rw rec dev nodev suid nosuid exec noexec private unbindable noatime nodiratime relatime"
 )
-_CONTROLLERS = _words(
+CONTROLLERS = _words(
     "freezer memory cpu cpuacct net_cls blkio devices hugetlb cpuset pids perf_event systemd"
     " cgroup2"
 )
@@ -518,7 +518,7 @@ def parse_capability(text: str) -> str:
 
 
 def check_controller(key: str) -> str:
-    return parse_choice(key, _CONTROLLERS)
+    return parse_choice(key, CONTROLLERS)
 
 
 def check_ulimit(key: str) -> str:
