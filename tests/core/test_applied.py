@@ -9,8 +9,8 @@ from ya_salt.converge.drift import (
     PRIVATE_MAX_BYTES,
     decode_last_applied,
     encode_last_applied,
-    hash_sent,
     hash_packages,
+    hash_sent,
 )
 from ya_salt.model import LastApplied, Package
 

@@ -12,8 +12,8 @@ import yaml
 from ya_salt.converge.drift import (
     encode_last_applied,
     hash_entries,
-    hash_sent,
     hash_packages,
+    hash_sent,
     hash_values,
     make_mark,
     name_key,

@@ -18,6 +18,7 @@ from ya_salt.converge.drift import (
     base_name,
     decode_last_applied,
     encode_last_applied,
+    has_secrets,
     hash_entries,
     hash_packages,
     hash_sent,
@@ -25,13 +26,12 @@ from ya_salt.converge.drift import (
     make_mark,
     name_key,
     name_read_back,
-    pick_entries,
     read_entries,
     wanted_properties,
 )
 from ya_salt.converge.host_checks import find_harmless_program
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
-from ya_salt.model import LABEL, DaemonSpec, LastApplied, Observed
+from ya_salt.model import LABEL, ChangeLive, DaemonSpec, LastApplied, Observed
 from ya_salt.names import REHEARSAL_PREFIX
 from ya_salt.porto.client import PortoClient, parse_labels
 from ya_salt.porto.properties import PROPERTIES
@@ -60,6 +60,10 @@ _GONE = "ContainerDoesNotExist"
 
 _DEFAULTS = {"max_respawns": "-1"}
 """Defaults that portod shows as an empty text, which it must not be given."""
+
+
+class BroughtBackError(PortoError):
+    """The new container was not to be had; the old one, which was stopped for it, runs again."""
 
 
 def create_container(
@@ -113,7 +117,7 @@ def _finish_half_made(client: PortoClient, spec: DaemonSpec) -> bool:
     Else it is destroyed, as far as it is ours.
     """
     variables = ["state", "labels", "private", "weak"]
-    found = client.get([spec.name], variables).get(spec.name)
+    found = _read(client, spec.name, variables)
     if found is None:
         return False
     label = parse_labels(found.get("labels", "")).get(LABEL)
@@ -213,7 +217,7 @@ class _Copy:
 
 def _copy_container(client: PortoClient, spec: DaemonSpec) -> _Copy | None:
     """What portod says of the container; None where there is none. Raises PortoError."""
-    noted = client.get([spec.name], ["labels", "private"]).get(spec.name)
+    noted = _read(client, spec.name, ["labels", "private"])
     if noted is None:
         return None
     applied = decode_last_applied(noted.get("private", ""))
@@ -222,7 +226,9 @@ def _copy_container(client: PortoClient, spec: DaemonSpec) -> _Copy | None:
     names = [name for name in order if (name in sent or not sent) and name != "labels"]
     if "controllers" in names:
         names += [f"controllers[{word}]" for word in CONTROLLERS]
-    texts = client.get([spec.name], names).get(spec.name, {})
+    texts = _read(client, spec.name, names)
+    if texts is None:
+        return None
     return _Copy(
         {name: text for name in names for text in _copy_text(name, texts)}
         | _copy_secrets(texts.get("env_secret", ""), spec),
@@ -244,7 +250,7 @@ def _copy_text(name: str, texts: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _copy_secrets(masked: str, spec: DaemonSpec) -> dict[str, str]:
-    """portod does not tell them: those that the new spec has still are taken from there."""
+    """Portod does not tell them: those that the new spec has still are taken from there."""
     names = (f"env_secret[{entry}]" for entry in read_entries("env_secret", masked))
     return {name: spec.properties[name] for name in names if name in spec.properties}
 
@@ -275,7 +281,7 @@ def _bring_back(
         )
     else:
         words = f"{error.message}; the old one was brought back and runs as before"
-        _log.warning("porto-daemon-%s: brought back, the new one did not start", spec.name)
+        return BroughtBackError(error.code, words, error.call)
     return type(error)(error.code, words, error.call)
 
 
@@ -298,21 +304,17 @@ def _rebuild(client: PortoClient, name: str, old: _Copy, private: str) -> None:
 # -- changing, starting, removing ----------------------------------------------------------------
 
 
-def change_live(  # noqa: PLR0913 - the step's own fields, and what it needs of the host
-    client: PortoClient,
-    spec: DaemonSpec,
-    changes: Mapping[str, str],
-    observed: Observed,
-    package_names: Iterable[str],
-    relearn: Iterable[str] = (),
+def change_live(
+    client: PortoClient, step: ChangeLive, observed: Observed, package_names: Iterable[str]
 ) -> None:
     """Set dynamic properties of the running container. Raises PortoError.
 
     What is not changed is remembered as it was: somebody may have changed it since we looked, and
-    the next pass is to see that. `relearn` names what reads back otherwise rightly. The label is
-    written last: a change cut short is found unfinished by the next pass.
+    the next pass is to see that. The label is written last: a change cut short is found unfinished
+    by the next pass.
     """
-    names = tuple(package_names)
+    spec, changes, names = step.spec, step.changes, tuple(package_names)
+    other = {*map(name_read_back, changes), *step.relearn}
 
     def change(_is_second: bool) -> None:
         before = decode_last_applied(client.get_property(spec.name, "private")) or LastApplied()
@@ -320,11 +322,9 @@ def change_live(  # noqa: PLR0913 - the step's own fields, and what it needs of 
         unsupported = _set_all(client, spec.name, changes, observed)
         wanted = wanted_properties(spec)
         kept = [item for item in before.unsupported if item in wanted and item not in changes]
+        read = {name: text for name, text in before.read.items() if name not in other}
         applied = replace(
-            _remember(
-                *(client, spec, [*kept, *unsupported], observed, before.read),
-                {*map(name_read_back, changes), *relearn},
-            ),
+            _remember(client, spec, [*kept, *unsupported], observed, read),
             defaults={k: text for k, text in defaults.items() if k in {*wanted, "aging_time"}},
             package_names=names,
         )
@@ -464,6 +464,14 @@ def _await_portod(client: PortoClient) -> None:
             return
 
 
+def _read(client: PortoClient, name: str, variables: Iterable[str]) -> Mapping[str, str] | None:
+    """What can be read of a container; None where there is none. Raises PortoError otherwise."""
+    reading = client.look([name], variables)[name]
+    for variable, why in reading.unreadable.items():
+        raise PortoError("Unknown", f"portod does not tell its {variable}: {why}", f"get {name}")
+    return None if reading.is_gone else reading.values
+
+
 def _is_lost(error: PortoError) -> bool:
     """Whether the connection went, which takes weak containers with it and is no verdict."""
     return isinstance(error, PortoUnavailableError | PortoUnknownFateError)
@@ -512,30 +520,27 @@ def _read_defaults(client: PortoClient, name: str, wanted: Iterable[str]) -> dic
     return {item: _DEFAULTS.get(item, found[item]) for item in names if item in found}
 
 
-def _remember(  # noqa: PLR0913 - what was, and what of it is new
+def _remember(
     client: PortoClient,
     spec: DaemonSpec,
     unsupported: Iterable[str],
     observed: Observed,
     known: Mapping[str, str] | None = None,
-    changed: Iterable[str] = (),
 ) -> LastApplied:
-    """What was sent, and what portod reads back of all that is new to `known` or was changed."""
+    """What was sent, and what portod reads back of all that is not in `known`."""
     wanted = wanted_properties(spec)
     left_out = set(unsupported)
     names = dict.fromkeys(name_read_back(item) for item in wanted if item not in left_out)
     kept = {name: text for name, text in (known or {}).items() if name in names}
     fresh = [item for item in names if item not in _UNREADABLE and item not in kept]
-    fresh += [item for item in dict.fromkeys(changed) if item in kept]
     read = client.get([spec.name], fresh).get(spec.name, {}) if fresh else {}
-    has_secrets = bool(pick_entries("env_secret", wanted))
     return LastApplied(
         sent=hash_sent(wanted, observed.key),
         read=kept | hash_values(read),
         unsupported=tuple(left_out & wanted.keys()),
         packages=hash_packages(spec.packages),
         portod=observed.portod,
-        key=name_key(observed.key) if has_secrets else "",
+        key=name_key(observed.key) if has_secrets(spec) else "",
         entries=hash_entries(wanted, observed.key),
     )
 

@@ -211,6 +211,10 @@ def wanted_properties(spec: DaemonSpec) -> dict[str, str]:
     return {**OUR_PROPERTIES, **spec.properties}
 
 
+def has_secrets(spec: DaemonSpec) -> bool:
+    return any(base_name(name) == _SECRET for name in spec.properties)
+
+
 def is_current(spec: DaemonSpec, container: Container) -> bool:
     """Whether the label says that the container was made from `spec`, in any version's words."""
     label = container.labels.get(LABEL)
@@ -398,21 +402,24 @@ def compare(
     """Sort what differs into what can be set live and what only a new container has."""
     wanted = wanted_properties(spec)
     difference = find_differences(spec, container, applied, observed.key)
+
+    def is_live(name: str, text: str) -> bool:
+        return _is_dynamic(name, observed.dynamic) and _reaches_process(
+            name, text, spec, container, applied
+        )
+
     changes: dict[str, str] = {}
     static: set[str] = set()
     for name in sorted(difference.gone):
         reset = _reset(name, wanted, applied)
-        if reset and all(
-            _changes_live(item, text, spec, container, applied, observed.dynamic)
-            for item, text in reset.items()
-        ):
+        if reset and all(is_live(item, text) for item, text in reset.items()):
             changes |= reset
         else:
             static.add(name)
     for name, text in wanted.items():
         if name not in difference.changed:
             continue
-        if _changes_live(name, text, spec, container, applied, observed.dynamic):
+        if is_live(name, text):
             changes[name] = text
         elif base_name(name) in LIVE_IN_NAME_ONLY or not _is_in_force(name, text, container):
             static.add(name)
@@ -428,17 +435,12 @@ def compare(
     return Comparison(changes, frozenset(static), frozenset(by_hand), relearned)
 
 
-def _changes_live(  # noqa: PLR0913 - everything that is known of one change
-    name: str,
-    text: str,
-    spec: DaemonSpec,
-    container: Container,
-    applied: LastApplied,
-    dynamic: frozenset[str],
+def _reaches_process(
+    name: str, text: str, spec: DaemonSpec, container: Container, applied: LastApplied
 ) -> bool:
-    """Whether the process that runs has the new value right away."""
+    """Whether the process that runs has a dynamic property's new value right away."""
     base = base_name(name)
-    if base in LIVE_IN_NAME_ONLY or not _is_dynamic(name, dynamic):
+    if base in LIVE_IN_NAME_ONLY:
         return False
     if base != "resolv_conf":
         return True
@@ -462,7 +464,7 @@ def _is_in_force(name: str, text: str, container: Container) -> bool:
     base, now = base_name(name), container.values.get(name_read_back(name))
     if now is None or base == _SECRET:
         return False
-    if base != name and base != "controllers":
+    if base not in {name, "controllers"}:
         return read_entries(base, now).get(entry_name(name)) == text
     row = PROPERTIES.get(base)
     if row is not None and row.is_unordered:
@@ -504,8 +506,8 @@ def restore(
     for name in sorted(drifted):
         base = base_name(name)
         if base == "symlink":
-            added = read_entries(base, container.values.get(base, "")).keys()
-            added -= pick_entries(base, wanted).keys()
+            there = read_entries(base, container.values.get(base, ""))
+            added = there.keys() - pick_entries(base, wanted).keys()
             changes |= {f"{base}[{entry}]": "" for entry in sorted(added)}
         if base == name or base in _EMPTIED or base in _WHOLE_MAPS:
             changes[name] = wanted[name]

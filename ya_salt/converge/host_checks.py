@@ -13,7 +13,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from ya_salt.model import DaemonSpec
 from ya_salt.porto.values import quote
@@ -55,7 +55,7 @@ def find_harmless_program(spec: DaemonSpec) -> str:
 def _find_in(spec: DaemonSpec, base: str) -> Obstacle | None:
     root = os.path.normpath(base + "/" + spec.properties.get("root", "/"))
     tree = _Tree(root, tuple(_list_mounted(spec)))
-    if root != "/" and not os.path.isdir(root):
+    if root != "/" and not Path(root).is_dir():
         return Obstacle("InvalidPath", f"root: there is no directory {quote(root)}")
     return _check_places(spec, tree) or _check_program(spec, tree)
 
@@ -77,7 +77,7 @@ def _check_places(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
         stdin
         and not tree.is_hidden(stdin)
         and tree.look(stdin) is None
-        and not os.path.exists(stdin)
+        and not Path(stdin).exists()
     ):
         return Obstacle("InvalidValue", f"stdin_path: there is no {quote(stdin)}")
     return None
@@ -204,10 +204,10 @@ class _Tree:
         resolved = self._resolve(path)
         if resolved is None:
             return None
-        whole = PurePosixPath(self._root + resolved)
+        whole = Path(self._root + resolved)
         try:
             places = [whole, *whole.parents]
-            stats = tuple(os.stat(place) for place in places)
+            stats = tuple(place.stat() for place in places)
             has_acl = any(_ACL in os.listxattr(place) for place in places)
         except OSError:
             return None
@@ -216,7 +216,7 @@ class _Tree:
     def read_first_line(self, path: str) -> str:
         resolved = self._resolve(path)
         try:
-            with open(self._root + (resolved or path), "rb") as file:
+            with Path(self._root + (resolved or path)).open("rb") as file:
                 return file.read(256).split(b"\n")[0].decode(errors="replace")
         except OSError:
             return ""
@@ -227,7 +227,7 @@ class _Tree:
         while todo:
             part = todo.pop(0)
             if part in {".", ".."}:
-                done = os.path.dirname(done) if part == ".." else done
+                done = done.rpartition("/")[0] if part == ".." else done
                 continue
             here = f"{done}/{part}"
             try:
@@ -240,7 +240,7 @@ class _Tree:
             links += 1
             if links > _MAX_LINKS:
                 return None
-            target = os.readlink(self._root + here)
+            target = str(Path(self._root + here).readlink())
             todo = [part for part in target.split("/") if part] + todo
             done = "" if target.startswith("/") else done
         return done or "/"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from pathlib import Path
 
 FILE_NAME = "secret.key"
 _LENGTH = 32
@@ -48,7 +49,7 @@ def make_key(state_dir: str) -> bytes:
             os.fsync(file)
         finally:
             os.close(file)
-        os.rename(temporary, path)
+        Path(temporary).rename(path)
     except OSError:
         return b""
     return load_key(state_dir)

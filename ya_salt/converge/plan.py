@@ -121,7 +121,7 @@ def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPla
 # -- one daemon --------------------------------------------------------------------------------
 
 
-def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
+def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0911 - a return a rule
     unknown = shared.observed.unknown.get(spec.name)
     if unknown is not None:
         return DaemonPlan(
@@ -167,8 +167,9 @@ def _find_refused(spec: DaemonSpec, container: Container | None, observed: Obser
     if applied is None or not applied.refused or applied.refused != make_mark(spec, observed.key):
         return ""
     return (
-        f"portod would not start it: {applied.refused_because}; the container that ran before was "
-        f"brought back and is kept: change the spec, or try again with `ya-salt restart {spec.name}`"
+        f"portod would not start it: {applied.refused_because}; the container that ran before "
+        "was brought back and is kept: change the spec, or try again with "
+        f"`ya-salt restart {spec.name}`"
     )
 
 
@@ -211,7 +212,9 @@ def _plan_repair(container: Container) -> tuple[Step, ...]:
     return (StartContainer(container.name, container.state, f"it is {container.state}"),)
 
 
-def _plan_change(spec: DaemonSpec, container: Container, observed: Observed) -> tuple[Step, ...]:
+def _plan_change(  # noqa: PLR0911 - a return a rule
+    spec: DaemonSpec, container: Container, observed: Observed
+) -> tuple[Step, ...]:
     applied = decode_last_applied(container.private)
     current = is_current(spec, container)
     if not current and (applied is None or not applied.sent):

@@ -61,7 +61,7 @@ def _size(name: str, meaning: str, parse: Parse = values.parse_size, **more: Any
     return Property(name, parse, "size", meaning, json="integer", off="0", **more)
 
 
-def _count(  # noqa: PLR0913 - the row of a table
+def _count(
     name: str, kind: str, meaning: str, low: int = 0, high: int = values.MAX_UINT, **more: Any
 ) -> Property:
     parse = partial(values.parse_integer, low=low, high=high)
@@ -94,7 +94,7 @@ def _list(name: str, parse: Parse, meaning: str, kind: str = "list", **more: Any
     return Property(name, parse, kind, meaning, "list", **more)
 
 
-def _map(  # noqa: PLR0913 - the row of a table
+def _map(
     name: str, check_key: Parse, parse: Parse, kind: str, meaning: str, **more: Any
 ) -> Property:
     return Property(name, parse, kind, meaning, "map", check_key=check_key, **more)
@@ -126,7 +126,7 @@ _TABLE = (
     Property("group", values.parse_user, "name or number", "As which group it runs."),
     _flag(
         "isolate",
-        "Own process, IPC and host name namespaces. Default: `true`, with `virt_mode: host` `false`.",
+        "Own process, IPC and host name namespaces. Default: `true`, in `host` mode `false`.",
         off=None,
         in_host=("false",),
     ),
@@ -216,7 +216,7 @@ _TABLE = (
     _flag("oom_is_fatal", "Out of memory kills all of it. Default: `true`.", off=None, live=True),
     _count(
         "oom_score_adj",
-        *("−1000…1000", "Who is killed first on the host."),
+        *("-1000…1000", "Who is killed first on the host."),
         low=-1000,
         high=1000,
         off="0",

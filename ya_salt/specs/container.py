@@ -186,7 +186,7 @@ def _check_together(report: Diagnostics, members: dict[str, Member], texts: dict
 def _check_host_mode(
     report: Diagnostics, members: dict[str, Member], texts: dict[str, str]
 ) -> None:
-    """portod takes these and then does not start: conformance/host-mode-refusals."""
+    """Refuse what portod takes and then does not start: conformance/host-mode-refusals."""
     for name, row in PROPERTIES.items():
         if name not in texts or row.in_host is None or texts[name] in row.in_host:
             continue
