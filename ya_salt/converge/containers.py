@@ -319,7 +319,7 @@ def change_live(
     def change(_is_second: bool) -> None:
         before = decode_last_applied(client.get_property(spec.name, "private")) or LastApplied()
         defaults = _keep_defaults(client, spec.name, before, changes)
-        unsupported = _set_all(client, spec.name, changes, observed)
+        unsupported = _set_all(client, spec.name, changes)
         wanted = wanted_properties(spec)
         kept = [item for item in before.unsupported if item in wanted and item not in changes]
         read = {name: text for name, text in before.read.items() if name not in other}
@@ -442,10 +442,12 @@ def _insist(client: PortoClient, act: Callable[[bool], None]) -> None:
     """
     try:
         act(False)
-    except (PortoUnavailableError, PortoUnknownFateError) as error:
-        if isinstance(error.__cause__, TimeoutError):
+    except PortoError as error:
+        # A connection that went while nothing was asked is not noticed but by what was weak.
+        is_worth_it = _is_lost(error) or error.code == _GONE
+        if not is_worth_it or isinstance(error.__cause__, TimeoutError):
             raise
-        _log.warning("portod went away (%s); once more when it is back", error)
+        _log.info("portod may have been reloaded (%s): once more", error)
         _await_portod(client)
         act(True)
 
@@ -478,9 +480,12 @@ def _is_lost(error: PortoError) -> bool:
 
 
 def _set_all(
-    client: PortoClient, name: str, wanted: Mapping[str, str], observed: Observed
+    client: PortoClient, name: str, wanted: Mapping[str, str], observed: Observed | None = None
 ) -> list[str]:
-    """Set one by one; returns what the host has no support for and that asks for nothing."""
+    """Set one by one; returns what the host has no support for and that asks for nothing.
+
+    Without `observed` the container runs: what is not supported then may be so at rest.
+    """
     unsupported = []
     for variable, text in wanted.items():
         try:
@@ -489,6 +494,8 @@ def _set_all(
             if error.code not in _NOT_SUPPORTED:
                 raise
             if not _can_do_without(variable, text):
+                if observed is None:
+                    raise
                 raise _explain_support(variable, observed, error) from error
             unsupported.append(variable)
     return unsupported

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ya_salt.model import LABEL, Container, DaemonSpec, LastApplied, Observed, Package
-from ya_salt.porto.properties import LIVE_IN_NAME_ONLY, PROPERTIES
+from ya_salt.porto.properties import LIVE_IN_NAME_ONLY, PROPERTIES, UNLISTED
 from ya_salt.specs.digest import make_digest_with_secrets
 
 PRIVATE_MAX_BYTES = 4096
@@ -554,6 +554,7 @@ def is_settable(name: str, container: Container, observed: Observed) -> bool:
 
 
 def _is_dynamic(name: str, dynamic: frozenset[str]) -> bool:
-    # Where the kernel has no support for a guarantee portod does not even list it; where it has,
-    # all guarantees change live.
-    return base_name(name) in dynamic or name.endswith("_guarantee")
+    # What depends on the kernel is not always in portod's list, not even where it is there; a
+    # refusal ends in a restart.
+    base = base_name(name)
+    return base in dynamic or (base in UNLISTED and PROPERTIES[base].live)

@@ -343,6 +343,9 @@ NEEDS_SUPPORT = frozenset(
 )
 """What a stock kernel or a portod without core dumps lacks: there it answers NotSupported."""
 
+UNLISTED = NEEDS_SUPPORT | {row.name for row in _TABLE if row.name.endswith("_guarantee")}
+"""What portod's list of properties may leave out, whether it can be set or not."""
+
 LIVE_IN_NAME_ONLY: Mapping[str, str] = {
     "ulimit": "a running process keeps the limits that it was started with"
 }
