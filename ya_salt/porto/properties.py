@@ -41,6 +41,8 @@ class Property:
     """The text of a single value that asks for nothing: no request where it is not supported."""
     in_host: tuple[str, ...] | None = None
     """All that portod starts with virt_mode host; None for whatever there is."""
+    needs: str = ""
+    """What else has to be there, for people."""
     controller: str = ""
     """The controller that a value needs; one that is off needs none."""
     joint: str = ";"
@@ -291,11 +293,12 @@ _TABLE = (
     _map(
         "sysctl",
         *(values.check_sysctl, values.parse_mapped, "map", "`net.ipv4.ip_forward: 1`"),
+        needs="for `net.…` a `net` of its own, else `isolate`",
     ),
     _sizes("net_guarantee", "map of sizes", _BY_NET),
     _sizes("net_limit", "map of sizes", _BY_NET),
     _count("net_limit_soft", "count", "Kilobytes a second.", live=True, off="0"),
-    _sizes("net_rx_limit", "map of sizes", _BY_NET),
+    _sizes("net_rx_limit", "map of sizes", _BY_NET, needs="a `net` of its own"),
     _choice(
         "net_tos",
         " ".join(f"CS{number}" for number in range(8)),
