@@ -5,7 +5,6 @@ The table says what is live; the process is the witness, and where /proc shows i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def read_nofile(pid: str) -> tuple[str, ...]:
 
 
 SEEN: dict[str, Callable[[str, int], bool]] = {
-    "cwd": lambda pid, turn: os.readlink(f"/proc/{pid}/cwd") == ("/tmp", "/")[turn],
+    "cwd": lambda pid, turn: str(Path(f"/proc/{pid}/cwd").readlink()) == ("/tmp", "/")[turn],
     "env": lambda pid, turn: {"A=1", f"B={turn + 2}"} <= read_environ(pid),
     "env_secret": lambda pid, turn: {"A=1", f"B={turn + 2}"} <= read_environ(pid),
     "umask": lambda pid, turn: read_status(pid, "Umask") == ("0022", "0077")[turn],
@@ -127,7 +126,7 @@ SEEN: dict[str, Callable[[str, int], bool]] = {
         Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == ("100", "200")[turn]
     ),
     "stdin_path": lambda pid, turn: (
-        os.readlink(f"/proc/{pid}/fd/0") == ("/dev/null", "/dev/zero")[turn]
+        str(Path(f"/proc/{pid}/fd/0").readlink()) == ("/dev/null", "/dev/zero")[turn]
     ),
 }
 """Where /proc shows it: whether the process has the value of the turn."""

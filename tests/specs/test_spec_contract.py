@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict, Parse
-
 from helpers.property_table import PAGE, rewrite
+
 from ya_salt.errors import SpecError
 from ya_salt.porto.properties import (
     NEEDS_SUPPORT,

@@ -34,7 +34,7 @@ from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateEr
 from ya_salt.model import LABEL, ChangeLive, DaemonSpec, LastApplied, Observed
 from ya_salt.names import REHEARSAL_PREFIX
 from ya_salt.porto.client import PortoClient, parse_labels
-from ya_salt.porto.properties import PROPERTIES
+from ya_salt.porto.properties import PROPERTIES, UNLISTED
 from ya_salt.porto.values import CONTROLLERS
 
 _log = logging.getLogger("ya_salt.execute")
@@ -88,7 +88,7 @@ def _build(
     client.create_weak(spec.name)
     try:
         wanted = wanted_properties(spec)
-        settable = [name for name in wanted if name in observed.dynamic]
+        settable = [name for name in wanted if name in observed.dynamic or name in UNLISTED]
         defaults = _read_defaults(client, spec.name, [*settable, "aging_time"])
         unsupported = _set_all(client, spec.name, wanted, observed)
         client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
