@@ -129,6 +129,8 @@ def test_starting_and_removing_are_changes_of_the_process() -> None:
     observed = make_observed(SPEC)
     start = StartContainer("d", "dead", "")
     assert describe_changes(SPEC, (start,), observed)["process"]["new"] == "running"
+    back = describe_changes(SPEC, (StartContainer("d", "stopped", ""),), observed)
+    assert back["process"] == {"old": "running", "new": "restarted"}
     steps = (RemoveContainer("d", ""), PurgePackages("d", ("p",), (), ""))
     assert describe_changes(SPEC, steps, observed) == {
         "packages": {"p": {"old": "1", "new": ""}},

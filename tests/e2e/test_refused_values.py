@@ -178,6 +178,17 @@ def test_a_live_change_that_portod_refuses_ends(passes: Passes) -> None:
     assert read(passes)["state"] == "running"
 
 
+def test_a_link_that_somebody_removed_is_taken_out(passes: Passes, folder: Path) -> None:
+    # conformance/symlink-live: portod cannot remove what is not there, while it runs.
+    link = folder / "link"
+    passes.write(NAME, f"virt_mode: host\nsymlink: {{{link}: /tmp}}")
+    passes.run_one()
+    link.unlink(missing_ok=True)
+    passes.write(NAME, "virt_mode: host")
+    passes.run_one()
+    assert passes.run_one().actions == ()
+
+
 def test_what_is_ours_is_put_right_whoever_changed_it(passes: Passes) -> None:
     before = read(passes)
     for name, text in (("weak", "true"), ("aging_time", "60"), ("private", "mine")):

@@ -38,7 +38,8 @@ class Obstacle:
 def find_obstacle(spec: DaemonSpec, roots: Iterable[str] = ("/",)) -> Obstacle | None:
     """What is missing in every one of `roots`, in which the spec's own `root` lies; None if none.
 
-    More than one root where apt fills another one than the host's.
+    More than one root where apt fills another one than the host's: what runs may be of both, so
+    there only what is not there at all is told.
     """
     found = [_find_in(spec, root) for root in dict.fromkeys(roots)]
     return None if None in found else next(iter(found), None)
@@ -57,7 +58,7 @@ def _find_in(spec: DaemonSpec, base: str) -> Obstacle | None:
     tree = _Tree(root, tuple(_list_mounted(spec)))
     if root != "/" and not Path(root).is_dir():
         return Obstacle("InvalidPath", f"root: there is no directory {quote(root)}")
-    return _check_places(spec, tree) or _check_program(spec, tree)
+    return _check_places(spec, tree) or _check_program(spec, tree, is_host=base == "/")
 
 
 def _list_mounted(spec: DaemonSpec) -> Iterator[str]:
@@ -83,7 +84,7 @@ def _check_places(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
     return None
 
 
-def _check_program(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
+def _check_program(spec: DaemonSpec, tree: _Tree, *, is_host: bool) -> Obstacle | None:
     program = _name_program(spec.properties)
     if not program:
         return None
@@ -95,6 +96,8 @@ def _check_program(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
     if not there:
         where = "" if "/" in program else f" in {':'.join(_list_folders(spec.properties))}"
         return Obstacle("InvalidCommand", f"cmd: there is no program {quote(program)}{where}")
+    if not is_host:
+        return None
     who = _find_identity(spec)
     runnable = [place for place, found in there if who is None or _may_execute(found, who)]
     if not runnable:
