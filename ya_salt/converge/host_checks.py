@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ya_salt.model import DaemonSpec
-from ya_salt.porto.values import quote
+from ya_salt.names import quote
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HARMLESS = ("/bin/true", "/usr/bin/true")
