@@ -9,7 +9,7 @@ SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
 LINTED = ya_salt devporto bench demo tests _modules _states _beacons
 
-.PHONY: demo test test-core test-salt salt-matrix lint format proto bench bench-gate chaos soak-gate clean
+.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables proto bench bench-gate chaos soak-gate clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -46,6 +46,10 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
+
+# The table of properties in docs/specs.md, from the table that checks them.
+docs-tables: $(READY)
+	PYTHONPATH=tests $(BIN)/python -m helpers.property_table
 
 proto: $(READY)
 	$(BIN)/pip install --quiet -e '.[proto]'

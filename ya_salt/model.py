@@ -247,6 +247,14 @@ class LastApplied:
     """Packages that this daemon ever had under our management."""
     portod: str = ""
     """Version of the portod that read `read` back."""
+    key: str = ""
+    """Which of the host's keys the hashes of `env_secret` were made with; "" for hashes without."""
+    entries: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Map that does not read back whole -> its entries -> hash of the text that we sent."""
+    refused: str = ""
+    """Mark of the spec that portod would not start, so that this container was brought back."""
+    refused_because: str = ""
+    """portod's words for that."""
 
 
 @dataclass(frozen=True)
@@ -349,6 +357,8 @@ class Observed:
     """Properties that may change in a running container; only asked for where one has to change."""
     portod: str = ""
     """portod's version; asked for together with `dynamic`."""
+    key: bytes = field(default=b"", repr=False)
+    """The host's secret, for hashes of secrets; empty where it cannot be read."""
     records: Mapping[str, Record] = field(default_factory=dict)
 
 
@@ -396,6 +406,8 @@ class ChangeLive:
     changes: Mapping[str, str]
     """Property, flattened -> text to send; may be empty where only our label is out of date."""
     reason: str
+    relearn: frozenset[str] = frozenset()
+    """Properties not changed that read back otherwise now, and rightly so."""
 
     @property
     def name(self) -> str:

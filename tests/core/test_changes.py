@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ya_salt.converge.changes import describe_changes
-from ya_salt.converge.drift import encode_last_applied, group_sent, hash_values, wanted_properties
+from ya_salt.converge.drift import encode_last_applied, hash_sent, wanted_properties
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -43,9 +43,7 @@ SPEC = DaemonSpec(
 
 def make_observed(sent: DaemonSpec, remembered: DaemonSpec | None = None) -> Observed:
     """A container that runs from `sent`."""
-    private = encode_last_applied(
-        LastApplied(sent=hash_values(group_sent(wanted_properties(sent))))
-    )
+    private = encode_last_applied(LastApplied(sent=hash_sent(wanted_properties(sent))))
     container = Container(
         "d", "running", {LABEL: sent.digest}, private, values={"memory_limit": "1024"}
     )
@@ -131,6 +129,8 @@ def test_starting_and_removing_are_changes_of_the_process() -> None:
     observed = make_observed(SPEC)
     start = StartContainer("d", "dead", "")
     assert describe_changes(SPEC, (start,), observed)["process"]["new"] == "running"
+    back = describe_changes(SPEC, (StartContainer("d", "stopped", ""),), observed)
+    assert back["process"] == {"old": "running", "new": "restarted"}
     steps = (RemoveContainer("d", ""), PurgePackages("d", ("p",), (), ""))
     assert describe_changes(SPEC, steps, observed) == {
         "packages": {"p": {"old": "1", "new": ""}},

@@ -11,10 +11,12 @@ import yaml
 
 from ya_salt.converge.drift import (
     encode_last_applied,
-    group_sent,
+    hash_entries,
     hash_packages,
+    hash_sent,
     hash_values,
-    name_read_back,
+    make_mark,
+    name_key,
     wanted_properties,
 )
 from ya_salt.converge.plan import make_plan
@@ -42,7 +44,18 @@ from ya_salt.specs.digest import make_digest
 
 CASES = yaml.safe_load((Path(__file__).parent.parent / "cases" / "plan.yaml").read_text())
 DYNAMIC = frozenset(
-    {"memory_limit", "cpu_limit", "thread_limit", "labels", "respawn", "private", "ulimit"}
+    {
+        "memory_limit",
+        "cpu_limit",
+        "thread_limit",
+        "labels",
+        "respawn",
+        "private",
+        "ulimit",
+        "io_limit",
+        "symlink",
+        "resolv_conf",
+    }
 )
 GOOD: dict[str, Any] = {
     "packages": {"juggler": "1.0", "config": "2.0-1"},
@@ -69,19 +82,38 @@ def make_spec(patch: dict[str, Any], name: str = "juggler") -> DaemonSpec:
     )
 
 
+def read_back(wanted: dict[str, str]) -> dict[str, str]:
+    """What portod reads back: `A=1;B=2` for variables, `a: 1; ` for other maps."""
+    values: dict[str, str] = {}
+    for name, text in wanted.items():
+        base, _, entry = name.rstrip("]").partition("[")
+        if base == "env":
+            values[base] = values.get(base, "") + f"{entry}={text};"
+        elif entry and base not in {"labels", "controllers"}:
+            values[base] = values.get(base, "") + f"{entry}: {text}; "
+        elif base != "labels":
+            values[name] = text
+    return values
+
+
 def make_container(
-    spec: DaemonSpec, *, unsupported: tuple[str, ...] = (), defaults: Any = None, names: Any = ()
+    spec: DaemonSpec,
+    *,
+    unsupported: tuple[str, ...] = (),
+    defaults: Any = None,
+    names: Any = (),
+    key: bytes = b"",
+    refused: str = "",
 ) -> Container:
     """What a container looks like right after it was made from `spec`."""
     wanted = wanted_properties(spec)
-    values = {
-        name_read_back(name): f"<{text}>"
-        for name, text in wanted.items()
-        if not name.startswith("labels[") and name not in unsupported
-    }
+    values = read_back({n: t for n, t in wanted.items() if n not in unsupported})
     labels = {name[7:-1]: text for name, text in wanted.items() if name.startswith("labels[")}
     applied = LastApplied(
-        sent=hash_values(group_sent(wanted)),
+        sent=hash_sent(wanted, key),
+        entries=hash_entries(wanted, key),
+        key=name_key(key),
+        refused=refused,
         read=hash_values(values),
         defaults=defaults or {},
         unsupported=unsupported,
@@ -119,7 +151,9 @@ def make_case(data: dict[str, Any]) -> Case:
     host = data.get("host", {})
     spec = make_spec(data.get("spec", {}))
     was = make_spec(data.get("was", data.get("spec", {})))
-    containers = {"juggler": _patch_container(was, host)} if host.get("container") != "none" else {}
+    containers = (
+        {"juggler": _patch_container(spec, was, host)} if host.get("container") != "none" else {}
+    )
     neighbour = host.get("neighbour")
     context = (spec, _make_other("neighbour", neighbour)) if neighbour else (spec,)
     records = {"juggler": _make_record(host)}
@@ -131,6 +165,7 @@ def make_case(data: dict[str, Any]) -> Case:
         packages_error=host.get("packages_error", ""),
         containers=containers,
         dynamic=DYNAMIC,
+        key=host.get("key", "").encode(),
         portod=host.get("portod", "5.3"),
         records=records,
     )
@@ -149,7 +184,7 @@ def _make_other(name: str, packages: dict[str, str]) -> DaemonSpec:
     return make_spec({"packages": {**dict.fromkeys(GOOD["packages"]), **packages}}, name)
 
 
-def _patch_container(was: DaemonSpec, host: dict[str, Any]) -> Container:
+def _patch_container(spec: DaemonSpec, was: DaemonSpec, host: dict[str, Any]) -> Container:
     patch = host.get("container", {})
     if patch == "foreign":
         return Container("juggler", "running", labels={"OTHER.tool": "mine"})
@@ -158,6 +193,8 @@ def _patch_container(was: DaemonSpec, host: dict[str, Any]) -> Container:
         unsupported=tuple(host.get("unsupported", ())),
         defaults=host.get("defaults"),
         names=patch.get("names", ()),
+        key=host.get("was_key", host.get("key", "")).encode(),
+        refused={True: make_mark(spec, b""), "other": "other"}.get(host.get("refused"), ""),
     )
     labels = {**good.labels, **patch.get("labels", {})}
     return replace(
@@ -178,7 +215,7 @@ def carry_out(case: Case) -> Case:
                 done = {item.name: InstalledPackage(item.name, item.version) for item in packages}
                 observed = replace(observed, packages={**observed.packages, **done})
             case CreateContainer(spec=spec) | ReplaceContainer(spec=spec) | ChangeLive(spec=spec):
-                made = make_container(spec)
+                made = make_container(spec, key=observed.key)
                 state = "running"
                 if isinstance(step, ChangeLive):
                     state = observed.containers[spec.name].state
@@ -246,15 +283,15 @@ def test_a_live_change_sends_the_new_text_and_a_lost_property_its_default() -> N
 
 
 def test_a_map_is_set_anew_with_what_is_left_of_it() -> None:
-    kept = {"ulimit[core]": "1 1", "ulimit[memlock]": "unlimited unlimited"}
+    kept = {"io_limit[/]": "1", "io_limit[sda r]": "2"}
     data = {
         "spec": {"properties": kept},
-        "was": {"properties": {**kept, "ulimit[nofile]": "2 2"}},
+        "was": {"properties": {**kept, "io_limit[sdb]": "3"}},
     }
     (step,) = make_case(data).plan().steps
     assert isinstance(step, ChangeLive)
-    assert step.changes == {"ulimit": "core: 1 1; memlock: unlimited unlimited"}
+    assert step.changes == {"io_limit": "/: 1; sda r: 2"}
     data["spec"] = {}
     (step,) = make_case(data).plan().steps
     assert isinstance(step, ChangeLive)
-    assert step.changes == {"ulimit": ""}
+    assert step.changes == {"io_limit": ""}

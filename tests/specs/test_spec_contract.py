@@ -13,9 +13,17 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict, Parse
+from helpers.property_table import PAGE, rewrite
 
 from ya_salt.errors import SpecError
-from ya_salt.porto.properties import NEEDS_SUPPORT, PROGRAM_OWNED, PROPERTIES, READ_ONLY, Property
+from ya_salt.porto.properties import (
+    NEEDS_SUPPORT,
+    PROGRAM_OWNED,
+    PROPERTIES,
+    READ_ONLY,
+    UNLISTED,
+    Property,
+)
 from ya_salt.proto.ya_salt_pb2 import PortoDaemonManifest
 from ya_salt.specs import checks, daemon
 from ya_salt.specs.directory import parse_spec
@@ -95,6 +103,18 @@ def test_table_is_everything_that_portod_lets_one_set() -> None:
     assert not NEEDS_SUPPORT & settable
     assert set(READ_ONLY) >= set(RECORDED["read_only"])
     assert not READ_ONLY & set(PROPERTIES)
+
+
+def test_the_table_says_live_where_portod_does() -> None:
+    told = {row.name for row in PROPERTIES.values() if row.live}
+    assert told - UNLISTED == set(RECORDED["dynamic"]) & set(PROPERTIES) - UNLISTED
+
+
+def test_the_table_in_the_docs_is_the_table_that_checks() -> None:
+    page = PAGE.read_text()
+    assert rewrite(page) == page, "make docs-tables"
+    for name in PROPERTIES:
+        assert f"\n| `{name}` | " in page
 
 
 @pytest.mark.parametrize("name", [*PROGRAM_OWNED, *sorted(READ_ONLY)])

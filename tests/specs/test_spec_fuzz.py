@@ -107,10 +107,10 @@ PROPERTY_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "user": st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True),
     "env": st.dictionaries(st.from_regex(r"[A-Z_]{1,8}", fullmatch=True), TEXTS, max_size=3),
     "labels": st.dictionaries(st.just("CF.a"), NAMES, max_size=1),
-    "controllers": st.dictionaries(st.sampled_from(["cpu", "devices"]), st.booleans()),
+    "controllers": st.dictionaries(st.sampled_from(["freezer", "devices"]), st.booleans()),
     "io_limit": st.dictionaries(st.sampled_from(["fs", "/a b r"]), st.integers(0, 1 << 62)),
     "capabilities": st.lists(st.sampled_from(["KILL", "CHOWN"]), min_size=1),
-    "net": st.lists(st.sampled_from(["none", "L3 veth"]), min_size=1),
+    "net": st.sampled_from([["none"], ["L3 veth"], ["L3 veth", "MTU veth 1450"]]),
 }
 PACKAGES = st.lists(
     st.fixed_dictionaries(

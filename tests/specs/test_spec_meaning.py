@@ -165,9 +165,9 @@ PROPERTIES = [
         {"ioLimit": {"fs": 10485760, "/data r": 1024}},
     ),
     (
-        "sysctl: {net.ipv4.ip_forward: 1}",
-        {"sysctl[net.ipv4.ip_forward]": "1"},
-        {"sysctl": {"net.ipv4.ip_forward": "1"}},
+        "sysctl: {kernel.shmmax: 1}",
+        {"sysctl[kernel.shmmax]": "1"},
+        {"sysctl": {"kernel.shmmax": "1"}},
     ),
     ("symlink: {/a: b}", {"symlink[/a]": "b"}, {"symlink": {"/a": "b"}}),
 ]

@@ -13,9 +13,11 @@ from typing import Any
 from ya_salt.converge.drift import (
     base_name,
     decode_last_applied,
+    entry_name,
     find_differences,
-    group_sent,
-    hash_values,
+    find_guarded,
+    hash_sent,
+    read_entries,
     wanted_properties,
 )
 from ya_salt.model import (
@@ -82,6 +84,9 @@ def _describe_process(step: Step, observed: Observed) -> Change:
     container = observed.containers.get(step.name)
     before = container.state if container else "absent"
     match step:
+        case StartContainer() if before == "running":
+            # It was stopped for a restart that failed, and brought back.
+            return _change(before, "restarted")
         case CreateContainer() | StartContainer():
             return _change(before, "running")
         case ReplaceContainer():
@@ -117,20 +122,24 @@ class _Difference:
         self._container = container
         self._applied = decode_last_applied(container.private)
         self._spec = spec
+        self._key = observed.key
         self._wanted = _mask(wanted_properties(spec))
         self._before = dict(record.spec.properties) if record and record.spec else {}
 
     def describe(self) -> dict[str, Change]:
         if self._applied is None or not self._applied.sent:
             return self._describe_unknown()
-        changed, drifted = find_differences(self._spec, self._container, self._applied)
-        names = [name for item in sorted(changed) for name in self._spread(item)]
+        found = find_differences(self._spec, self._container, self._applied, self._key)
+        names = [name for item in found.changed | found.gone for name in self._spread(item)]
         old = {name: self._find_old(name) for name in names}
-        old |= {name: self._find_now(name) for name in drifted}
-        return {
+        old |= {name: self._find_now(name) for name in found.drifted}
+        told = {
             name: _change(_show(name, text), _show(name, self._wanted.get(name, "")))
             for name, text in sorted(old.items())
+            if text != self._wanted.get(name, "") or text == _MASK
         }
+        guarded = find_guarded(self._container, self._applied)
+        return told | {name: _change(self._find_now(name), new) for name, new in guarded.items()}
 
     def _describe_unknown(self) -> dict[str, Change]:
         """Somebody overwrote our notes: what portod reads back is all there is to compare with."""
@@ -141,20 +150,12 @@ class _Difference:
         }
 
     def _spread(self, name: str) -> list[str]:
-        """The entries of a map that is remembered as one which changed; other names as they are."""
-        if not self._is_map(name):
-            return [name]
-        entries = {key for key in {*self._wanted, *self._before} if base_name(key) == name}
-        if self._is_known(name):
-            entries = {key for key in entries if self._before.get(key) != self._wanted.get(key)}
-        return sorted(entries) or [name]
-
-    def _is_map(self, name: str) -> bool:
-        return any(key != name and base_name(key) == name for key in {*self._wanted, *self._before})
+        """The entries of a map of which only the name is known; other names as they are."""
+        return sorted(key for key in self._before if base_name(key) == name) or [name]
 
     def _is_known(self, name: str) -> bool:
         """Whether the last spec that we remember is what was sent."""
-        known = hash_values(group_sent(self._before)).get(name)
+        known = hash_sent(self._before, self._key).get(name)
         return (
             known is not None
             and self._applied is not None
@@ -174,19 +175,9 @@ class _Difference:
         if base == "env_secret":
             return _MASK
         if base == "labels" and base != name:
-            return self._container.labels.get(name[len("labels[") : -1], "")
+            return self._container.labels.get(entry_name(name), "")
         text = self._container.values.get(name, self._container.values.get(base, ""))
-        return text if name == base else _find_entry(text, name[len(base) + 1 : -1])
-
-
-def _find_entry(text: str, key: str) -> str:
-    """The value of `key` in a map as Porto prints it: `A: 1; B: 2`, or `A=1;B=2` for env."""
-    for item in text.split(";"):
-        for separator in (":", "="):
-            name, found, value = item.strip().partition(separator)
-            if found and name == key:
-                return value.strip()
-    return ""
+        return text if name == base else read_entries(base, text).get(entry_name(name), "")
 
 
 def _show(name: str, text: str) -> str:

@@ -1,40 +1,69 @@
-"""Make, change, stop and remove containers, one at a time, through a client of portod."""
+"""Make, change, stop and remove containers, one at a time, through a client of portod.
+
+A daemon that runs is not stopped before portod has taken, and where that is harmless started, its
+new values; where it will not start them all the same the old container is made again.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ya_salt.converge.drift import (
     OUR_PROPERTIES,
+    base_name,
     decode_last_applied,
     encode_last_applied,
-    group_sent,
+    has_secrets,
+    hash_entries,
     hash_packages,
+    hash_sent,
     hash_values,
+    make_mark,
+    name_key,
     name_read_back,
+    read_entries,
     wanted_properties,
 )
-from ya_salt.errors import PortoError
-from ya_salt.model import LABEL, DaemonSpec, LastApplied, Observed
+from ya_salt.converge.host_checks import find_harmless_program
+from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
+from ya_salt.model import LABEL, ChangeLive, DaemonSpec, LastApplied, Observed
 from ya_salt.names import REHEARSAL_PREFIX
-from ya_salt.porto.client import PortoClient
+from ya_salt.porto.client import PortoClient, parse_labels
+from ya_salt.porto.properties import PROPERTIES, UNLISTED
+from ya_salt.porto.values import CONTROLLERS
+
+_log = logging.getLogger("ya_salt.execute")
 
 STOP_TIMEOUT_S = 10.0
 """Between SIGTERM and Destroy: the users' document says 10 seconds."""
 
-_HELD_BY_OLD = frozenset({"ResourceNotAvailable", "NoSpace", "Busy"})
+RETURN_TIMEOUT_S = 10.0
+"""How long a portod that went away is waited for; a killed one is back after 0.2 s."""
+
+HELD_BY_OLD = frozenset({"ResourceNotAvailable", "NoSpace", "Busy"})
 """What the running daemon may hold itself until it is stopped; no verdict on the spec."""
+
+_NOT_SUPPORTED = frozenset({"NotSupported", "InvalidProperty"})
+"""What portod says of a property that its host, or its version, does not know."""
 
 _UNREADABLE = frozenset({"env_secret", "labels"})
 """Not compared as a whole: portod masks the one, and others may add to the other."""
+
+_STREAMS = ("stdin_path", "stdout_path", "stderr_path")
 
 _GONE = "ContainerDoesNotExist"
 
 _DEFAULTS = {"max_respawns": "-1"}
 """Defaults that portod shows as an empty text, which it must not be given."""
+
+
+class BroughtBackError(PortoError):
+    """The new container was not to be had; the old one, which was stopped for it, runs again."""
 
 
 def create_container(
@@ -44,69 +73,265 @@ def create_container(
 
     Until then it is weak: should this process die, portod removes it. Raises PortoError.
     """
+    names = tuple(package_names)
+
+    def build(is_second: bool) -> None:
+        if not (is_second and _finish_half_made(client, spec)):
+            _build(client, spec, observed, names)
+
+    _insist(client, build)
+
+
+def _build(
+    client: PortoClient, spec: DaemonSpec, observed: Observed, package_names: tuple[str, ...]
+) -> None:
     client.create_weak(spec.name)
     try:
         wanted = wanted_properties(spec)
-        settable = [name for name in wanted if name in observed.dynamic]
-        defaults = _read_defaults(client, spec.name, settable)
-        unsupported = _set_all(client, spec.name, wanted)
+        settable = [name for name in wanted if name in observed.dynamic or name in UNLISTED]
+        defaults = _read_defaults(client, spec.name, [*settable, "aging_time"])
+        unsupported = _set_all(client, spec.name, wanted, observed)
         client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
         client.start(spec.name)
+        if spec.properties.get("virt_mode") == "host":
+            # There portod makes links only in a running container: conformance/symlink-live.
+            links = {name: text for name, text in wanted.items() if base_name(name) == "symlink"}
+            _set_all(client, spec.name, links, observed)
         # Read back only now: a start completes what was left open (controllers, isolate, cwd).
-        applied = _remember(client, spec, wanted, unsupported)
         applied = replace(
-            applied,
+            _remember(client, spec, unsupported, observed),
             defaults=defaults,
-            package_names=tuple(package_names),
-            portod=observed.portod,
+            package_names=package_names,
         )
         client.set_property(spec.name, "private", encode_last_applied(applied))
         client.set_property(spec.name, "weak", "false")
-    except PortoError:
-        _destroy_quietly(client, spec.name)
+    except PortoError as error:
+        if not _is_lost(error):
+            _destroy_quietly(client, spec.name)
         raise
 
 
-def rehearse(client: PortoClient, spec: DaemonSpec) -> None:
-    """Try every value on a container that never runs, before the running daemon is stopped.
+def _finish_half_made(client: PortoClient, spec: DaemonSpec) -> bool:
+    """After a lost connection: whether what it left is whole, and permanent now.
 
-    Raises PortoError for a value that portod refuses.
+    Else it is destroyed, as far as it is ours.
+    """
+    variables = ["state", "labels", "private", "weak"]
+    found = _read(client, spec.name, variables)
+    if found is None:
+        return False
+    label = parse_labels(found.get("labels", "")).get(LABEL)
+    is_whole = label == spec.digest and decode_last_applied(found.get("private", "")) is not None
+    with contextlib.suppress(PortoError):
+        if is_whole and found.get("state") in {"running", "starting", "respawning"}:
+            client.set_property(spec.name, "weak", "false")
+            # A weak one may just be on its way out.
+            return client.get([spec.name], ["weak"]).get(spec.name, {}).get("weak") == "false"
+        if label is not None or found.get("weak") == "true":
+            client.destroy(spec.name)
+    return False
+
+
+def replace_container(
+    client: PortoClient,
+    spec: DaemonSpec,
+    observed: Observed,
+    package_names: Iterable[str],
+    before_destroy: Callable[[], None] = lambda: None,
+) -> None:
+    """Stop the daemon and start it anew from `spec`; its old container comes back if that fails.
+
+    Raises PortoError whose words say what became of the old one.
+    """
+    rehearse(client, spec, observed)
+    old = _copy_container(client, spec)
+    remove_container(client, spec.name, before_destroy)
+    try:
+        create_container(client, spec, observed, package_names)
+    except PortoError as error:
+        if old is None:
+            raise
+        raise _bring_back(client, spec, observed, old, error) from error
+
+
+def rehearse(client: PortoClient, spec: DaemonSpec, observed: Observed) -> None:
+    """Try every value on a container of its own, before the running daemon is stopped.
+
+    It is started, too, with a command that does nothing, unless it would take a network or an
+    address from the one that runs. Raises PortoError for a value that portod refuses.
     """
     name = REHEARSAL_PREFIX + spec.name
+
+    def rehearse_once(is_second: bool) -> None:
+        if is_second:
+            _destroy_quietly(client, name)
+        client.create_weak(name)
+        try:
+            _set_all(client, name, wanted_properties(spec), observed)
+            _start_harmless(client, name, spec)
+        except PortoError as error:
+            if error.code not in HELD_BY_OLD:
+                raise
+        finally:
+            _destroy_quietly(client, name)
+
+    try:
+        _insist(client, rehearse_once)
+    except PortoError as error:
+        raise type(error)(
+            error.code,
+            f"{error.message.replace(name, spec.name)}; the old one runs on",
+            error.call.replace(name, spec.name),
+        ) from error
+
+
+def _start_harmless(client: PortoClient, name: str, spec: DaemonSpec) -> None:
+    program = find_harmless_program(spec)
+    if not program:
+        return
+    quiet = {"command_argv": program, "respawn": "false"}
+    # What the running daemon reads and writes is not opened a second time.
+    quiet |= {stream: "/dev/null" for stream in _STREAMS if stream in spec.properties}
+    for variable, text in quiet.items():
+        client.set_property(name, variable, text)
+    try:
+        client.start(name)
+    except PortoError as error:
+        # That is about our command, not about theirs.
+        if error.code != "InvalidCommand":
+            raise
+
+
+# -- bringing back -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """All that it takes to make a container again."""
+
+    texts: Mapping[str, str]
+    """Property -> text, in the order of setting."""
+    labels: Mapping[str, str]
+    private: str
+
+
+def _copy_container(client: PortoClient, spec: DaemonSpec) -> _Copy | None:
+    """What portod says of the container; None where there is none. Raises PortoError."""
+    noted = _read(client, spec.name, ["labels", "private"])
+    if noted is None:
+        return None
+    applied = decode_last_applied(noted.get("private", ""))
+    sent = {base_name(name) for name in applied.sent} if applied is not None else set()
+    order = ["respawn", "command_argv", "command", *PROPERTIES]
+    names = [name for name in order if (name in sent or not sent) and name != "labels"]
+    if "controllers" in names:
+        names += [f"controllers[{word}]" for word in CONTROLLERS]
+    texts = _read(client, spec.name, names)
+    if texts is None:
+        return None
+    return _Copy(
+        {name: text for name in names for text in _copy_text(name, texts)}
+        | _copy_secrets(texts.get("env_secret", ""), spec),
+        parse_labels(noted.get("labels", "")),
+        noted.get("private", ""),
+    )
+
+
+def _copy_text(name: str, texts: Mapping[str, str]) -> tuple[str, ...]:
+    """The text to set so that it reads the same again, if any."""
+    text = texts.get(name)
+    if text is None or name in {"controllers", "env_secret"}:
+        return ()
+    if name.startswith("controllers["):
+        return (text,) if text == "false" else ()
+    if name == "command" and texts.get("command_argv"):
+        return ()
+    return (text or _DEFAULTS.get(name, ""),)
+
+
+def _copy_secrets(masked: str, spec: DaemonSpec) -> dict[str, str]:
+    """Portod does not tell them: those that the new spec has still are taken from there."""
+    names = (f"env_secret[{entry}]" for entry in read_entries("env_secret", masked))
+    return {name: spec.properties[name] for name in names if name in spec.properties}
+
+
+def _bring_back(
+    client: PortoClient, spec: DaemonSpec, observed: Observed, old: _Copy, error: PortoError
+) -> PortoError:
+    """Make the old container again; the error that says so."""
+
+    def rebuild(is_second: bool) -> None:
+        if is_second:
+            _destroy_quietly(client, spec.name)
+        _rebuild(client, spec.name, old, private)
+
+    private = old.private
+    if not _is_lost(error):
+        # Tried again it would cost the daemon its process once more.
+        applied = decode_last_applied(old.private) or LastApplied()
+        because = f"{error.code}: {error.message}"[:200]
+        mark = make_mark(spec, observed.key)
+        private = encode_last_applied(replace(applied, refused=mark, refused_because=because))
+    try:
+        _insist(client, rebuild)
+    except PortoError as second:
+        words = (
+            f"{error.message}; {spec.name} is DOWN: the old one was stopped, the new one did not "
+            f"start, and the old one could not be brought back: {second}"
+        )
+    else:
+        words = f"{error.message}; the old one was brought back and runs as before"
+        return BroughtBackError(error.code, words, error.call)
+    return type(error)(error.code, words, error.call)
+
+
+def _rebuild(client: PortoClient, name: str, old: _Copy, private: str) -> None:
     client.create_weak(name)
     try:
-        _set_all(client, name, wanted_properties(spec))
+        for variable, text in old.texts.items():
+            client.set_property(name, variable, text)
+        for label, text in old.labels.items():
+            client.set_property(name, f"labels[{label}]", text)
+        client.set_property(name, "private", private)
+        client.start(name)
+        client.set_property(name, "weak", "false")
     except PortoError as error:
-        if error.code not in _HELD_BY_OLD:
-            raise
-    finally:
-        _destroy_quietly(client, name)
+        if not _is_lost(error):
+            _destroy_quietly(client, name)
+        raise
+
+
+# -- changing, starting, removing ----------------------------------------------------------------
 
 
 def change_live(
-    client: PortoClient,
-    spec: DaemonSpec,
-    changes: Mapping[str, str],
-    observed: Observed,
-    package_names: Iterable[str],
+    client: PortoClient, step: ChangeLive, observed: Observed, package_names: Iterable[str]
 ) -> None:
     """Set dynamic properties of the running container. Raises PortoError.
 
-    The label is written last: a change cut short is found unfinished by the next pass.
+    What is not changed is remembered as it was: somebody may have changed it since we looked, and
+    the next pass is to see that. The label is written last: a change cut short is found unfinished
+    by the next pass.
     """
-    before = decode_last_applied(client.get_property(spec.name, "private")) or LastApplied()
-    defaults = _keep_defaults(client, spec.name, before, changes)
-    unsupported = _set_all(client, spec.name, changes)
-    wanted = wanted_properties(spec)
-    kept = [item for item in before.unsupported if item in wanted and item not in changes]
-    applied = replace(
-        _remember(client, spec, wanted, [*kept, *unsupported]),
-        defaults={name: text for name, text in defaults.items() if name in wanted},
-        package_names=tuple(package_names),
-        portod=observed.portod,
-    )
-    client.set_property(spec.name, "private", encode_last_applied(applied))
-    client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
+    spec, changes, names = step.spec, step.changes, tuple(package_names)
+    other = {*map(name_read_back, changes), *step.relearn}
+
+    def change(_is_second: bool) -> None:
+        before = decode_last_applied(client.get_property(spec.name, "private")) or LastApplied()
+        defaults = _keep_defaults(client, spec.name, before, changes)
+        unsupported = _set_all(client, spec.name, changes)
+        wanted = wanted_properties(spec)
+        kept = [item for item in before.unsupported if item in wanted and item not in changes]
+        read = {name: text for name, text in before.read.items() if name not in other}
+        applied = replace(
+            _remember(client, spec, [*kept, *unsupported], observed, read),
+            defaults={k: text for k, text in defaults.items() if k in {*wanted, "aging_time"}},
+            package_names=names,
+        )
+        client.set_property(spec.name, "private", encode_last_applied(applied))
+        client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
+
+    _insist(client, change)
 
 
 def _keep_defaults(
@@ -116,7 +341,10 @@ def _keep_defaults(
 
     Were they remembered after, a change cut short would leave our own value to be taken for one.
     """
-    known = {*before.sent, *before.defaults}
+    if not before.sent:
+        # Nobody knows what was set: what reads back may be ours.
+        return before.defaults
+    known = {*before.sent, *before.defaults, "weak"}
     fresh = _read_defaults(client, name, [item for item in changes if item not in known])
     defaults = {**fresh, **before.defaults}
     if fresh:
@@ -128,13 +356,18 @@ def _keep_defaults(
 
 def start_container(client: PortoClient, name: str, state: str) -> None:
     """Make a container that is there run again, from whatever state it is in. Raises PortoError."""
-    if state == "paused":
-        client.resume(name)
-        return
-    if state != "stopped":
-        # Porto starts from `stopped` only; a dead one has nothing left to be gentle with.
-        client.stop(name, timeout_s=STOP_TIMEOUT_S)
-    client.start(name)
+
+    def start(is_second: bool) -> None:
+        now = client.get([name], ["state"]).get(name, {}).get("state") if is_second else state
+        if now == "paused":
+            client.resume(name)
+        elif now not in {"running", "starting", "respawning"}:
+            if now != "stopped":
+                # Porto starts from `stopped` only; a dead one has nothing left to be gentle with.
+                client.stop(name, timeout_s=STOP_TIMEOUT_S)
+            client.start(name)
+
+    _insist(client, start)
 
 
 def remove_container(
@@ -144,15 +377,23 @@ def remove_container(
 
     `before_destroy` may look at what goes with it.
     """
-    try:
-        # With respawn portod would only start the command again after the SIGTERM.
-        client.set_property(name, "respawn", "false")
-        _terminate(client, name)
-        before_destroy()
-        client.destroy(name)
-    except PortoError as error:
-        if error.code != _GONE:
-            raise
+    looked = False
+
+    def remove(_is_second: bool) -> None:
+        nonlocal looked
+        try:
+            # With respawn portod would only start the command again after the SIGTERM.
+            client.set_property(name, "respawn", "false")
+            _terminate(client, name)
+            if not looked:
+                before_destroy()
+                looked = True
+            client.destroy(name)
+        except PortoError as error:
+            if error.code != _GONE:
+                raise
+
+    _insist(client, remove)
 
 
 def _terminate(client: PortoClient, name: str) -> None:
@@ -193,17 +434,87 @@ def _describe_exit(code: str, oom_killed: str | None) -> str:
 # -- pieces ------------------------------------------------------------------------------------
 
 
-def _set_all(client: PortoClient, name: str, wanted: Mapping[str, str]) -> list[str]:
-    """Set one by one; returns the guarantees that the host has no support for."""
+def _insist(client: PortoClient, act: Callable[[bool], None]) -> None:
+    """Do it, and once more where portod went away in between, as soon as it is back.
+
+    `act` is told whether it is the second time: it has to look at what is there. A portod that does
+    not answer in time is not asked again.
+    """
+    try:
+        act(False)
+    except PortoError as error:
+        # A connection that went while nothing was asked is not noticed but by what was weak.
+        is_worth_it = _is_lost(error) or error.code == _GONE
+        if not is_worth_it or isinstance(error.__cause__, TimeoutError):
+            raise
+        _log.info("portod may have been reloaded (%s): once more", error)
+        _await_portod(client)
+        act(True)
+
+
+def _await_portod(client: PortoClient) -> None:
+    """Returns when portod answers. Raises PortoError where it does not come back."""
+    give_up = time.monotonic() + RETURN_TIMEOUT_S
+    while True:
+        try:
+            client.version()
+        except (PortoUnavailableError, PortoUnknownFateError):
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+def _read(client: PortoClient, name: str, variables: Iterable[str]) -> Mapping[str, str] | None:
+    """What can be read of a container; None where there is none. Raises PortoError otherwise."""
+    reading = client.look([name], variables)[name]
+    for variable, why in reading.unreadable.items():
+        raise PortoError("Unknown", f"portod does not tell its {variable}: {why}", f"get {name}")
+    return None if reading.is_gone else reading.values
+
+
+def _is_lost(error: PortoError) -> bool:
+    """Whether the connection went, which takes weak containers with it and is no verdict."""
+    return isinstance(error, PortoUnavailableError | PortoUnknownFateError)
+
+
+def _set_all(
+    client: PortoClient, name: str, wanted: Mapping[str, str], observed: Observed | None = None
+) -> list[str]:
+    """Set one by one; returns what the host has no support for and that asks for nothing.
+
+    Without `observed` the container runs: what is not supported then may be so at rest.
+    """
     unsupported = []
     for variable, text in wanted.items():
         try:
             client.set_property(name, variable, text)
         except PortoError as error:
-            if error.code != "NotSupported" or not variable.endswith("_guarantee"):
+            if error.code not in _NOT_SUPPORTED:
                 raise
+            if not _can_do_without(variable, text):
+                if observed is None:
+                    raise
+                raise _explain_support(variable, observed, error) from error
             unsupported.append(variable)
     return unsupported
+
+
+def _can_do_without(variable: str, text: str) -> bool:
+    """Guarantees are promises that a host without them cannot break for anybody else."""
+    base = base_name(variable)
+    row = PROPERTIES.get(base)
+    return base.endswith("_guarantee") or (row is not None and row.off == text)
+
+
+def _explain_support(variable: str, observed: Observed, error: PortoError) -> PortoError:
+    version = f" {observed.portod}" if observed.portod else ""
+    words = (
+        f"{base_name(variable)} is not supported here, by this host's kernel or its portod"
+        f"{version} ({error.message}); leave it out of this host's spec"
+    )
+    return PortoError(error.code, words, error.call)
 
 
 def _read_defaults(client: PortoClient, name: str, wanted: Iterable[str]) -> dict[str, str]:
@@ -217,15 +528,27 @@ def _read_defaults(client: PortoClient, name: str, wanted: Iterable[str]) -> dic
 
 
 def _remember(
-    client: PortoClient, spec: DaemonSpec, wanted: Mapping[str, str], unsupported: list[str]
+    client: PortoClient,
+    spec: DaemonSpec,
+    unsupported: Iterable[str],
+    observed: Observed,
+    known: Mapping[str, str] | None = None,
 ) -> LastApplied:
-    names = dict.fromkeys(name_read_back(item) for item in wanted if item not in unsupported)
-    readable = [item for item in names if item not in _UNREADABLE]
+    """What was sent, and what portod reads back of all that is not in `known`."""
+    wanted = wanted_properties(spec)
+    left_out = set(unsupported)
+    names = dict.fromkeys(name_read_back(item) for item in wanted if item not in left_out)
+    kept = {name: text for name, text in (known or {}).items() if name in names}
+    fresh = [item for item in names if item not in _UNREADABLE and item not in kept]
+    read = client.get([spec.name], fresh).get(spec.name, {}) if fresh else {}
     return LastApplied(
-        sent=hash_values(group_sent(wanted)),
-        read=hash_values(client.get([spec.name], readable).get(spec.name, {})),
-        unsupported=tuple(unsupported),
+        sent=hash_sent(wanted, observed.key),
+        read=kept | hash_values(read),
+        unsupported=tuple(left_out & wanted.keys()),
         packages=hash_packages(spec.packages),
+        portod=observed.portod,
+        key=name_key(observed.key) if has_secrets(spec) else "",
+        entries=hash_entries(wanted, observed.key),
     )
 
 

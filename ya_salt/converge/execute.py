@@ -15,15 +15,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from ya_salt.converge import containers
+from ya_salt.converge.host_checks import find_obstacle
 from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.package_users import list_packages_ever
-from ya_salt.errors import PackageError, PortoError
+from ya_salt.errors import (
+    PackageError,
+    PortoError,
+    PortoUnavailableError,
+    PortoUnknownFateError,
+)
 from ya_salt.model import (
     ChangeLive,
     Container,
     CreateContainer,
     DaemonPlan,
+    DaemonSpec,
     Deferral,
     InstallPackages,
     Observed,
@@ -61,6 +68,8 @@ class Tools:
     """Asked by any thread right before a step that stops a daemon; a reason not to, or None."""
     see_last: Callable[[Container], None] = lambda _last: None
     """Shown a container right before it is destroyed, and its counters with it; by any thread."""
+    roots: Sequence[str] = ("/",)
+    """Where a daemon's program may be: the host's root, and the one that apt fills."""
 
 
 def execute(plans: Sequence[DaemonPlan], observed: Observed, tools: Tools) -> dict[str, Outcome]:
@@ -209,6 +218,7 @@ def _run_step(
 ) -> tuple[StepResult, ...]:
     """What came of it: of a restart that failed half-way, that the old one was stopped, too."""
     was_stopped = threading.Event()
+    error: Exception
     try:
         deferral = tools.permit(step)
         if deferral is not None:
@@ -216,14 +226,16 @@ def _run_step(
         tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
         _begin(step, tools)
         _do(client, step, observed, tools, was_stopped.set)
-    except PortoError as error:
+    except PortoError as caught:
+        error = caught
         instead = _find_alternative(step, error)
         if instead is not None:
             tools.journal.drop(step)
             return _run_step(client, instead, observed, tools)
         _log.error("porto-daemon-%s: %s failed: %s", step.name, describe_step(step), error)
         failed = StepResult(step, error=str(error), reason=error.code)
-    except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+    except Exception as caught:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+        error = caught
         _log.exception(
             "porto-daemon-%s: %s failed: a bug in ya-salt", step.name, describe_step(step)
         )
@@ -231,15 +243,29 @@ def _run_step(
     else:
         return (StepResult(step),)
     if was_stopped.is_set() and isinstance(step, ReplaceContainer):
-        return (StepResult(StopContainer(step.name, step.reason)), failed)
+        return (StepResult(_describe_stop(step, error)), failed)
     return (failed,)
 
 
+def _describe_stop(step: ReplaceContainer, error: Exception) -> Step:
+    """What became of the daemon by a restart that failed after the stop."""
+    if isinstance(error, containers.BroughtBackError):
+        return StartContainer(step.name, "stopped", "brought back, as the new one did not start")
+    return StopContainer(step.name, step.reason)
+
+
 def _find_alternative(step: Step, error: PortoError) -> Step | None:
-    """A restart where portod does not change live what its list of properties says it does."""
-    if isinstance(step, ChangeLive) and error.code == "InvalidState":
-        return ReplaceContainer(step.spec, f"{step.reason}; not while it runs: {error.message}")
-    return None
+    """A restart where portod does not change live what its list of properties says it does.
+
+    Whatever its word for that: the new values are tried before the old process is stopped. What
+    the host has not got enough of, a restart would not find either.
+    """
+    if not isinstance(step, ChangeLive) or error.code in containers.HELD_BY_OLD:
+        return None
+    is_about_values = error.code not in {"Permission", "ContainerDoesNotExist"}
+    if isinstance(error, PortoUnavailableError | PortoUnknownFateError) or not is_about_values:
+        return None
+    return ReplaceContainer(step.spec, f"{step.reason}; not while it runs: {error.message}")
 
 
 def _do(
@@ -251,23 +277,32 @@ def _do(
             containers.create_container(client, spec, observed, names)
         case ReplaceContainer(spec=spec):
             names = list_packages_ever(spec, observed)
-            containers.rehearse(client, spec)
-            _remove(client, spec.name, tools, stopped)
-            containers.create_container(client, spec, observed, names)
-        case ChangeLive(spec=spec, changes=changes):
+            _check_host(spec, tools)
+            look = _make_last_look(client, spec.name, tools, stopped)
+            containers.replace_container(client, spec, observed, names, look)
+        case ChangeLive(spec=spec):
             names = list_packages_ever(spec, observed)
-            containers.change_live(client, spec, changes, observed, names)
+            containers.change_live(client, step, observed, names)
         case StartContainer(name=name, state=state):
             containers.start_container(client, name, state)
         case RemoveContainer(name=name):
-            _remove(client, name, tools)
+            look = _make_last_look(client, name, tools)
+            containers.remove_container(client, name, look)
         case InstallPackages() | PurgePackages() | StopContainer():
             raise AssertionError("packages have stages of their own, a stop is never planned")
 
 
-def _remove(
+def _check_host(spec: DaemonSpec, tools: Tools) -> None:
+    """Raise PortoError for what portod would only say after the old one was stopped."""
+    obstacle = find_obstacle(spec, tools.roots)
+    if obstacle is not None:
+        words = f"{obstacle.message}; the old one runs on"
+        raise PortoError(obstacle.code, words, f"check {spec.name}")
+
+
+def _make_last_look(
     client: PortoClient, name: str, tools: Tools, stopped: Callable[[], None] = lambda: None
-) -> None:
+) -> Callable[[], None]:
     def look() -> None:
         stopped()
         # What cannot be counted is no reason to keep it.
@@ -275,4 +310,4 @@ def _remove(
             for last in look_at_containers(client, (), [name]).containers.values():
                 tools.see_last(last)
 
-    containers.remove_container(client, name, look)
+    return look

@@ -8,7 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ya_salt.converge.drift import decode_last_applied, name_read_back, wanted_properties
+from ya_salt.converge.drift import (
+    GUARDED,
+    decode_last_applied,
+    name_read_back,
+    wanted_properties,
+)
 from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.errors import PackageError
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
@@ -20,6 +25,9 @@ _NEEDED = ("state", "labels", "private", "respawn_count", "time", "id", "creatio
 
 _TOLD = ("start_time[raw]", "death_time[raw]", "memory_usage", "cpu_usage")
 """Only shown: where they cannot be read the daemon is looked after all the same."""
+
+_COMPARED = ("task_cred", *GUARDED)
+"""What no spec declares and is compared all the same, as far as it can be read."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def look_at_containers(
 
     What cannot be read of a container, though its spec declares it, makes it unknown.
     """
-    wanted = dict.fromkeys((*_NEEDED, *_TOLD))
+    wanted = dict.fromkeys((*_NEEDED, *_TOLD, *(_COMPARED if specs else ())))
     declared: dict[str, set[str]] = {}
     for spec in specs:
         declared[spec.name] = {name_read_back(name) for name in wanted_properties(spec)}

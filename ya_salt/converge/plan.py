@@ -12,12 +12,12 @@ from ya_salt.converge.drift import (
     base_name,
     compare,
     decode_last_applied,
-    find_drift,
-    find_relearned,
+    has_old_hashes,
     hash_packages,
-    is_settable,
-    restore,
-    wanted_properties,
+    is_current,
+    make_mark,
+    name_read_back,
+    set_anew,
 )
 from ya_salt.converge.package_users import (
     describe_packages,
@@ -44,6 +44,10 @@ from ya_salt.model import (
     StartContainer,
     Step,
 )
+from ya_salt.porto.properties import LIVE_IN_NAME_ONLY
+
+REFUSED = "Refused"
+"""The reason of a plan that does nothing because portod would not start the spec."""
 
 _TRANSIENT = frozenset({"running", "starting", "stopping", "respawning"})
 
@@ -94,6 +98,9 @@ def add_restarts(
 
 def _add_restart(plan: DaemonPlan, spec: DaemonSpec, reason: str) -> DaemonPlan:
     renewing = ReplaceContainer | CreateContainer | StartContainer
+    if plan.refusal_reason == REFUSED and not spec.delete_requested:
+        # Somebody asks for it by name: what stood in the way may be gone.
+        return DaemonPlan(plan.name, (ReplaceContainer(spec, reason),), notes=plan.notes)
     if plan.refusal or spec.delete_requested or any(isinstance(s, renewing) for s in plan.steps):
         return plan
     kept = tuple(step for step in plan.steps if not isinstance(step, ChangeLive))
@@ -114,7 +121,7 @@ def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPla
 # -- one daemon --------------------------------------------------------------------------------
 
 
-def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
+def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0911 - a return a rule
     unknown = shared.observed.unknown.get(spec.name)
     if unknown is not None:
         return DaemonPlan(
@@ -144,9 +151,26 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:
             refusal_reason="PackageVersionConflict",
         )
     missing = find_missing(spec, shared.observed)
+    refused = "" if missing else _find_refused(spec, container, shared.observed)
+    if refused and container is not None:
+        return DaemonPlan(
+            spec.name, _plan_repair(container), refusal=refused, refusal_reason=REFUSED
+        )
     steps: list[Step] = [*_plan_install(spec, missing, shared.observed)]
     steps += _plan_container(spec, container, missing, shared.observed)
     return DaemonPlan(spec.name, tuple(steps))
+
+
+def _find_refused(spec: DaemonSpec, container: Container | None, observed: Observed) -> str:
+    """Why this very spec is not tried again, or "": each try would cost the daemon its process."""
+    applied = decode_last_applied(container.private) if container is not None else None
+    if applied is None or not applied.refused or applied.refused != make_mark(spec, observed.key):
+        return ""
+    return (
+        f"portod would not start it: {applied.refused_because}; the container that ran before "
+        "was brought back and is kept: change the spec, or try again with "
+        f"`ya-salt restart {spec.name}`"
+    )
 
 
 def _concerns_packages(spec: DaemonSpec, observed: Observed) -> bool:
@@ -188,31 +212,39 @@ def _plan_repair(container: Container) -> tuple[Step, ...]:
     return (StartContainer(container.name, container.state, f"it is {container.state}"),)
 
 
-def _plan_change(spec: DaemonSpec, container: Container, observed: Observed) -> tuple[Step, ...]:
+def _plan_change(  # noqa: PLR0911 - a return a rule
+    spec: DaemonSpec, container: Container, observed: Observed
+) -> tuple[Step, ...]:
     applied = decode_last_applied(container.private)
-    current = container.labels[LABEL] == spec.digest
-    if applied is None or not applied.sent:
-        return () if current else (ReplaceContainer(spec, "the spec changed"),)
+    current = is_current(spec, container)
+    if not current and (applied is None or not applied.sent):
+        return (ReplaceContainer(spec, "the spec changed"),)
+    if applied is None:
+        changes = set_anew(spec, container, observed)
+        return (ChangeLive(spec, changes, "ya-salt's notes in its private were overwritten"),)
+    if not applied.sent:
+        # There was no room for more than the packages.
+        return ()
     if not current and applied.packages != hash_packages(spec.packages):
         return (ReplaceContainer(spec, "its list of packages changed"),)
-    changes, static = compare(spec, applied, observed.dynamic)
-    drifted = find_drift(spec, container, applied)
-    relearned = find_relearned(drifted, container, applied, observed)
-    drifted -= relearned
-    changes |= restore(drifted, wanted_properties(spec))
-    static |= {name for name in changes if not is_settable(name, container, observed)}
-    if static:
-        return (ReplaceContainer(spec, _describe_change(static, drifted)),)
-    if relearned and current and not changes:
-        reason = f"portod {observed.portod} reads back otherwise: {', '.join(sorted(relearned))}"
-        return (ChangeLive(spec, {}, reason),)
-    if changes or not current:
-        return (ChangeLive(spec, changes, _describe_change(changes, drifted)),)
+    found = compare(spec, container, applied, observed)
+    if found.static:
+        reason = _describe_change(found.static, found.by_hand)
+        return (ReplaceContainer(spec, reason + _explain_restart(found.static)),)
+    relearn = frozenset(name_read_back(name) for name in found.relearned)
+    if found.changes or not current:
+        reason = _describe_change(found.changes, found.by_hand)
+        return (ChangeLive(spec, found.changes, reason, relearn),)
+    if relearn:
+        names = ", ".join(sorted(found.relearned))
+        reason = f"portod {observed.portod} reads back otherwise: {names}"
+        return (ChangeLive(spec, {}, reason, relearn),)
+    if has_old_hashes(spec, container, applied, observed.key):
+        return (ChangeLive(spec, {}, "its hashes of env_secret are made anew with the host's key"),)
     return ()
 
 
-def _describe_change(names: Iterable[str], drifted: frozenset[str]) -> str:
-    theirs = drifted | {base_name(name) for name in drifted}
+def _describe_change(names: Iterable[str], theirs: frozenset[str]) -> str:
     by_spec = sorted(name for name in names if name not in theirs)
     by_hand = sorted(name for name in names if name in theirs)
     parts = []
@@ -221,6 +253,12 @@ def _describe_change(names: Iterable[str], drifted: frozenset[str]) -> str:
     if by_hand:
         parts.append(f"changed by somebody else: {', '.join(by_hand)}")
     return "; ".join(parts) or "nothing but the label is out of date"
+
+
+def _explain_restart(names: Iterable[str]) -> str:
+    """Why what portod would set live is not: "" where it would not."""
+    bases = sorted({base_name(name) for name in names} & LIVE_IN_NAME_ONLY.keys())
+    return "".join(f"; {base}: {LIVE_IN_NAME_ONLY[base]}" for base in bases)
 
 
 # -- removal -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
+from ya_salt.converge.host_key import load_key
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, defer, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
@@ -240,6 +241,7 @@ def look_and_plan(
 ) -> tuple[Observed, tuple[DaemonPlan, ...]]:
     """Look once; ask portod what may change live only where something is to be changed."""
     observed = observe(scope.targets, records, host.apt, client)
+    observed = replace(observed, key=load_key(host.settings.state_dir))
     context = (*scope.context, *_list_rejected(scope, records))
     plans = _plan(scope, context, observed)
     if any(plan.steps for plan in plans):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+from ya_salt.converge.drift import has_secrets
 from ya_salt.converge.execute import Tools, execute
 from ya_salt.converge.host import (
     Host,
@@ -21,6 +22,7 @@ from ya_salt.converge.host import (
     open_gate,
     spell_packages,
 )
+from ya_salt.converge.host_key import make_key
 from ya_salt.converge.journal import (
     Deed,
     Event,
@@ -194,6 +196,8 @@ def _make_pass(
     recalled = _recall(host, store, client)
     with open_gate(host, recalled.gate, recalled.hostname) as gate:
         names = {*recalled.records, *(spec.name for spec in request.targets)}
+        if any(has_secrets(spec) for spec in request.targets):
+            make_key(host.settings.state_dir)
         slots = recall_slots(gate, recalled.gate, names, is_store_new=store.rebuilt)
         before, plans = look_and_plan(host, request, recalled.records, client)
         start = _Start(host, request, store, _count_cut_short(recalled, before, store))
@@ -333,6 +337,7 @@ def _execute(
         parallel=host.settings.parallel,
         permit=permits.check,
         see_last=lasts.append,
+        roots=("/", host.settings.root),
     )
     return execute(plans, before, tools), lasts
 

@@ -1,4 +1,4 @@
-"""What a spec may set of Porto, and how. Pure: one table that checker and documents share.
+"""What a spec may set of Porto, and how. Pure: one table that checker, pass and documents share.
 
 Facts from Porto's manual and property.cpp (5.3.59). The order is the order of setting, after the
 command: `virt_mode` first, because it resets `isolate`; `controllers` last, because limits switch
@@ -8,9 +8,9 @@ controllers on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from ya_salt.porto import values
 
@@ -21,17 +21,31 @@ Parse = Callable[[str], str]
 class Property:
     """One property: `parse` makes the text for portod out of each single value.
 
-    `shape`: `one` value; a `list` (joined by `; `); a `map` set key by key as `name[key]`.
+    `shape`: `one` value; a `list` (joined by `joint`); a `map` set key by key as `name[key]`.
     `json`: the type of each single value in the document and in `proto/ya_salt.proto`.
     """
 
     name: str
     parse: Parse
+    kind: str
+    """How it is written, for people."""
+    meaning: str
     shape: Literal["one", "list", "map"] = "one"
     json: Literal["string", "integer", "number", "boolean"] = "string"
     check_key: Parse | None = None
     show: Parse = str
     """Portod's text as the document shows it; `parse` takes it back."""
+    live: bool = False
+    """Whether a stock portod lists it as dynamic: portod has the last word, `propertyList`."""
+    off: str | None = None
+    """The text of a single value that asks for nothing: no request where it is not supported."""
+    in_host: tuple[str, ...] | None = None
+    """All that portod starts with virt_mode host; None for whatever there is."""
+    needs: str = ""
+    """What else has to be there, for people."""
+    controller: str = ""
+    """The controller that a value needs; one that is off needs none."""
+    joint: str = ";"
     is_secret: bool = False
     is_unordered: bool = False
     """A list where order and repetition mean nothing: sorted, so that order is no drift."""
@@ -41,124 +55,287 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-def _flag(name: str) -> Property:
-    return Property(name, values.parse_bool, json="boolean")
+def _flag(name: str, meaning: str, *, off: str | None = "false", **more: Any) -> Property:
+    return Property(name, values.parse_bool, "boolean", meaning, json="boolean", off=off, **more)
 
 
-def _size(name: str) -> Property:
-    return Property(name, values.parse_size, json="integer")
+def _size(name: str, meaning: str, parse: Parse = values.parse_size, **more: Any) -> Property:
+    return Property(name, parse, "size", meaning, json="integer", off="0", **more)
 
 
-def _limit(name: str) -> Property:
-    return Property(name, values.parse_memory_limit, json="integer")
+def _count(
+    name: str, kind: str, meaning: str, low: int = 0, high: int = values.MAX_UINT, **more: Any
+) -> Property:
+    parse = partial(values.parse_integer, low=low, high=high)
+    return Property(name, parse, kind, meaning, json="integer", **more)
 
 
-def _count(name: str, low: int = 0, high: int = values.MAX_UINT) -> Property:
-    return Property(name, partial(values.parse_integer, low=low, high=high), json="integer")
+def _weight(name: str, meaning: str) -> Property:
+    parse = partial(values.parse_real, low="0.01", high="100")
+    return Property(name, parse, "0.01…100", meaning, json="number", live=True, off="1")
 
 
-def _weight(name: str) -> Property:
-    return Property(name, partial(values.parse_real, low="0.01", high="100"), json="number")
+def _cpu(name: str, meaning: str) -> Property:
+    return Property(
+        name,
+        *(values.parse_cpu, "CPU", meaning),
+        show=values.show_cpu,
+        live=True,
+        off="0c",
+        controller="cpu",
+    )
 
 
-def _choice(name: str, *choices: str) -> Property:
-    return Property(name, partial(values.parse_choice, choices=choices))
+def _choice(name: str, choices: str, meaning: str, **more: Any) -> Property:
+    words = _words(choices)
+    kind = ", ".join(f"`{word}`" for word in words)
+    return Property(name, partial(values.parse_choice, choices=words), kind, meaning, **more)
 
 
-def _list(name: str, parse: Parse, *, is_unordered: bool = False) -> Property:
-    return Property(name, parse, "list", is_unordered=is_unordered)
+def _list(name: str, parse: Parse, meaning: str, kind: str = "list", **more: Any) -> Property:
+    return Property(name, parse, kind, meaning, "list", **more)
 
 
-def _map(name: str, check_key: Parse, parse: Parse, *, is_secret: bool = False) -> Property:
-    return Property(name, parse, "map", check_key=check_key, is_secret=is_secret)
+def _map(
+    name: str, check_key: Parse, parse: Parse, kind: str, meaning: str, **more: Any
+) -> Property:
+    return Property(name, parse, kind, meaning, "map", check_key=check_key, **more)
 
 
-def _sizes(name: str) -> Property:
-    return Property(name, values.parse_size, "map", "integer", values.check_index)
+def _sizes(name: str, kind: str, meaning: str, **more: Any) -> Property:
+    return _map(
+        name,
+        *(values.check_index, values.parse_size, kind, meaning),
+        json="integer",
+        live=True,
+        off="0",
+        **more,
+    )
 
+
+_BY_DISK = "Bytes a second by `fs`, path or disk, with ` r` or ` w`."
+_BY_NET = "Bytes a second by interface, class or `default`."
+_NONE_IN_HOST: tuple[str, ...] = ()
 
 _TABLE = (
-    _choice("virt_mode", "app", "os", "host", "job", "docker", "fuse"),
-    Property("user", values.parse_user),
-    Property("group", values.parse_user),
-    _flag("isolate"),
-    Property("root", values.parse_path),
-    _flag("root_readonly"),
-    Property("cwd", values.parse_path),
-    _map("env", values.check_env_name, values.parse_env),
-    _map("env_secret", values.check_env_name, values.parse_env, is_secret=True),
-    Property("umask", values.parse_umask),
-    _map("ulimit", values.check_ulimit, values.parse_rlimit),
-    _list("bind", values.parse_bind),
-    _map("symlink", values.parse_mapped, values.parse_mapped),
-    Property("stdin_path", values.parse_stream),
-    Property("stdout_path", values.parse_stream),
-    Property("stderr_path", values.parse_stream),
-    _size("stdout_limit"),
-    Property("core_command", values.parse_command),
-    Property("coredump_filter", values.parse_hex),
+    Property(
+        "virt_mode",
+        *(values.parse_virt_mode, ", ".join(f"`{word}`" for word in values.VIRT_MODES)),
+        "How much of a machine it is. Default: `app`.",
+        off="app",
+    ),
+    Property("user", values.parse_user, "name or number", "As whom it runs."),
+    Property("group", values.parse_user, "name or number", "As which group it runs."),
+    _flag(
+        "isolate",
+        "Own process, IPC and host name namespaces. Default: `true`, in `host` mode `false`.",
+        off=None,
+        in_host=("false",),
+    ),
+    Property(*("root", values.parse_path, "path", "What it sees as `/`."), off="/", in_host=("/",)),
+    _flag("root_readonly", "Mount everything read-only.", in_host=("false",)),
+    Property("cwd", values.parse_path, "path", "Working directory; has to be there."),
+    _map("env", values.check_env_name, values.parse_env, "map of texts", "Environment."),
+    _map(
+        "env_secret",
+        *(values.check_env_name, values.parse_env, "map of texts"),
+        "The same, never shown. What is remembered of it are hashes with a key of the host.",
+        is_secret=True,
+    ),
+    Property("umask", values.parse_umask, "octal", "`022`"),
+    _map(
+        "ulimit",
+        *(values.check_ulimit, values.parse_rlimit, "map"),
+        "`nofile: 1024 2048`, `core: unlimited`: soft and hard limit, or one for both.",
+        live=True,
+    ),
+    _list("bind", values.parse_bind, "`/source /target ro,rec`", in_host=_NONE_IN_HOST),
+    _map(
+        *("symlink", values.parse_mapped, values.parse_mapped, "map of paths", "Link to target."),
+        live=True,
+    ),
+    Property(
+        *("stdin_path", values.parse_stream, "path"),
+        "What it reads; has to be there. Default: nothing.",
+    ),
+    Property("stdout_path", values.parse_stream, "path", "Default: output is kept by Porto."),
+    Property("stderr_path", values.parse_stream, "path", "Default: output is kept by Porto."),
+    _size("stdout_limit", "What Porto keeps of the output. Default: 8 MiB.", live=True),
+    Property("core_command", values.parse_command, "command", "Gets core dumps."),
+    Property("coredump_filter", values.parse_hex, "hex", "What core dumps hold."),
     # How it is started again.
-    _count("max_respawns", low=-1),
-    Property("respawn_delay", values.parse_duration, show=values.show_duration),
-    _map("labels", values.check_label, values.parse_label),
+    _count(
+        "max_respawns",
+        *("count", "Times it is started again before it stays dead; `-1` always. Default: `-1`."),
+        low=-1,
+        live=True,
+    ),
+    Property(
+        "respawn_delay",
+        *(values.parse_duration, "time", "Wait before that. Default: `1s`."),
+        show=values.show_duration,
+        live=True,
+    ),
+    _map(
+        "labels",
+        *(values.check_label, values.parse_label, "map"),
+        "`PREFIX.name: value`. `PORTO…` and `HOSTMAN` are taken.",
+        live=True,
+    ),
     # Memory.
-    _size("memory_guarantee"),
-    _limit("memory_limit"),
-    _limit("anon_limit"),
-    _flag("anon_only"),
-    _limit("dirty_limit"),
-    _size("hugetlb_limit"),
-    _choice("memory_lock_policy", "disabled", "mlockall", "executable", "xattr"),
-    _flag("recharge_on_pgfault"),
-    _flag("pressurize_on_death"),
-    _flag("oom_is_fatal"),
-    _count("oom_score_adj", low=-1000, high=1000),
+    _size(
+        *("memory_guarantee", "Memory that is not taken from it."), live=True, controller="memory"
+    ),
+    _size(
+        "memory_limit",
+        "Memory it may use; `0` or at least 1 MiB.",
+        values.parse_memory_limit,
+        live=True,
+        controller="memory",
+    ),
+    _size(
+        "anon_limit",
+        "Limit of its anonymous memory.",
+        values.parse_memory_limit,
+        live=True,
+        controller="memory",
+    ),
+    _flag("anon_only", "Count only anonymous memory.", live=True),
+    _size(
+        "dirty_limit",
+        "Limit of what it wrote and is not on disk yet.",
+        values.parse_memory_limit,
+        live=True,
+        controller="memory",
+    ),
+    _size("hugetlb_limit", "Huge pages.", live=True, controller="hugetlb"),
+    _choice(
+        *("memory_lock_policy", "disabled mlockall executable xattr", "What is locked."),
+        off="disabled",
+    ),
+    _flag("recharge_on_pgfault", "Count cache for who uses it.", live=True),
+    _flag("pressurize_on_death", "Take a dead container's memory back soon.", live=True),
+    _flag("oom_is_fatal", "Out of memory kills all of it. Default: `true`.", off=None, live=True),
+    _count(
+        "oom_score_adj",
+        *("-1000…1000", "Who is killed first on the host."),
+        low=-1000,
+        high=1000,
+        off="0",
+    ),
     # CPU.
-    Property("cpu_guarantee", values.parse_cpu, show=values.show_cpu),
-    Property("cpu_limit", values.parse_cpu, show=values.show_cpu),
-    Property("cpu_period", values.parse_cpu_period, json="integer"),
-    _choice("cpu_policy", "normal", "high", "rt", "batch", "idle", "iso", "nosmt"),
-    Property("cpu_set", values.parse_cpu_set),
-    _weight("cpu_weight"),
-    _count("thread_limit"),
+    _cpu("cpu_guarantee", "What it gets when the host is busy."),
+    _cpu("cpu_limit", "What it may use."),
+    Property(
+        "cpu_period",
+        *(
+            values.parse_cpu_period,
+            "time, 1ms…1s",
+            "In which the limit is counted. Default: `100ms`.",
+        ),
+        json="integer",
+        live=True,
+    ),
+    _choice(
+        *("cpu_policy", "normal high rt batch idle iso nosmt", "Scheduler."),
+        live=True,
+        off="normal",
+    ),
+    Property(
+        "cpu_set",
+        *(values.parse_cpu_set, "text", "`0-3,8`, `node 0`, `jail 4`, `inherit`"),
+        live=True,
+        off="inherit",
+        controller="cpuset",
+    ),
+    _weight("cpu_weight", "Share among containers. Default: 1."),
+    _count("thread_limit", "count", "Default: 10000.", live=True, controller="pids"),
     # Disks.
-    _sizes("io_guarantee"),
-    _sizes("io_limit"),
-    _sizes("io_ops_guarantee"),
-    _sizes("io_ops_limit"),
-    _choice("io_policy", "none", "rt", "high", "normal", "batch", "idle"),
-    _weight("io_weight"),
-    _list("place", values.parse_words),
-    _sizes("place_limit"),
-    _list("volumes_required", values.parse_path),
+    _sizes("io_guarantee", "map of sizes", _BY_DISK, controller="blkio"),
+    _sizes("io_limit", "map of sizes", _BY_DISK, controller="blkio"),
+    _sizes(
+        "io_ops_guarantee", "map of counts", "Operations a second, by the same.", controller="blkio"
+    ),
+    _sizes(
+        "io_ops_limit", "map of counts", "Operations a second, by the same.", controller="blkio"
+    ),
+    _choice(
+        *("io_policy", "none rt high normal batch idle", "Disk scheduler."), live=True, off="none"
+    ),
+    _weight("io_weight", "Share among containers. Default: 1."),
+    _list("place", values.parse_words, "Where volumes of its own may be."),
+    replace(_sizes("place_limit", "map of sizes", "How much they may hold."), live=False),
+    _list(
+        "volumes_required", values.parse_path, "Volumes without which it does not start.", live=True
+    ),
     # Network.
-    _list("net", values.parse_net),
-    _list("ip", values.parse_interface_ip),
-    _list("ip_limit", values.parse_ip_limit),
-    _list("default_gw", values.parse_interface_ip),
-    Property("hostname", values.parse_hostname),
-    Property("etc_hosts", values.parse_block),
-    _list("resolv_conf", values.parse_words),
-    _map("sysctl", values.check_sysctl, values.parse_mapped),
-    _sizes("net_guarantee"),
-    _sizes("net_limit"),
-    _count("net_limit_soft"),
-    _sizes("net_rx_limit"),
-    _choice("net_tos", *(f"CS{number}" for number in range(8))),
+    _list("net", values.parse_net, "`inherited`, `none`, `L3 veth`, `macvlan eth0 eth0`, …"),
+    _list("ip", values.parse_interface_ip, "`eth0 192.0.2.1/24`"),
+    _list(
+        *("ip_limit", values.parse_ip_limit, "`any`, `none`, addresses: for containers inside."),
+        joint=" ",
+    ),
+    _list("default_gw", values.parse_interface_ip, "`eth0 192.0.2.1`"),
+    Property(
+        *("hostname", values.parse_hostname, "text", "Host name inside."), in_host=_NONE_IN_HOST
+    ),
+    Property(
+        *("etc_hosts", values.parse_block, "text", "All of `/etc/hosts` inside."),
+        in_host=_NONE_IN_HOST,
+    ),
+    _list(
+        "resolv_conf",
+        values.parse_words,
+        "Lines of `/etc/resolv.conf`, or `default`, `keep`, `inherit`.",
+        live=True,
+        in_host=("default", "keep", "inherit"),
+    ),
+    _map(
+        "sysctl",
+        *(values.check_sysctl, values.parse_mapped, "map", "`net.ipv4.ip_forward: 1`"),
+        needs="for `net.…` a `net` of its own, else `isolate`",
+    ),
+    _sizes("net_guarantee", "map of sizes", _BY_NET),
+    _sizes("net_limit", "map of sizes", _BY_NET),
+    _count("net_limit_soft", "count", "Kilobytes a second.", live=True, off="0"),
+    _sizes("net_rx_limit", "map of sizes", _BY_NET, needs="a `net` of its own"),
+    _choice(
+        "net_tos",
+        " ".join(f"CS{number}" for number in range(8)),
+        "Class of its traffic.",
+        live=True,
+        off="CS0",
+        controller="net_cls",
+    ),
     # Security.
-    _list("capabilities", values.parse_capability, is_unordered=True),
-    _list("capabilities_ambient", values.parse_capability, is_unordered=True),
-    _list("devices", values.parse_device),
-    _flag("devices_explicit"),
-    Property("enable_porto", values.parse_access),
-    _flag("enable_fuse"),
-    _flag("children_allowed"),
-    _choice("cgroupfs", "none", "ro", "rw"),
-    Property("seccomp", values.parse_block),
-    Property("seccomp_name", values.parse_line),
-    _flag("userns"),
-    _flag("unshare_on_exec"),
-    Property("controllers", values.parse_bool, "map", "boolean", values.check_controller),
+    _list(*("capabilities", values.parse_capability, "Names without `CAP_`."), is_unordered=True),
+    _list(
+        "capabilities_ambient",
+        values.parse_capability,
+        "Names without `CAP_`, for a user that is not root.",
+        is_unordered=True,
+    ),
+    _list("devices", values.parse_device, "`/dev/fuse rw`, `preset gpu`", live=True),
+    _flag("devices_explicit", "Only the devices that are listed.", live=True),
+    Property(
+        "enable_porto",
+        *(values.parse_access, ", ".join(f"`{word}`" for word in values.ACCESS_LEVELS)),
+        "What it may ask of Porto. Default: `true`.",
+        live=True,
+    ),
+    _flag("enable_fuse", "May mount with FUSE."),
+    _flag("children_allowed", "May have containers inside. Default: `true`.", off=None),
+    _choice("cgroupfs", "none ro rw", "Control groups inside.", off="none"),
+    Property("seccomp", values.parse_block, "text", "Filter of system calls."),
+    Property("seccomp_name", values.parse_line, "text", "Such a filter that portod knows by name."),
+    _flag("userns", "Own user namespace.", in_host=("false",)),
+    _flag("unshare_on_exec", "Own namespaces only when it executes."),
+    _map(
+        "controllers",
+        *(values.check_controller, values.parse_bool, "map of booleans"),
+        "`devices: false` leaves devices as on the host.",
+        json="boolean",
+    ),
 )
 
 NEEDS_SUPPORT = frozenset(
@@ -168,6 +345,14 @@ NEEDS_SUPPORT = frozenset(
     )
 )
 """What a stock kernel or a portod without core dumps lacks: there it answers NotSupported."""
+
+UNLISTED = NEEDS_SUPPORT | {row.name for row in _TABLE if row.name.endswith("_guarantee")}
+"""What portod's list of properties may leave out, whether it can be set or not."""
+
+LIVE_IN_NAME_ONLY: Mapping[str, str] = {
+    "ulimit": "a running process keeps the limits that it was started with"
+}
+"""What portod sets in a running container without its process having it, each with why."""
 
 PROPERTIES: Mapping[str, Property] = {row.name: row for row in _TABLE}
 """By name, in the order of setting. `cmd` and `command` are not here: see `specs.container`."""

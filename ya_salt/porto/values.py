@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 from ya_salt.names import NAME_ALPHABET, quote
@@ -208,6 +209,23 @@ def parse_choice(text: str, choices: tuple[str, ...]) -> str:
     raise ValueError(f"{quote(text)} is not known; write one of {', '.join(choices)}")
 
 
+VIRT_MODES = ("app", "os", "host", "docker", "fuse")
+
+
+def parse_virt_mode(text: str) -> str:
+    if text == "job":
+        raise ValueError(
+            "job is for containers inside another one, which a daemon's is not;"
+            f" write one of {', '.join(VIRT_MODES)}"
+        )
+    return parse_choice(text, VIRT_MODES)
+
+
+ACCESS_LEVELS = (
+    *("false", "read-isolate", "read-only", "isolate", "self-isolate", "child-only", "true"),
+)
+
+
 def parse_access(text: str) -> str:
     """Take a level of access to Porto, which reads `none` back as false and `full` as true."""
     word = text.strip().lower()
@@ -215,10 +233,7 @@ def parse_access(text: str) -> str:
         return "true"
     if word in _FALSE | {"none"}:
         return "false"
-    levels = ("read-isolate", "read-only", "isolate", "self-isolate", "child-only")
-    if word in levels:
-        return word
-    raise ValueError(f"{quote(text)} is not known; write one of false, {', '.join(levels)}, true")
+    return parse_choice(word, ACCESS_LEVELS)
 
 
 def parse_rlimit(text: str) -> str:
@@ -294,7 +309,7 @@ def _words(text: str) -> tuple[str, ...]:
 _BIND_FLAGS = _words(
     "ro rw rec dev nodev suid nosuid exec noexec private unbindable noatime nodiratime relatime"
 )
-_CONTROLLERS = _words(
+CONTROLLERS = _words(
     "freezer memory cpu cpuacct net_cls blkio devices hugetlb cpuset pids perf_event systemd"
     " cgroup2"
 )
@@ -309,13 +324,26 @@ _CAPABILITIES = _words(
     " SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG"
     " WAKE_ALARM BLOCK_SUSPEND AUDIT_READ"
 )
-_NET_OPTIONS = _words(
-    "inherited none L3 NAT tap ipip6 MTU MAC autoconf ip container netns steal macvlan ipvlan veth"
-    " ECN"
-)
+_NET_ALONE = {"inherited": (0, 0), "none": (0, 0), "host": (0, 0)}
+_NET_KINDS = {
+    "L3": (0, 2),
+    "NAT": (0, 1),
+    "tap": (1, 1),
+    "ipip6": (3, 3),
+    "container": (1, 1),
+    "netns": (1, 1),
+    "steal": (1, 1),
+    "macvlan": (2, 5),
+    "ipvlan": (2, 4),
+    "veth": (2, 4),
+}
+_NET_ADDITIONS = {"MTU": (2, 2), "MAC": (2, 2), "autoconf": (1, 1), "ip": (1, 99), "ECN": (0, 1)}
+_NET_OPTIONS = {**_NET_ALONE, **_NET_KINDS, **_NET_ADDITIONS}
+"""Porto's word for a network -> how many more words it takes, at least and at most."""
+
 _CPU_SET = re.compile(
     r"all|inherit|[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*"
-    r"|(?:node|jail|threads|cores|reserve) [0-9]{1,4}|mems [0-9]{1,4}(?:[,-][0-9]{1,4})*"
+    r"|(?:node|jail) [0-9]{1,4}|mems [0-9]{1,4}(?:[,-][0-9]{1,4})*"
 )
 
 
@@ -426,9 +454,34 @@ def parse_device(text: str) -> str:
 
 
 def parse_net(text: str) -> str:
+    """Take one entry of `net`: Porto's word, and as many more as go with it."""
     line = parse_words(text)
-    parse_choice(line.split(" ")[0], _NET_OPTIONS)
-    return line
+    word, *rest = line.split(" ")
+    low, high = _NET_OPTIONS[parse_choice(word, tuple(_NET_OPTIONS))]
+    if low <= len(rest) <= high:
+        return line
+    if word in _NET_ALONE:
+        raise ValueError(f"{quote(line)} says more than {word}; write {word} alone")
+    examples = {"container": "the container's name", "netns": "the namespace's name"}
+    missing = examples.get(word, "what it needs, such as L3 veth or macvlan eth0 eth0")
+    what = "too few words" if len(rest) < low else "too many words"
+    raise ValueError(f"{quote(line)} has {what} for Porto; write {word} and {missing}")
+
+
+def check_net_together(entries: Sequence[str]) -> str:
+    """Say why portod refuses these entries of `net` beside each other, or ""."""
+    words = [entry.split(" ")[0] for entry in entries]
+    alone = [word for word in words if word in _NET_ALONE]
+    if alone and len(words) > 1:
+        return f"has {alone[0]} beside other entries; write {alone[0]} alone, or leave it out"
+    if words and all(word in _NET_ADDITIONS for word in words):
+        return f"has {words[0]} but no network; name one as well, such as L3 veth"
+    return ""
+
+
+def has_own_net(net: str | None) -> bool:
+    """Whether a container with this `net` has a network namespace that is not its parent's."""
+    return (net or "inherited").split(";")[0] not in ("inherited", "host")
 
 
 def parse_interface_ip(text: str) -> str:
@@ -465,7 +518,7 @@ def parse_capability(text: str) -> str:
 
 
 def check_controller(key: str) -> str:
-    return parse_choice(key, _CONTROLLERS)
+    return parse_choice(key, CONTROLLERS)
 
 
 def check_ulimit(key: str) -> str:

@@ -122,19 +122,21 @@ def _read_one(report: Diagnostics, row: Property, member: Member, container: Con
 
 
 def _read_list(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
-    items = _list_items(report, member)
+    items = _list_items(report, member, row.joint)
     found = [convert(report, node.place, path, text, row.parse) for node, path, text in items]
     good = [text for text in found if text is not None]
     if not good:
         return
     if row.is_unordered:
         good = sorted(set(good))
-    container.texts[row.name] = ";".join(good)
+    container.texts[row.name] = row.joint.join(good)
     container.document[row.name] = [_to_json(row, text) for text in good]
 
 
-def _list_items(report: Diagnostics, member: Member) -> list[tuple[Node, str, str | None]]:
-    """Read a list, or one string in Porto's own syntax: entries between semicolons."""
+def _list_items(
+    report: Diagnostics, member: Member, joint: str
+) -> list[tuple[Node, str, str | None]]:
+    """Read a list, or one string in Porto's own syntax: entries between semicolons or blanks."""
     node, path = member.node, member.field
     if isinstance(node, ListNode):
         if not node.items:
@@ -145,7 +147,8 @@ def _list_items(report: Diagnostics, member: Member) -> list[tuple[Node, str, st
         report.add(node.place, path, f"{describe(node)}; write a list")
         return []
     text = read_text(report, node, path)
-    parts = [part.strip() for part in (text or "").split(";") if part.strip()]
+    written = (text or "").replace(joint, ";") if joint == " " else text or ""
+    parts = [part.strip() for part in written.split(";") if part.strip()]
     if text is not None and not parts:
         report.add(node.place, path, "is empty; write a list or leave it out")
     return [(node, path, part) for part in parts]
@@ -167,20 +170,70 @@ _READERS = {"one": _read_one, "list": _read_list, "map": _read_map}
 
 
 def _check_together(report: Diagnostics, members: dict[str, Member], texts: dict[str, str]) -> None:
-    """Refuse what portod refuses only because of another property."""
-    mode = texts.get("virt_mode")
-    if mode in ("host", "job"):
-        for name in ("isolate", "userns"):
-            if texts.get(name) == "true":
-                _add(report, members[name], f"cannot be true with virt_mode {mode}; write false")
-        if texts.get("root", "/") != "/":
-            _add(report, members["root"], f"cannot be changed with virt_mode {mode}; leave it out")
+    """Refuse what portod refuses only because of another property, most of it at the start."""
+    if texts.get("virt_mode") == "host":
+        _check_host_mode(report, members, texts)
+    _check_networks(report, members, texts)
+    _check_controllers(report, members, texts)
     for key in [key for key in texts if key.startswith("env_secret[")]:
         if key.replace("env_secret", "env", 1) in texts:
             name = key.partition("[")[2][:-1]
             _add(report, members["env_secret"], f"sets {name}, as env does; keep one of the two")
     if sum(key.startswith("labels[") for key in texts) > MAX_LABELS:
         _add(report, members["labels"], f"holds too many labels; keep at most {MAX_LABELS}")
+
+
+def _check_host_mode(
+    report: Diagnostics, members: dict[str, Member], texts: dict[str, str]
+) -> None:
+    """Refuse what portod takes and then does not start: conformance/host-mode-refusals."""
+    for name, row in PROPERTIES.items():
+        if name not in texts or row.in_host is None or texts[name] in row.in_host:
+            continue
+        if row.json == "boolean":
+            _add(report, members[name], "cannot be true with virt_mode host; write false")
+        elif row.in_host:
+            right = f"leave it out, or write {' or '.join(row.in_host)}"
+            _add(report, members[name], f"cannot be changed with virt_mode host; {right}")
+        else:
+            _add(report, members[name], "cannot be set with virt_mode host; leave it out")
+
+
+def _check_networks(report: Diagnostics, members: dict[str, Member], texts: dict[str, str]) -> None:
+    if "net" in texts:
+        problem = values.check_net_together(texts["net"].split(";"))
+        if problem:
+            _add(report, members["net"], problem)
+    own_net = values.has_own_net(texts.get("net"))
+    if not own_net and any(key.startswith("net_rx_limit[") for key in texts):
+        # Taken live, and then no start whatever for goes well any more.
+        _add(report, members["net_rx_limit"], f"needs a network of its own; {_SET_NET}")
+    ipc = texts.get("virt_mode") != "host" and texts.get("isolate") != "false"
+    for key in [key for key in texts if key.startswith("sysctl[")]:
+        name = key[len("sysctl[") : -1].replace("/", ".")
+        if name.startswith("net.") and not own_net:
+            _add(report, members["sysctl"], f"{name} needs a network of its own; {_SET_NET}")
+        elif not name.startswith("net.") and not ipc:
+            words = "needs isolation; leave it out, or leave isolate true and virt_mode not host"
+            _add(report, members["sysctl"], f"{name} {words}")
+    addresses = texts.get("ip_limit", "").split(" ")
+    if len(addresses) > 1 and {"any", "none"} & set(addresses):
+        _add(report, members["ip_limit"], "has any or none beside others; write it alone")
+
+
+_SET_NET = "leave it out, or set net, such as L3 veth"
+
+
+def _check_controllers(
+    report: Diagnostics, members: dict[str, Member], texts: dict[str, str]
+) -> None:
+    """A limit whose controller is off is none: portod refuses it in a running container."""
+    off = {key for key, text in texts.items() if key.startswith("controllers[") and text == "false"}
+    for name, row in PROPERTIES.items():
+        texts_set = [text for key, text in texts.items() if key.partition("[")[0] == name]
+        if f"controllers[{row.controller}]" in off and any(text != row.off for text in texts_set):
+            words = f"needs the controller {row.controller}, which controllers switches off"
+            _add(report, members[name], f"{words}; leave one of the two out")
 
 
 def _add(report: Diagnostics, member: Member, message: str) -> None:

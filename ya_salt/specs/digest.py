@@ -16,8 +16,26 @@ def _dump(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
 
 
+_SECRET = "env_secret["  # noqa: S105 - begins the names of secrets
+
+
 def make_digest(name: str, properties: Mapping[str, str], packages: Sequence[Package]) -> str:
-    """Hash what decides what runs; the order in the file, versions and comments do not."""
+    """Hash what decides what runs; the order in the file, versions and comments do not.
+
+    Of secrets only the names count: a digest stands where anybody may read it and try values.
+    """
+    shown = {key: "" if key.startswith(_SECRET) else text for key, text in properties.items()}
+    return _hash_content(name, shown, packages)
+
+
+def make_digest_with_secrets(
+    name: str, properties: Mapping[str, str], packages: Sequence[Package]
+) -> str:
+    """The digest in labels that ya-salt wrote before it kept secrets out of them."""
+    return _hash_content(name, properties, packages)
+
+
+def _hash_content(name: str, properties: Mapping[str, str], packages: Sequence[Package]) -> str:
     content = {
         "name": name,
         "properties": dict(properties),
