@@ -128,7 +128,8 @@ def test_a_label_that_is_out_of_date_is_all_that_changes() -> None:
 def test_starting_and_removing_are_changes_of_the_process() -> None:
     observed = make_observed(SPEC)
     start = StartContainer("d", "dead", "")
-    assert describe_changes(SPEC, (start,), observed)["process"]["new"] == "running"
+    dead = replace(observed, containers={"d": replace(observed.containers["d"], state="dead")})
+    assert describe_changes(SPEC, (start,), dead)["process"]["new"] == "running"
     back = describe_changes(SPEC, (StartContainer("d", "stopped", ""),), observed)
     assert back["process"] == {"old": "running", "new": "restarted"}
     steps = (RemoveContainer("d", ""), PurgePackages("d", ("p",), (), ""))
