@@ -174,8 +174,9 @@ def test_an_entry_that_somebody_added_to_a_map_goes_again(passes: Passes) -> Non
 
 
 def test_a_daemon_has_time_to_end_well_before_it_is_destroyed(passes: Passes, folder: Path) -> None:
-    farewell = folder / "farewell"
-    folder.chmod(0o777)
+    farewell = folder / "open" / "farewell"
+    farewell.parent.mkdir()
+    farewell.parent.chmod(0o777)
     script = f"trap 'sleep 1; touch {farewell}; exit 0' TERM; while :; do sleep 0.1; done"
     spec = f"cmd: [sh, -c, {script!r}]"
     passes.write(NAME, "", command=spec)

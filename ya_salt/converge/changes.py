@@ -84,7 +84,7 @@ def _describe_process(step: Step, observed: Observed) -> Change:
     container = observed.containers.get(step.name)
     before = container.state if container else "absent"
     match step:
-        case StartContainer() if before == "running":
+        case StartContainer(state="stopped") if before == "running":
             # It was stopped for a restart that failed, and brought back.
             return _change(before, "restarted")
         case CreateContainer() | StartContainer():
