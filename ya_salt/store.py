@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ class Store:
         """Every daemon that we know, by name."""
         with self._lock:
             texts = sorted(self._content.records.items())
-        return {name: from_data(Record, json.loads(text)) for name, text in texts}
+        return {name: _read_record(text) for name, text in texts}
 
     def save_records(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -296,9 +297,15 @@ def _is_last_pass(text: str | None) -> bool:
 
 def _is_record(name: str, text: str) -> bool:
     try:
-        return from_data(Record, json.loads(text)).name == name
+        return _read_record(text).name == name
     except (DamagedError, ValueError, RecursionError):
         return False
+
+
+@lru_cache(maxsize=512)
+def _read_record(text: str) -> Record:
+    """Once for each text: it is asked for when the store is opened and again by every reader."""
+    return from_data(Record, json.loads(text))
 
 
 def is_operators(error: OSError) -> bool:

@@ -398,7 +398,7 @@ def test_no_damage_is_believed_and_all_of_it_heals(tmp_path: Path, damage) -> No
     _save(whole, list(records.values()))
     data = (whole / FILE_NAME).read_bytes()
     chance = random.Random(damage.__name__)
-    for number in range(int(os.environ.get("YA_SALT_TEST_DAMAGES", "60"))):
+    for number in range(int(os.environ.get("YA_SALT_TEST_DAMAGES", "40"))):
         folder = tmp_path / str(number)
         folder.mkdir(mode=0o700)
         damaged = bytearray(data)

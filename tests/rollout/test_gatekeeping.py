@@ -413,6 +413,56 @@ def test_a_store_that_is_lost_is_learnt_again_from_the_gate(running: Fleet) -> N
     assert running.holders() == {}
 
 
+def test_a_host_goes_by_one_name_whatever_the_resolver_says(
+    running: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"now": ""}
+    monkeypatch.setattr("ya_salt.hostname.socket.gethostname", lambda: "web1")
+    monkeypatch.setattr("ya_salt.hostname._resolve", lambda _node: answers["now"])
+    running.host.settings = replace(running.host.settings, hostname="")
+    running.rule("max_concurrent: 1, min_healthy_time: 2s")
+    # A slow boot: there is no resolver yet, and a slot is taken.
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    running.host.run_one()
+    assert running.holders() == {"web1": "settling"}
+    # The resolver is there, the slot is still ours, and there is no second one.
+    answers["now"] = "web1.example.org"
+    running.host.write("agent", "env: {A: '3'}", version="3")
+    assert running.host.run_one().version == "3"
+    assert running.holders() == {"web1": "settling"}
+    time.sleep(2.5)
+    running.host.run_one()
+    assert running.holders() == {}
+    # No slot is held under the old name any more: the new one is used, and it stays.
+    running.host.write("agent", "env: {A: '4'}", version="4")
+    running.host.run_one()
+    assert running.holders() == {"web1.example.org": "settling"}
+    answers["now"] = ""
+    running.host.run_one()
+    assert running.holders() == {"web1.example.org": "settling"}
+
+
+def test_a_clone_does_not_take_its_twins_slot_for_its_own(
+    running: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ya_salt.hostname._resolve", lambda _node: "")
+    monkeypatch.setattr("ya_salt.hostname.socket.gethostname", lambda: "web1")
+    monkeypatch.setattr("ya_salt.hostname.read_machine_id", lambda: "1" * 32)
+    running.host.settings = replace(running.host.settings, hostname="")
+    running.rule("max_concurrent: 1, min_healthy_time: 1h")
+    running.host.write("agent", "env: {A: '2'}", version="2")
+    running.host.run_one()
+    assert running.holders() == {"web1": "settling"}
+    # The same store and the same container, on another machine.
+    monkeypatch.setattr("ya_salt.hostname.socket.gethostname", lambda: "web2")
+    monkeypatch.setattr("ya_salt.hostname.read_machine_id", lambda: "2" * 32)
+    running.host.write("agent", "env: {A: '3'}", version="3")
+    status = running.status()
+    assert status.gate is not None
+    assert (status.gate.state, status.gate.reason) == ("waiting", "Full")
+    assert running.holders() == {"web1": "settling"}
+
+
 def test_a_fact_that_cannot_be_read_fails_no_pass(running: Fleet) -> None:
     store = open_store(running.host.settings.state_dir)
     with store.transaction():
