@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from ya_salt.errors import SettingsError
 from ya_salt.model import PrometheusSettings, Settings
+from ya_salt.names import check_package_name
 from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar, read_yaml
 from ya_salt.trusted_files import UntrustedError, explain, open_trusted
 
@@ -99,12 +100,6 @@ def _parse_count(low: int, high: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
-
-
-def _parse_package(text: str) -> str:
-    if not text or not all(char.isalnum() or char in "+-.:" for char in text) or text[0] in "+-.":
-        raise ValueError(f"{text!r} is not a Debian package name")
-    return text
 
 
 def _parse_switch(text: str) -> bool:
@@ -200,7 +195,7 @@ SETTINGS = (
     Setting("package_cache_bytes", _parse_count(0, 1 << 44), "bound of the cache of .deb files"),
     Setting(
         "packages_policy.allow_removals",
-        _parse_package,
+        check_package_name,
         "packages that apt may remove, downgrade or upgrade though no spec names them",
         is_list=True,
     ),

@@ -36,6 +36,7 @@ from ya_salt.names import REHEARSAL_PREFIX
 from ya_salt.porto.client import PortoClient, parse_labels
 from ya_salt.porto.properties import PROPERTIES, UNLISTED
 from ya_salt.porto.values import CONTROLLERS
+from ya_salt.text import count
 
 _log = logging.getLogger("ya_salt.execute")
 
@@ -50,6 +51,9 @@ HELD_BY_OLD = frozenset({"ResourceNotAvailable", "NoSpace", "Busy"})
 
 _NOT_SUPPORTED = frozenset({"NotSupported", "InvalidProperty"})
 """What portod says of a property that its host, or its version, does not know."""
+
+_LAST_WORDS = ("start_error", "exit_code", "oom_killed", "oom_kills_total", "stderr[:1000]")
+_OOM = "killed for using more memory than memory_limit"
 
 _UNREADABLE = frozenset({"env_secret", "labels"})
 """Not compared as a whole: portod masks the one, and others may add to the other."""
@@ -408,15 +412,21 @@ def _terminate(client: PortoClient, name: str) -> None:
 
 
 def describe_trouble(client: PortoClient, name: str, state: str) -> str:
-    """What the container said last, for a person: start error, exit code, end of stderr."""
+    """What the container said last, for a person: start error, exit code, end of stderr.
+
+    While portod starts it again and again it tells no exit code, but how often memory ran out.
+    """
     said = []
     with contextlib.suppress(PortoError):
-        values = client.get([name], ["start_error", "exit_code", "oom_killed", "stderr[:1000]"])
+        values = client.get([name], _LAST_WORDS)
         found = values.get(name, {})
         if state == "stopped" and found.get("start_error"):
             said.append(f"start error: {found['start_error']}")
+        kills = found.get("oom_kills_total", "0")
         if "exit_code" in found:
             said.append(_describe_exit(found["exit_code"], found.get("oom_killed")))
+        elif kills.isdecimal() and int(kills):
+            said.append(f"it was {_OOM}, {count(int(kills), 'time')}")
         tail = found.get("stderr[:1000]", "").strip().splitlines()[-3:]
         if tail:
             said.append("stderr ends with: " + " | ".join(tail))
@@ -425,7 +435,7 @@ def describe_trouble(client: PortoClient, name: str, state: str) -> str:
 
 def _describe_exit(code: str, oom_killed: str | None) -> str:
     if oom_killed == "true" or code == "-99":
-        return "it was killed for using more memory than memory_limit"
+        return f"it was {_OOM}"
     if code.startswith("-"):
         return f"it was killed by signal {code[1:]}"
     return f"it exited with code {code}"

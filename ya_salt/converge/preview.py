@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
+from ya_salt.converge.host_checks import find_obstacle
 from ya_salt.converge.host_key import load_key
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, defer, make_plan
@@ -19,6 +20,7 @@ from ya_salt.gate.memory import find_gate_facts
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     Container,
+    CreateContainer,
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
@@ -29,6 +31,7 @@ from ya_salt.model import (
     Outcome,
     Package,
     Record,
+    ReplaceContainer,
 )
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
@@ -201,7 +204,23 @@ def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[Daemon
         observed, plans = look_and_plan(host, scope, records, client)
     with open_gate(host, memory, hostname) as gate:
         deferrals = preview_deferrals(gate, scope.targets, plans, observed)
-    return observed, _note_unavailable(host, put_off(plans, deferrals, observed))
+    plans = _note_unavailable(host, put_off(plans, deferrals, observed))
+    return observed, _note_obstacles(host, plans)
+
+
+def _note_obstacles(host: Host, plans: Sequence[DaemonPlan]) -> tuple[DaemonPlan, ...]:
+    """Say what a start would lack (program, user, directory), unless packages may bring it."""
+    noted = []
+    for plan in plans:
+        steps = (*plan.steps, *plan.waiting)
+        starts = [step for step in steps if isinstance(step, CreateContainer | ReplaceContainer)]
+        brings = any(isinstance(step, InstallPackages) for step in steps)
+        obstacle = None
+        if starts and not brings:
+            obstacle = find_obstacle(starts[0].spec, ("/", host.settings.root))
+        notes = (f"would fail: {obstacle.code}: {obstacle.message}",) if obstacle else ()
+        noted.append(replace(plan, notes=(*plan.notes, *notes)))
+    return tuple(noted)
 
 
 def _note_unavailable(host: Host, plans: Sequence[DaemonPlan]) -> tuple[DaemonPlan, ...]:
