@@ -149,6 +149,43 @@ def test_what_only_the_real_start_refuses_brings_the_old_one_back(passes: Passes
     assert passes.run_one().actions == ()
 
 
+def test_secrets_come_back_as_far_as_the_new_spec_has_them(passes: Passes) -> None:
+    passes.write(NAME, f"{GOOD}\nenv_secret: {{KEPT: one, DROPPED: two}}")
+    passes.run_one()
+    passes.write(NAME, f"{GOOD}\n{UNSTARTABLE}\nenv_secret: {{KEPT: one}}")
+    (status,) = passes.run().statuses
+    assert "without env_secret[DROPPED]" in status.error
+    assert "two" not in status.error
+    environ = Path(f"/proc/{read(passes)['root_pid']}/environ").read_text().split("\0")
+    assert "KEPT=one" in environ
+
+
+@pytest.mark.parametrize("nth", range(5))
+def test_a_portod_that_is_reloaded_within_a_live_change_or_a_start(
+    passes: Passes, portod: DevPortod, nth: int
+) -> None:
+    class Reloaded(PortoClient):
+        """portod drops every connection right after its n-th write."""
+
+        left = nth
+
+        def _write(self, *arguments, **more):
+            answer = super()._write(*arguments, **more)
+            Reloaded.left -= 1
+            if Reloaded.left == -1:
+                portod.reload()
+            return answer
+
+    with passes.client() as client:
+        client.stop(NAME, 1)
+    passes.write(NAME, f"{GOOD}\ncpu_limit: 1c\nthread_limit: 70")
+    result = passes.run(Reloaded)
+    assert result.ok, result.statuses
+    after = read(passes, "cpu_limit", "thread_limit")
+    assert (after["state"], after["cpu_limit"], after["thread_limit"]) == ("running", "1c", "70")
+    assert passes.run_one().actions == ()
+
+
 def test_what_was_refused_is_tried_again_on_demand(passes: Passes) -> None:
     passes.write(NAME, f"{GOOD}\n{UNSTARTABLE}")
     passes.run()

@@ -55,7 +55,9 @@ _NOT_SUPPORTED = frozenset({"NotSupported", "InvalidProperty"})
 _LAST_WORDS = ("start_error", "exit_code", "oom_killed", "oom_kills_total", "stderr[:1000]")
 _OOM = "killed for using more memory than memory_limit"
 
-_UNREADABLE = frozenset({"env_secret", "labels"})
+_SECRET = "env_secret"  # noqa: S105 - the name of a property
+
+_UNREADABLE = frozenset({_SECRET, "labels"})
 """Not compared as a whole: portod masks the one, and others may add to the other."""
 
 _STREAMS = ("stdin_path", "stdout_path", "stderr_path")
@@ -217,6 +219,8 @@ class _Copy:
     """Property -> text, in the order of setting."""
     labels: Mapping[str, str]
     private: str
+    lost: tuple[str, ...] = ()
+    """Secrets that nobody knows any more."""
 
 
 def _copy_container(client: PortoClient, spec: DaemonSpec) -> _Copy | None:
@@ -233,30 +237,27 @@ def _copy_container(client: PortoClient, spec: DaemonSpec) -> _Copy | None:
     texts = _read(client, spec.name, names)
     if texts is None:
         return None
+    secrets = [f"env_secret[{name}]" for name in read_entries(_SECRET, texts.get(_SECRET, ""))]
+    # portod does not tell their values: those that the new spec has still are taken from there.
+    known = {name: spec.properties[name] for name in secrets if name in spec.properties}
     return _Copy(
-        {name: text for name in names for text in _copy_text(name, texts)}
-        | _copy_secrets(texts.get("env_secret", ""), spec),
+        {name: text for name in names for text in _copy_text(name, texts)} | known,
         parse_labels(noted.get("labels", "")),
         noted.get("private", ""),
+        tuple(name for name in secrets if name not in known),
     )
 
 
 def _copy_text(name: str, texts: Mapping[str, str]) -> tuple[str, ...]:
     """The text to set so that it reads the same again, if any."""
     text = texts.get(name)
-    if text is None or name in {"controllers", "env_secret"}:
+    if text is None or name in {"controllers", _SECRET}:
         return ()
     if name.startswith("controllers["):
         return (text,) if text == "false" else ()
     if name == "command" and texts.get("command_argv"):
         return ()
     return (text or _DEFAULTS.get(name, ""),)
-
-
-def _copy_secrets(masked: str, spec: DaemonSpec) -> dict[str, str]:
-    """Portod does not tell them: those that the new spec has still are taken from there."""
-    names = (f"env_secret[{entry}]" for entry in read_entries("env_secret", masked))
-    return {name: spec.properties[name] for name in names if name in spec.properties}
 
 
 def _bring_back(
@@ -284,7 +285,9 @@ def _bring_back(
             f"start, and the old one could not be brought back: {second}"
         )
     else:
+        without = f", but without {', '.join(old.lost)}, which portod does not tell"
         words = f"{error.message}; the old one was brought back and runs as before"
+        words += without if old.lost else ""
         return BroughtBackError(error.code, words, error.call)
     return type(error)(error.code, words, error.call)
 

@@ -65,6 +65,7 @@ def _list_mounted(spec: DaemonSpec) -> Iterator[str]:
     """Paths below which other files may be than can be seen here."""
     for entry in filter(None, spec.properties.get("bind", "").split(";")):
         yield entry.split(" ")[1]
+    yield from filter(None, spec.properties.get("volumes_required", "").split(";"))
 
 
 def _check_places(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
