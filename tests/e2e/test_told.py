@@ -166,6 +166,18 @@ def test_a_restart_whose_start_fails_tells_that_the_old_one_was_stopped(
     assert host.run_one().restart_count == 1
 
 
+def test_what_fails_in_every_pass_alike_is_told_once(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    host.write("d", "", command="cmd: [/no/such/program]")
+    for _ in range(3):
+        assert not host.run().ok
+    assert sum("restart" in line and "failed" in line for line in history(host)) == 1
+    host.write("d", "", command="cmd: [/no/other/program]")
+    assert not host.run().ok
+    assert sum("restart" in line and "failed" in line for line in history(host)) == 2
+
+
 # -- since ---------------------------------------------------------------------------------------
 
 

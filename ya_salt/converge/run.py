@@ -599,7 +599,8 @@ def _list_events(
 ) -> list[Event]:
     """What goes into the history, in the order in which it happened."""
     now = start.host.now()
-    events = list_events([*start.recalled.deeds, *journal.list_deeds()])
+    deeds = [deed for deed in journal.list_deeds() if not _is_told(start, deed)]
+    events = list_events([*start.recalled.deeds, *deeds])
     events += [
         (now, name, f"went past the gate: {start.request.override_gate}")
         for name in sorted(permits.went_past)
@@ -612,6 +613,12 @@ def _list_events(
         events += [(now, status.name, said) for said in say_gate(status.name, old, status)]
         events += [(now, status.name, said) for said in say_transition(status.name, old, status)]
     return events + [(now, name, said) for name, said in _say_rejected(start)]
+
+
+def _is_told(start: _Start, deed: Deed) -> bool:
+    """Whether it failed as it did in the pass before: that is told once, not each minute."""
+    old = start.records.get(deed.name, Record(deed.name)).status
+    return deed.ended == "failed" and old is not None and old.error == deed.error
 
 
 def _say_rejected(start: _Start) -> list[tuple[str, str]]:
