@@ -175,7 +175,7 @@ WRONG_ANSWERS: dict[str, Any] = {
 @pytest.mark.parametrize("body", [*WRONG_BODIES.values(), *map(write, WRONG_ANSWERS.values())])
 def test_an_answer_that_is_none_of_etcds_is_an_error(fake: FakeEtcd, body: bytes) -> None:
     fake.answer = lambda path, payload: (200, body)
-    with pytest.raises(GateError, match="no etcd") as caught:
+    with pytest.raises(GateError, match="not etcd") as caught:
         Etcd(fake.settings(), deadline_s=0.15).read(Range("/a"))
     assert_plain(caught.value)
     # Nobody knows what became of a write that is answered so.
@@ -215,7 +215,7 @@ def test_a_lease_of_nonsense_is_an_error(
 ) -> None:
     for answer in answers:
         fake.answer = lambda path, payload, answer=answer: (200, write(answer))
-        with pytest.raises(GateError, match="no etcd"):
+        with pytest.raises(GateError, match="not etcd"):
             call(Etcd(fake.settings(), deadline_s=0.15))
 
 
