@@ -168,12 +168,12 @@ def test_settings_come_from_minion_configuration_over_the_file(
     make_minion: Callable[..., Minion], host: ExampleHost
 ) -> None:
     minion = make_minion(
-        porto_daemons={"parallel": 2, "packages_policy": {"allow_removals": ["a"]}}
+        porto_daemons={"parallel": 2, "packages_policy": {"allow_removals": ["ab"]}}
     )
     minion.settings_file.write_text("parallel: 3\nlock_timeout_s: 4\n")
     told = minion.settings()
     assert told["parallel"] == {"value": 2, "origin": "salt config"}
-    assert told["packages_policy.allow_removals"] == {"value": ["a"], "origin": "salt config"}
+    assert told["packages_policy.allow_removals"] == {"value": ["ab"], "origin": "salt config"}
     assert told["lock_timeout_s"]["value"] == 4
     assert told["root"]["origin"] == "default"
 

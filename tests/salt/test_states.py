@@ -252,7 +252,7 @@ def test_a_bad_file_fails_with_every_line_also_in_test_mode(
         ({"source": "/nonexistent.yaml"}, "/nonexistent.yaml: cannot be read"),
         ({"source": "salt://nonexistent.yaml"}, "the master has no such file"),
         ({}, "properties.cmd: is missing"),
-        ({"properties": {"cmd": ["x"]}, "lock_wait_s": "soon"}, "no number of seconds"),
+        ({"properties": {"cmd": ["x"]}, "lock_wait_s": "soon"}, "not a number of seconds"),
     ],
 )
 def test_wrong_arguments_fail_with_a_sentence(
