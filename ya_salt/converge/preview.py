@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
-from ya_salt.converge.host_checks import find_obstacle
+from ya_salt.converge.host_checks import find_missing_account, find_obstacle
 from ya_salt.converge.host_key import load_key
 from ya_salt.converge.journal import load_last_pass
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
@@ -230,7 +230,8 @@ def _note_obstacles(host: Host, plans: Sequence[DaemonPlan]) -> tuple[DaemonPlan
         brings = any(isinstance(step, InstallPackages) for step in steps)
         obstacle = None
         if starts and not brings:
-            obstacle = find_obstacle(starts[0].spec, ("/", host.settings.root))
+            spec, roots = starts[0].spec, ("/", host.settings.root)
+            obstacle = find_missing_account(spec, roots) or find_obstacle(spec, roots)
         notes = (f"would fail: {obstacle.code}: {obstacle.message}",) if obstacle else ()
         noted.append(replace(plan, notes=(*plan.notes, *notes)))
     return tuple(noted)
