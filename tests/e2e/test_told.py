@@ -113,6 +113,7 @@ def test_a_pass_ended_while_it_waits_has_told_what_it_did(host: Passes, number: 
     os.waitpid(child, 0)
 
     assert last_pass(host)["result"] == "interrupted"
+    assert look(host).ready.reason == "Starting", "it runs from the new spec, and that is told"
     told = [line for line in history(host) if "restart: changed in the spec: env" in line]
     assert len(told) == 1
     assert "interrupted" not in told[0]
@@ -147,6 +148,20 @@ def test_a_pass_killed_at_any_write_leaves_its_history_and_counts_once(host: Pas
         if os.WIFEXITED(ended):
             return
     raise AssertionError("the pass never got to its end")
+
+
+def test_what_an_interrupted_pass_has_made_is_known(host: Passes) -> None:
+    host.write("d", "", min_ready_s=600)
+    child = in_a_process(host.run, (signal.SIGTERM,))
+    wait_for(lambda: find(host, "state") == "running")
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    status = look(host)
+    assert (status.version, status.state, status.restart_count) == ("1", "running", 0)
+    assert status.ready is not None and status.ready.reason == "Starting"
+    host.write("d", "")
+    assert host.run_one().restart_count == 0
 
 
 def test_a_killed_pass_is_told_of_before_the_next_one(host: Passes) -> None:

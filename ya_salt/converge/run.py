@@ -746,7 +746,7 @@ def _save_cut_short(
     with store.transaction():
         deeds = [*list_unsaved(journal.left, store), *journal.list_deeds()]
         store.add_history(list_events(deeds))
-        store.save_records(_count_done(store, journal))
+        store.save_records(_count_done(store, journal, request))
         store.save_records(_list_not_pending(store, deeds))
         store.save_fact(SAVED, host.now())
         store.save_fact(LAST_PASS, ended)
@@ -767,15 +767,21 @@ def _describe_end(error: BaseException) -> tuple[str, bool]:
     return "interrupted: what had begun was brought to its end, the next pass does the rest", True
 
 
-def _count_done(store: Store, journal: Journal) -> list[Record]:
-    """Records with the restarts that were done before the pass was cut short."""
+def _count_done(store: Store, journal: Journal, request: PassRequest) -> list[Record]:
+    """Records with what was done before the pass was cut short, and from which spec."""
     memory, records, counted = load_memory(store), store.load_records(), []
+    specs = {spec.name: spec for spec in request.targets}
     for name, results in journal.results.items():
         record = records.get(name, Record(name))
         done = Outcome(DaemonPlan(name), tuple(results))
         if not done.touched and not done.restarts:
             continue
-        status = record.status
+        spec, status = specs.get(name), record.status
+        if spec is not None and done.touched:
+            # What runs now is to be held against what it was made from.
+            status = status or DaemonStatus(name, wanted_version=spec.version, path=spec.path)
+            masked = replace(spec, properties=mask_secrets(spec.properties))
+            record = replace(record, spec=masked, was_created=True)
         if status is not None:
             status = replace(status, restart_count=status.restart_count + done.restarts)
         is_pending = record.restart_pending and not done.touched
