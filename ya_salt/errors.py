@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 
 
@@ -93,6 +94,16 @@ class PortoUnavailableError(PortoError):
 
 class PortoUnknownFateError(PortoError):
     """The connection broke or timed out after a write was sent: it may have happened, or not."""
+
+
+def describe_bug(error: Exception) -> str:
+    """What a person is told of an exception that nobody foresaw, with its place for whoever mends.
+
+    Where it was met by one daemon it is that daemon's failure, and the others go on.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+    return f"a bug in ya-salt: {error!r}{place}; please report it, with the log"
 
 
 class GateError(RetryError):

@@ -14,12 +14,16 @@ from typing import Any
 
 from ya_salt.model import Condition, DaemonStatus, Loaded, Record
 
+_LAST_MOMENT = 253402300799.0
+"""9999-12-31T23:59:59Z, the last that RFC 3339 can write."""
 _LOADED = frozenset({"Managed", "Foreign", "Removed"})
 
 
 def format_time(seconds: float) -> str:
     """RFC 3339 in UTC, to the second."""
-    moment = datetime.fromtimestamp(int(seconds), tz=timezone.utc)
+    # What no calendar has came from a damaged file or a clock gone mad.
+    known = min(max(seconds, 0.0), _LAST_MOMENT) if seconds == seconds else 0.0  # noqa: PLR0124 - NaN
+    moment = datetime.fromtimestamp(int(known), tz=timezone.utc)
     return moment.isoformat().replace("+00:00", "Z")
 
 

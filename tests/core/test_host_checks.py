@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ya_salt.converge.host_checks import find_harmless_program, find_obstacle
+from ya_salt.converge.host_checks import (
+    find_harmless_program,
+    find_missing_account,
+    find_obstacle,
+)
 from ya_salt.model import DaemonSpec
 
 
@@ -127,3 +131,27 @@ def test_the_user_must_be_allowed_to(root: Path, mode: int, user: str, code: str
 )
 def test_nothing_is_started_aside_where_it_would_take_a_network(net: str, is_started: bool) -> None:
     assert bool(find_harmless_program(make_spec(net=net))) == is_started
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"user": "root", "group": "root"}, ""),
+        ({"user": "4711", "group": "4711"}, ""),
+        ({"user": "no-such-user"}, "this host has no user no-such-user"),
+        ({"group": "no_such.group"}, "this host has no group no_such.group"),
+        ({"user": "theirs", "group": "theirs"}, ""),
+        ({"user": "their"}, "this host has no user their"),
+        # In a root of the spec's own only portod can tell.
+        ({"user": "no-such-user", "root": "/srv/root"}, ""),
+    ],
+)
+def test_who_is_not_on_this_host_is_foretold(
+    folder: Path, properties: dict[str, str], words: str
+) -> None:
+    (folder / "etc").mkdir()
+    (folder / "etc/passwd").write_text("theirs:x:64321:64321::/:/bin/false\n")
+    (folder / "etc/group").write_text("theirs:x:64321:\n")
+    found = find_missing_account(make_spec(**properties), ("/", str(folder)))
+    assert words in (found.message if found else "")
+    assert bool(found) == bool(words)

@@ -13,7 +13,9 @@ from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
 from ya_salt.converge.host import PassResult
+from ya_salt.converge.journal import load_history, load_last_causes, load_last_pass
 from ya_salt.converge.preview import look_now
+from ya_salt.errors import PortoError
 from ya_salt.model import DaemonStatus
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, read_store
@@ -67,6 +69,19 @@ def last_pass(host: Passes) -> dict[str, object]:
         store.close()
 
 
+def shown(host: Passes) -> list[str]:
+    """The history as `ya-salt history` has it."""
+    store = read_store(host.settings.state_dir)
+    return [f"{name}: {what}" for _, name, what in load_history(store, host.settings.state_dir)]
+
+
+def shown_pass(host: Passes) -> dict[str, object]:
+    """The last pass as `ya-salt status` has it."""
+    store = read_store(host.settings.state_dir)
+    assert store is not None
+    return load_last_pass(store, host.settings.state_dir)
+
+
 def restart_count(host: Passes, name: str = "d") -> int:
     store = read_store(host.settings.state_dir)
     assert store is not None
@@ -98,6 +113,7 @@ def test_a_pass_ended_while_it_waits_has_told_what_it_did(host: Passes, number: 
     os.waitpid(child, 0)
 
     assert last_pass(host)["result"] == "interrupted"
+    assert look(host).ready.reason == "Starting", "it runs from the new spec, and that is told"
     told = [line for line in history(host) if "restart: changed in the spec: env" in line]
     assert len(told) == 1
     assert "interrupted" not in told[0]
@@ -132,6 +148,85 @@ def test_a_pass_killed_at_any_write_leaves_its_history_and_counts_once(host: Pas
         if os.WIFEXITED(ended):
             return
     raise AssertionError("the pass never got to its end")
+
+
+def test_what_an_interrupted_pass_has_made_is_known(host: Passes) -> None:
+    host.write("d", "", min_ready_s=600)
+    child = in_a_process(host.run, (signal.SIGTERM,))
+    wait_for(lambda: find(host, "state") == "running")
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    os.waitpid(child, 0)
+    status = look(host)
+    assert (status.version, status.state, status.restart_count) == ("1", "running", 0)
+    assert status.ready is not None and status.ready.reason == "Starting"
+    host.write("d", "")
+    assert host.run_one().restart_count == 0
+
+
+def test_a_killed_pass_is_told_of_before_the_next_one(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    host.write("d", "env: {A: '1'}", min_ready_s=600)
+    child = in_a_process(host.run)
+    wait_for(lambda: find_env(host) == "A=1" and any("env" in line for line in shown(host)))
+
+    # Under way: its deeds are told, and nobody says that it was cut short.
+    assert shown_pass(host)["result"] == "ok"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    assert shown_pass(host)["result"] == "interrupted"
+    assert "killed" in shown_pass(host)["error"]
+    about = [line for line in shown(host) if "restart: changed in the spec: env" in line]
+    assert len(about) == 1
+    store = read_store(host.settings.state_dir)
+    assert store is not None
+    assert "env" in load_last_causes(store, host.settings.state_dir)["d"][1]
+
+    host.write("d", "env: {A: '1'}")
+    assert host.run_one().restart_count == 1
+    assert [line for line in shown(host) if line in about] == about
+    assert shown(host) == history(host)
+    assert shown_pass(host)["result"] == "ok"
+
+
+def test_a_step_under_way_is_told_as_that(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    host.write("d", "env: {A: '1'}", command="cmd: [sleep, '1000']")
+
+    class Slow(PortoClient):
+        def destroy(self, name: str) -> None:
+            time.sleep(3)
+            super().destroy(name)
+
+    child = in_a_process(lambda: host.run(Slow))
+    wait_for(lambda: any("env" in line for line in shown(host)))
+    assert next(line for line in shown(host) if "env" in line).endswith(": under way")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert "interrupted" in next(line for line in shown(host) if "env" in line)
+    host.write("d", "env: {A: '1'}")
+    assert host.run_one().restart_count == 1
+
+
+def test_a_pass_that_fails_after_one_that_was_killed_loses_none_of_its_deeds(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    host.write("d", "env: {A: '1'}", min_ready_s=600)
+    child = in_a_process(host.run)
+    wait_for(lambda: find_env(host) == "A=1" and any("env" in line for line in shown(host)))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    about = [line for line in shown(host) if "env" in line]
+    host.write("d", "env: {A: '1'}")
+    with pytest.raises(PortoError):
+        host.run(lambda _path: PortoClient(str(host.folder / "nobody")))
+    assert [line for line in history(host) if "env" in line] == about
+    status = host.run_one()
+    assert (status.restart_count, status.actions) == (1, ())
+    assert [line for line in history(host) if "env" in line] == about
 
 
 # -- failed --------------------------------------------------------------------------------------

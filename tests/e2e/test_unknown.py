@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
-from helpers.passes import Passes
+from helpers.passes import DoomedClient, Passes
 from helpers.porto_proxy import PortoProxy, as_it_is
 from helpers.portod import DevPortod
 
+from ya_salt.converge import observe, plan, preview, run
 from ya_salt.porto.client import PortoClient
 from ya_salt.proto import porto_pb2 as pb
 
@@ -233,3 +237,143 @@ def test_after_one_unanswered_write_nobody_else_waits_for_another(
     }
     proxy.change = as_it_is
     assert host.run().ok
+
+
+# -- one call of portod's fails, and no other ------------------------------------------------------
+
+
+def fail_call(field: str, code: int = pb.Unknown):
+    def change(request: pb.TContainerRequest, answer: pb.TContainerResponse):
+        if request.HasField(field):
+            return pb.TContainerResponse(error=code, errorMsg=b"portod is not well")
+        return answer
+
+    return change
+
+
+@pytest.mark.parametrize("call", ["propertyList", "version"])
+def test_without_the_list_of_properties_dead_daemons_are_started_and_others_left_alone(
+    host: Passes, proxy: PortoProxy, portod: DevPortod, call: str
+) -> None:
+    for name in ("changed", "dead"):
+        host.write(name, "")
+    assert host.run().ok
+    pid = find_pid(host, portod, "changed")
+    host.write("changed", "env: {A: '1'}")
+    host.write("new", "")
+    with PortoClient(portod.socket_path) as client:
+        client.stop("dead", timeout_s=1)
+    proxy.change = fail_call(call)
+
+    assert host.plan()["changed"].refusal_reason == "Unknown"
+    told = {status.name: status for status in host.run().statuses}
+
+    ready = {name: bool(status.ready and status.ready.status) for name, status in told.items()}
+    assert ready == {"changed": False, "dead": True, "new": True}
+    assert "portod is not well" in told["changed"].error
+    assert find_pid(host, portod, "changed") == pid
+    proxy.change = as_it_is
+    assert host.run().ok
+    assert find_pid(host, portod, "changed") != pid
+
+
+def test_a_new_store_that_cannot_ask_for_its_daemons_starts_the_dead_and_asks_again(
+    host: Passes, proxy: PortoProxy, portod: DevPortod
+) -> None:
+    for name in ("dead", "orphan"):
+        host.write(name, "")
+    assert host.run().ok
+    (host.specs_dir / "orphan.yaml").unlink()
+    (Path(host.settings.state_dir) / "store.sqlite3").unlink()
+    with PortoClient(portod.socket_path) as client:
+        client.stop("dead", timeout_s=1)
+
+    proxy.change = fail_call("FindLabel", pb.Permission)
+    (status,) = host.run().statuses
+    assert (status.name, status.ready and status.ready.status) == ("dead", True)
+
+    # The store is there by now, and still knows that it does not know everybody.
+    proxy.change = as_it_is
+    phases = {status.name: status.phase for status in host.run().statuses}
+    assert phases == {"dead": "Managed", "orphan": "Orphaned"}
+    assert len(host.requests) > 0
+    assert "find label HOSTMAN.spec" in host.requests
+    host.run()
+    assert "find label HOSTMAN.spec" not in host.requests
+    host.write("orphan", "")
+
+
+def test_a_new_store_forgets_nobody_whose_first_pass_was_killed(
+    host: Passes, portod: DevPortod
+) -> None:
+    for name in ("d", "orphan"):
+        host.write(name, "")
+    assert host.run().ok
+    (host.specs_dir / "orphan.yaml").unlink()
+    (Path(host.settings.state_dir) / "store.sqlite3").unlink()
+    host.write("d", "env: {A: '1'}")
+    child = os.fork()
+    if not child:
+        try:
+            DoomedClient.writes_left = 2
+            host.run(DoomedClient)
+        finally:
+            os._exit(0)
+    _, ended = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(ended)
+    time.sleep(0.2)
+    phases = {status.name: status.phase for status in host.run().statuses}
+    assert phases == {"d": "Managed", "orphan": "Orphaned"}
+    host.write("orphan", "")
+
+
+# -- a bug of ours ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [
+        (plan, "_plan_daemon"),
+        (observe, "wanted_properties"),
+        (observe, "_parse_container"),
+        (run, "make_status"),
+        (run, "_make_record"),
+        (preview, "describe_trouble"),
+    ],
+    ids=lambda item: item if isinstance(item, str) else "",
+)
+def test_a_bug_met_by_one_daemon_is_that_daemons_failure(
+    host: Passes,
+    portod: DevPortod,
+    monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
+    function: str,
+) -> None:
+    for name in ("bad", "good"):
+        host.write(name, "", min_ready_s=1 if name == "bad" else 0)
+    assert host.run().ok
+    pid = find_pid(host, portod, "bad")
+    with PortoClient(portod.socket_path) as client:
+        client.stop("good", timeout_s=1)
+        if function == "describe_trouble":
+            client.stop("bad", timeout_s=1)
+            host.write("bad", "max_respawns: 0", command="cmd: ['false']")
+    honest = getattr(module, function)
+
+    def fall_over(*arguments: Any, **more: Any) -> Any:
+        said = [getattr(item, "name", item) for item in arguments]
+        if "bad" in said:
+            raise ValueError("nobody thought of that")
+        return honest(*arguments, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, function, fall_over)
+        told = {status.name: status for status in host.run().statuses}
+    assert told["good"].ready is not None and told["good"].ready.status
+    if function != "_make_record":
+        assert told["bad"].ready is not None and not told["bad"].ready.status
+        words = [told["bad"].error, told["bad"].running and told["bad"].running.message]
+        assert any("nobody thought of that" in str(text) for text in words), words
+    if function != "describe_trouble":
+        assert find_pid(host, portod, "bad") == pid
+        assert host.run().ok

@@ -43,6 +43,7 @@ from ya_salt.cli.tables import (
     render_statuses,
     render_table,
 )
+from ya_salt.converge.journal import load_history, load_last_causes, load_last_pass
 from ya_salt.converge.status import is_fine
 from ya_salt.errors import PortoError, UsageError
 from ya_salt.messages import (
@@ -62,7 +63,7 @@ from ya_salt.specs.directory import (
     load_files,
     load_specs,
 )
-from ya_salt.store import LAST_PASS, Store, read_store
+from ya_salt.store import Store, read_store
 
 if TYPE_CHECKING:
     from ya_salt.converge.host import PassRequest
@@ -261,7 +262,7 @@ def _gather(options: argparse.Namespace, settings: Settings, store: Store | None
     from ya_salt.monitoring.report import FACT as MONITORING
     from ya_salt.monitoring.report import list_sinks
 
-    last_pass = read_last_pass(store.load_fact(LAST_PASS)) if store else None
+    last_pass = read_last_pass(load_last_pass(store, settings.state_dir)) if store else None
     records = store.load_records() if store else {}
     _check_known(options.name, records, settings)
     chosen = {name: item for name, item in records.items() if options.name in (None, name)}
@@ -278,7 +279,7 @@ def _gather(options: argparse.Namespace, settings: Settings, store: Store | None
         last_pass=last_pass if loaded is None else with_files(last_pass, loaded),
         sinks=list_sinks(store.load_fact(MONITORING)) if store else [],
         gate=describe_gate(settings.gate.type, load_gate(store)),
-        causes=store.load_last_causes() if store else {},
+        causes=load_last_causes(store, settings.state_dir) if store else {},
         details=details,
         is_asked=is_asked,
         is_blind=loaded is None and not options.saved and last_pass is not None,
@@ -344,7 +345,7 @@ def _look_closely(store: Store, settings: Settings, record: Record, trouble: str
     return Details(
         pid=int(pid) if pid.isdecimal() else 0,
         limits={name: found[name] for name in limits if name in found},
-        history=tuple(store.load_history(record.name, _HISTORY_LINES)),
+        history=tuple(load_history(store, settings.state_dir, record.name, _HISTORY_LINES)),
         stderr=found.get(tail, ""),
     )
 
@@ -363,7 +364,7 @@ def history(options: argparse.Namespace, in_force: InForce) -> int:
     store = read_store(in_force.settings.state_dir)
     name = options.name or ""
     _check_count(options.lines)
-    events = store.load_history(name, options.lines) if store else []
+    events = load_history(store, in_force.settings.state_dir, name, options.lines)
     if name and not events:
         records = store.load_records() if store else {}
         _check_known(name, records, in_force.settings)

@@ -292,8 +292,10 @@ def describe_last_pass(last_pass: Mapping[str, Any] | None, now: float) -> list[
     if last_pass["result"] is None:
         return [*problems, *describe_last_pass(None, now)]
     age = format_age(now - last_pass["started_at"])
-    said = f": {last_pass['error']}" if last_pass["error"] else ""
-    return [*problems, f"last pass: {age} ago, {last_pass['result']}{said}"]
+    result = last_pass["result"]
+    error = last_pass["error"].removeprefix(f"{result}: ")
+    said = f": {error}" if error else ""
+    return [*problems, f"last pass: {age} ago, {result}{said}"]
 
 
 def describe_silence(trouble: str, last_pass: Mapping[str, Any] | None, now: float) -> list[str]:

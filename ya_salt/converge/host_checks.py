@@ -9,6 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,7 @@ _HARMLESS = ("/bin/true", "/usr/bin/true")
 _SHARED_NETS = frozenset({"inherited", "none", "host", "container", "netns"})
 """Networks that a second container may have beside the first; others would take it away."""
 
+_ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
 _MAX_LINKS = 40
 _ACL = "system.posix_acl_access"
 
@@ -43,6 +45,32 @@ def find_obstacle(spec: DaemonSpec, roots: Iterable[str] = ("/",)) -> Obstacle |
     """
     found = [_find_in(spec, root) for root in dict.fromkeys(roots)]
     return None if None in found else next(iter(found), None)
+
+
+def find_missing_account(spec: DaemonSpec, roots: Iterable[str] = ("/",)) -> Obstacle | None:
+    """The spec's user or group where this host has none of that name; None if all are there.
+
+    Only foretold: portod itself has the word, and is asked before a daemon is stopped.
+    """
+    if spec.properties.get("root", "/") != "/":
+        return None
+    for kind, file, look in (("user", "passwd", pwd.getpwnam), ("group", "group", grp.getgrnam)):
+        name = spec.properties.get(kind, "")
+        if not _ACCOUNT.fullmatch(name):
+            continue
+        try:
+            look(name)
+        except KeyError:
+            if not any(_has_account(Path(root, "etc", file), name) for root in roots):
+                return Obstacle("InvalidValue", f"{kind}: this host has no {kind} {name}")
+    return None
+
+
+def _has_account(path: Path, name: str) -> bool:
+    try:
+        return any(line.startswith(f"{name}:") for line in path.open(errors="replace"))
+    except OSError:
+        return False
 
 
 def find_harmless_program(spec: DaemonSpec) -> str:

@@ -2,22 +2,30 @@
 
 A file of lines beside the store: appending costs microseconds, and the page cache outlives whoever
 wrote it. A pass that comes to its end tells the store and empties the file; what is found in it
-otherwise was left by a pass that was cut short.
+otherwise was left by a pass that was cut short, or is written by one under way, which locks it.
+Readers tell of both as if the store had it already.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ya_salt.model import Step, StepResult, describe_step
+from ya_salt.store import LAST_PASS, Store
 
 FILE_NAME = "journal"
+SAVED = "journal"
+"""The fact that says up to when the journal's lines are in the history."""
+_PASS = "Pass"  # noqa: S105 - a pass over the host, no password
+"""The kind of the line that says that a pass has something to do."""
 _MAX_BYTES = 4 << 20
 """Nothing beyond is read: a thousand daemons' steps are some hundred kilobytes."""
 
@@ -44,6 +52,8 @@ class Deed:
                 return self.what
             case "failed":
                 return f"{self.what}: failed: {self.error}"
+            case "under way":
+                return f"{self.what}: under way"
         return f"{self.what}: interrupted, its end was not seen"
 
 
@@ -54,12 +64,20 @@ class Journal:
         self._path = Path(state_dir) / FILE_NAME
         self._now = now
         self.started = now()
+        self.left = read_journal(state_dir)
+        """What passes before this one left behind."""
         self._lock = threading.Lock()
         self._file: int | None = None
+        self._is_locked = False
         self._began: dict[int, Deed] = {}
         self._ended: list[Deed] = []
         self.results: dict[str, list[StepResult]] = {}
         """What came of the steps that ended, by daemon."""
+
+    def open(self) -> None:
+        """Note that there is something to do: should this pass be killed, that is known."""
+        with self._lock:
+            self._write(asdict(Deed(self.started, "", "a pass", _PASS)))
 
     def begin(self, step: Step) -> None:
         with self._lock:
@@ -100,6 +118,8 @@ class Journal:
             if self._file is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
                 self._file = os.open(self._path, flags, 0o600)
+            if not self._is_locked:
+                self._is_locked = _try_lock(self._file, fcntl.LOCK_SH)
             os.write(self._file, json.dumps(line).encode() + b"\n")
 
     def list_deeds(self) -> list[Deed]:
@@ -119,18 +139,33 @@ class Journal:
 
 def read_journal(state_dir: Path | str) -> tuple[Deed, ...]:
     """What a pass that was cut short has left behind; what cannot be read was not written whole."""
+    return _read(state_dir)[0]
+
+
+def _read(state_dir: Path | str) -> tuple[tuple[Deed, ...], bool]:
+    """The deeds, and whether a pass is adding to them."""
     path = Path(state_dir) / FILE_NAME
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
-        return ()
+        return (), False
     try:
+        is_under_way = not _try_lock(file, fcntl.LOCK_EX)
         text = os.read(file, _MAX_BYTES).decode(errors="replace")
     except OSError:
-        return ()
+        return (), False
     finally:
         os.close(file)
-    return tuple(_parse(text.splitlines()))
+    return tuple(_parse(text.splitlines())), is_under_way
+
+
+def _try_lock(file: int, kind: int) -> bool:
+    """The writer shares it, so that only readers ever fail, and they do not wait."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def clear_journal(state_dir: Path | str) -> None:
@@ -167,7 +202,7 @@ def _parse(lines: Iterable[str]) -> Iterator[Deed]:
 
 
 def list_events(deeds: Iterable[Deed]) -> list[Event]:
-    return [(deed.at, deed.name, deed.said) for deed in deeds]
+    return [(deed.at, deed.name, deed.said) for deed in deeds if deed.kind != _PASS]
 
 
 def list_renewed(deeds: Iterable[Deed]) -> frozenset[str]:
@@ -179,3 +214,56 @@ def list_renewed(deeds: Iterable[Deed]) -> frozenset[str]:
         elif deed.ended == "done" and deed.kind in {"CreateContainer", "ReplaceContainer"}:
             renewed.add(deed.name)
     return frozenset(renewed)
+
+
+# -- for readers ---------------------------------------------------------------------------------
+
+
+def list_unsaved(deeds: Iterable[Deed], store: Store) -> tuple[Deed, ...]:
+    """Those that the store's history does not have."""
+    until = store.load_fact(SAVED)
+    told = until if isinstance(until, int | float) else 0.0
+    return tuple(deed for deed in deeds if deed.at > told)
+
+
+def load_history(
+    store: Store | None, state_dir: str, daemon: str = "", limit: int = 100
+) -> list[Event]:
+    """The newest events, oldest first, with those that no pass has lived to save."""
+    if store is None:
+        return []
+    events = [*store.load_history(daemon, limit), *_list_late(store, state_dir, daemon)]
+    return events[-limit:] if limit > 0 else []
+
+
+def load_last_causes(store: Store, state_dir: str) -> dict[str, tuple[float, str]]:
+    """Daemon -> the newest event that was more than its becoming ready: (time, sentence)."""
+    late = {name: (at, what) for at, name, what in _list_late(store, state_dir)}
+    return {**store.load_last_causes(), **late}
+
+
+def _list_late(store: Store, state_dir: str, daemon: str = "") -> list[Event]:
+    deeds, is_under_way = _read(state_dir)
+    if is_under_way:
+        deeds = tuple(replace(deed, ended=deed.ended or "under way") for deed in deeds)
+    events = list_events(list_unsaved(deeds, store))
+    return [event for event in events if daemon in {"", event[1]}]
+
+
+def load_last_pass(store: Store, state_dir: str) -> Any:
+    """The store's fact of the last pass; of one that was killed, that it was."""
+    fact = store.load_fact(LAST_PASS)
+    deeds, is_under_way = _read(state_dir)
+    begun = [deed for deed in list_unsaved(deeds, store) if deed.kind == _PASS]
+    if is_under_way or not begun:
+        return fact
+    return {
+        "rejected": [],
+        "ignored": [],
+        **(fact if isinstance(fact, dict) else {}),
+        "started_at": begun[-1].at,
+        "duration_s": 0.0,
+        "result": "interrupted",
+        "error": "its end was not written down: it was killed, or the disk could not be written; "
+        "the next pass makes up for it",
+    }

@@ -15,7 +15,7 @@ from ya_salt.converge.drift import (
     wanted_properties,
 )
 from ya_salt.converge.package_users import list_packages_ever
-from ya_salt.errors import PackageError
+from ya_salt.errors import PackageError, describe_bug
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient, Reading, parse_labels
@@ -71,24 +71,26 @@ def look_at_containers(
     """
     wanted = dict.fromkeys((*_NEEDED, *_TOLD, *(_COMPARED if specs else ())))
     declared: dict[str, set[str]] = {}
+    unknown: dict[str, str] = {}
     for spec in specs:
-        declared[spec.name] = {name_read_back(name) for name in wanted_properties(spec)}
-        wanted.update(dict.fromkeys(declared[spec.name]))
+        try:
+            declared[spec.name] = {name_read_back(name) for name in wanted_properties(spec)}
+        except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+            unknown[spec.name] = describe_bug(error)
+        wanted.update(dict.fromkeys(declared.get(spec.name, ())))
     asked = sorted(names)
     found = client.look(asked, wanted) if asked else {}
-    unknown = {
-        name: why
-        for name, reading in found.items()
-        if (why := _describe_unreadable(reading, {*_NEEDED, *declared.get(name, ())}))
-    }
-    return Look(
-        {
-            name: _parse_container(name, reading)
-            for name, reading in found.items()
-            if not reading.is_gone and name not in unknown
-        },
-        unknown,
-    )
+    containers: dict[str, Container] = {}
+    for name, reading in found.items():
+        why = _describe_unreadable(reading, {*_NEEDED, *declared.get(name, ())})
+        if why:
+            unknown[name] = why
+        elif not reading.is_gone and name not in unknown:
+            try:
+                containers[name] = _parse_container(name, reading)
+            except Exception as error:  # noqa: BLE001 - as above
+                unknown[name] = describe_bug(error)
+    return Look(containers, unknown)
 
 
 def _describe_unreadable(reading: Reading, needed: Collection[str]) -> str:

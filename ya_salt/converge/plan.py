@@ -27,6 +27,7 @@ from ya_salt.converge.package_users import (
     is_present,
     list_packages_ever,
 )
+from ya_salt.errors import describe_bug
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -77,7 +78,7 @@ def make_plan(
         needed_by=find_users(context, observed.records.values()),
         conflicts=find_conflicts(context),
     )
-    return tuple(_plan_daemon(spec, shared) for spec in specs)
+    return tuple(_plan_guarded(spec, shared) for spec in specs)
 
 
 def add_restarts(
@@ -118,7 +119,49 @@ def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPla
     return replace(plan, steps=steps, deferral=deferral, waiting=plan.steps)
 
 
+def hold_packages(
+    plans: Sequence[DaemonPlan], why: str, observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """The plans without what touches packages, as nobody knows who else needs them."""
+    words = f"nothing is done about packages, as others may need them: {why}"
+    return _hold(plans, (InstallPackages, PurgePackages), words, observed)
+
+
+def hold_changes(
+    plans: Sequence[DaemonPlan], why: str, observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """The plans without what changes a container, as nobody knows what may change while it runs."""
+    words = f"it is left as it is, as nobody knows what may change while it runs: {why}"
+    return _hold(plans, (ReplaceContainer, ChangeLive), words, observed)
+
+
+def _hold(
+    plans: Sequence[DaemonPlan], kinds: tuple[type[Step], ...], words: str, observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """Repair goes on: a daemon that is dead is started again as it was."""
+    return tuple(
+        DaemonPlan(
+            plan.name,
+            defer(plan, Deferral("Unknown", words), observed).steps,
+            refusal=plan.refusal or words,
+            refusal_reason=plan.refusal_reason or "Unknown",
+            notes=plan.notes,
+        )
+        if any(isinstance(step, kinds) for step in plan.steps)
+        else plan
+        for plan in plans
+    )
+
+
 # -- one daemon --------------------------------------------------------------------------------
+
+
+def _plan_guarded(spec: DaemonSpec, shared: Context) -> DaemonPlan:
+    try:
+        return _plan_daemon(spec, shared)
+    except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+        refusal = f"nothing is done: {describe_bug(error)}"
+        return DaemonPlan(spec.name, refusal=refusal, refusal_reason="Bug")
 
 
 def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0911 - a return a rule
@@ -139,8 +182,13 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
             refusal_reason="ForeignContainer",
         )
     if shared.observed.packages_error and _concerns_packages(spec, shared.observed):
+        # Whatever dpkg would say: a dead daemon is started again as it was.
+        is_repaired = container is not None and not spec.delete_requested
         return DaemonPlan(
-            spec.name, refusal=shared.observed.packages_error, refusal_reason="DpkgUnavailable"
+            spec.name,
+            _plan_repair(container) if container is not None and is_repaired else (),
+            refusal=shared.observed.packages_error,
+            refusal_reason="DpkgUnavailable",
         )
     if spec.delete_requested:
         return _plan_removal(spec, container, shared)

@@ -8,12 +8,20 @@ from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
-from ya_salt.converge.host_checks import find_obstacle
+from ya_salt.converge.host_checks import find_missing_account, find_obstacle
 from ya_salt.converge.host_key import load_key
+from ya_salt.converge.journal import load_last_pass
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
-from ya_salt.converge.plan import add_restarts, defer, make_plan
+from ya_salt.converge.plan import add_restarts, defer, hold_changes, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
-from ya_salt.errors import PackageError, PortoError, StoreError
+from ya_salt.errors import (
+    PackageError,
+    PortoError,
+    PortoUnavailableError,
+    PortoUnknownFateError,
+    StoreError,
+    describe_bug,
+)
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.client import preview_deferrals
 from ya_salt.gate.memory import find_gate_facts
@@ -36,7 +44,7 @@ from ya_salt.model import (
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
 from ya_salt.porto.client import PortoClient
-from ya_salt.store import LAST_PASS, Store, open_store, read_store
+from ya_salt.store import Store, open_store, read_store
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -98,7 +106,7 @@ def report_now(host: Host, lock_wait_s: float = 0.0) -> tuple[Delivery, ...]:
 
 def _report_locked(host: Host, store: Store) -> tuple[Delivery, ...]:
     records, memory = store.load_records(), load_memory(store)
-    last_pass = store.load_fact(LAST_PASS)
+    last_pass = load_last_pass(store, host.settings.state_dir)
     gate = find_gate_facts(host.settings.gate.type, load_gate(store))
     try:
         statuses, containers = _look_at_all(host, records)
@@ -163,8 +171,13 @@ def look_for_troubles(
     troubles = {}
     for spec in specs:
         container = observed.containers.get(spec.name)
-        if container is not None and _is_in_trouble(spec, container):
+        if container is None or not _is_in_trouble(spec, container):
+            continue
+        try:
             troubles[spec.name] = describe_trouble(client, container.name, container.state)
+        except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+            _log.exception("porto-daemon-%s: its last words cannot be told", spec.name)
+            troubles[spec.name] = describe_bug(error)
     return troubles
 
 
@@ -217,7 +230,8 @@ def _note_obstacles(host: Host, plans: Sequence[DaemonPlan]) -> tuple[DaemonPlan
         brings = any(isinstance(step, InstallPackages) for step in steps)
         obstacle = None
         if starts and not brings:
-            obstacle = find_obstacle(starts[0].spec, ("/", host.settings.root))
+            spec, roots = starts[0].spec, ("/", host.settings.root)
+            obstacle = find_missing_account(spec, roots) or find_obstacle(spec, roots)
         notes = (f"would fail: {obstacle.code}: {obstacle.message}",) if obstacle else ()
         noted.append(replace(plan, notes=(*plan.notes, *notes)))
     return tuple(noted)
@@ -264,7 +278,12 @@ def look_and_plan(
     context = (*scope.context, *_list_rejected(scope, records))
     plans = _plan(scope, context, observed)
     if any(plan.steps for plan in plans):
-        observed = replace(observed, dynamic=client.list_dynamic(), portod=client.version())
+        try:
+            observed = replace(observed, dynamic=client.list_dynamic(), portod=client.version())
+        except (PortoUnavailableError, PortoUnknownFateError):
+            raise
+        except PortoError as error:
+            return observed, hold_changes(plans, str(error), observed)
         plans = _plan(scope, context, observed)
     return observed, plans
 

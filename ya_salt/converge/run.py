@@ -24,15 +24,17 @@ from ya_salt.converge.host import (
 )
 from ya_salt.converge.host_key import make_key
 from ya_salt.converge.journal import (
+    SAVED,
     Deed,
     Event,
     Journal,
     list_events,
     list_renewed,
-    read_journal,
+    list_unsaved,
 )
 from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
 from ya_salt.converge.package_users import find_replaceable, list_packages_ever
+from ya_salt.converge.plan import hold_packages
 from ya_salt.converge.preview import (
     look_and_plan,
     look_for_troubles,
@@ -40,8 +42,19 @@ from ya_salt.converge.preview import (
     say_gate,
     say_transition,
 )
-from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
-from ya_salt.errors import PortoError, YaSaltError
+from ya_salt.converge.status import (
+    is_ready,
+    make_bug_status,
+    make_status,
+    make_unmanaged_status,
+)
+from ya_salt.errors import (
+    PortoError,
+    PortoUnavailableError,
+    PortoUnknownFateError,
+    YaSaltError,
+    describe_bug,
+)
 from ya_salt.gate.client import (
     DaemonResult,
     Permits,
@@ -74,14 +87,13 @@ from ya_salt.model import (
     StepResult,
 )
 from ya_salt.monitoring.counters import Memory
-from ya_salt.monitoring.report import FACT as COUNTERS
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
 
-_JOURNAL_SAVED = "journal"
-"""The fact that says up to when the journal's lines are in the history."""
+_RELEARNING = "relearning"
+"""The fact that says that a store has begun anew, and what only others know is not asked yet."""
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -130,6 +142,10 @@ class _Recalled:
     records: Mapping[str, Record]
     relearned: Mapping[str, Record]
     """Records that a lost store has to learn again."""
+    is_store_new: bool
+    """Whether something may be missing that no pass could make up for yet."""
+    blindness: str
+    """Why portod does not tell which daemons a lost store has forgotten; "" where it does."""
     counters: Memory
     gate: GateMemory
     hostname: HostName
@@ -193,15 +209,19 @@ def _make_pass(
     host: Host, request: PassRequest, store: Store, client: PortoClient, journal: Journal
 ) -> _Done:
     host.apt.tidy()
-    recalled = _recall(host, store, client)
+    recalled = _recall(host, store, client, journal)
     with open_gate(host, recalled.gate, recalled.hostname) as gate:
         names = {*recalled.records, *(spec.name for spec in request.targets)}
         if any(has_secrets(spec) for spec in request.targets):
             make_key(host.settings.state_dir)
-        slots = recall_slots(gate, recalled.gate, names, is_store_new=store.rebuilt)
+        slots = recall_slots(gate, recalled.gate, names, is_store_new=recalled.is_store_new)
         before, plans = look_and_plan(host, request, recalled.records, client)
-        start = _Start(host, request, store, _count_cut_short(recalled, before, store))
+        if recalled.blindness:
+            plans = hold_packages(plans, recalled.blindness, before)
+        start = _Start(host, request, store, _count_cut_short(recalled, before))
         _log_refusals(plans)
+        if any(plan.steps for plan in plans):
+            journal.open()
         work = Work(request.targets, plans, before, request.override_gate)
         permits = admit(gate, slots, work, start.save_gate, host.progress)
         plans = put_off(plans, permits.deferrals, before)
@@ -232,14 +252,24 @@ def _make_pass(
 # -- before the work -----------------------------------------------------------------------------
 
 
-def _recall(host: Host, store: Store, client: PortoClient) -> _Recalled:
+def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> _Recalled:
     records = store.load_records()
     relearned: dict[str, Record] = {}
-    if store.rebuilt:
-        relearned = {name: item for name, item in find_lost(client).items() if name not in records}
-    until = store.load_fact(_JOURNAL_SAVED)
-    told = until if isinstance(until, int | float) else 0.0
-    deeds = tuple(deed for deed in read_journal(host.settings.state_dir) if deed.at > told)
+    blindness = ""
+    is_new = store.rebuilt or store.load_fact(_RELEARNING) is True
+    if is_new:
+        # Should this pass not come to its end, the next one asks.
+        with store.transaction():
+            store.save_fact(_RELEARNING, True)
+        try:
+            relearned = {
+                name: item for name, item in find_lost(client).items() if name not in records
+            }
+        except (PortoUnavailableError, PortoUnknownFateError):
+            raise
+        except PortoError as error:
+            blindness = f"the store is new, and portod does not tell which daemons it had: {error}"
+            _log.error("pass: %s", blindness)
     gate = load_gate(store)
     hostname = name_host(host, store, gate)
     if hostname.is_other_machine:
@@ -247,19 +277,22 @@ def _recall(host: Host, store: Store, client: PortoClient) -> _Recalled:
     return _Recalled(
         records={**relearned, **records},
         relearned=relearned,
+        is_store_new=is_new,
+        blindness=blindness,
         counters=load_memory(store),
         gate=gate,
         hostname=hostname,
-        deeds=deeds,
+        deeds=list_unsaved(journal.left, store),
     )
 
 
-def _count_cut_short(recalled: _Recalled, before: Observed, store: Store) -> _Recalled:
+def _count_cut_short(recalled: _Recalled, before: Observed) -> _Recalled:
     """Count what portod counted since, and restarts of a pass that did not live to count them."""
     counters = recalled.counters
+    is_begun_anew = recalled.is_store_new and not counters.counters
     made_up = counters.see_containers(before.containers.values())
     made_up |= counters.see_gone(lambda name: name in before.containers or name in before.unknown)
-    if store.lacks(COUNTERS):
+    if is_begun_anew:
         # What was counted before it was lost has been told.
         counters.accept("yasm", counters.list_totals())
     renewed = made_up | list_renewed(recalled.deeds)
@@ -297,6 +330,8 @@ def _save_intent(start: _Start, plans: Iterable[DaemonPlan]) -> None:
     counters = start.recalled.counters
     counters.mark_restarts(_list_replaced(plans))
     with start.store.transaction():
+        # What was made up for the pass before is counted in both, or in neither.
+        start.store.save_records(start.recalled.relearned.values())
         save_memory(start.store, counters)
 
 
@@ -465,7 +500,11 @@ def _judge(
         outcome = acted.outcomes[spec.name]
         previous = start.records.get(spec.name, Record(spec.name)).status
         trouble = troubles.get(spec.name, "")
-        status = make_status(spec, after, outcome, previous, now, trouble=trouble)
+        try:
+            status = make_status(spec, after, outcome, previous, now, trouble=trouble)
+        except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+            _log.exception("porto-daemon-%s: how it stands cannot be said", spec.name)
+            status = make_bug_status(spec, outcome, previous, describe_bug(error), now)
         results.append(DaemonResult(status, after.containers.get(spec.name), outcome))
     if start.request.whole:
         results += _judge_unmanaged(start, after, now)
@@ -490,7 +529,11 @@ def _judge_unmanaged(start: _Start, after: Observed, now: float) -> list[DaemonR
         if rejected is None and record.spec is not None and record.spec.is_from_state:
             # Its state speaks for it; nothing of this pass was about it.
             phase, error = "Managed", previous.error
-        status = make_unmanaged_status(previous, phase, after, error, now)
+        try:
+            status = make_unmanaged_status(previous, phase, after, error, now)
+        except Exception as bug:  # noqa: BLE001 - as above
+            _log.exception("porto-daemon-%s: how it stands cannot be said", name)
+            status = replace(previous, phase=phase, error=describe_bug(bug), updated_at=now)
         results.append(DaemonResult(status, after.containers.get(name)))
     return results
 
@@ -524,11 +567,12 @@ def _make_records(
     for status in statuses:
         old = start.records.get(status.name, Record(status.name))
         spec = specs.get(status.name)
-        record = (
-            replace(old, status=status)
-            if spec is None
-            else _make_record(start, acted, spec, old, status)
-        )
+        record = replace(old, status=status)
+        if spec is not None:
+            try:
+                record = _make_record(start, acted, spec, old, status)
+            except Exception:  # noqa: BLE001 - as above
+                _log.exception("porto-daemon-%s: a bug in ya-salt", status.name)
         is_known = status.name in start.records and status.name not in stale
         if not is_known or _without_time(old) != _without_time(record):
             made[status.name] = record
@@ -672,10 +716,12 @@ def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: 
         store.save_records(done.records.values())
         store.add_history(done.events)
         if done.recalled.deeds or done.result.touched:
-            store.save_fact(_JOURNAL_SAVED, host.now())
+            store.save_fact(SAVED, host.now())
         if request.whole:
             known = {status.name for status in done.result.statuses}
             store.forget(name for name in done.recalled.records if name not in known)
+        if done.recalled.is_store_new and not done.recalled.blindness:
+            store.save_fact(_RELEARNING, False)
         _save_gate(store, done.gate)
         save_memory(store, done.counters)
         save_hostname(store, done.recalled.hostname)
@@ -705,9 +751,11 @@ def _save_cut_short(
         _log.error("pass: failed, portod cannot be asked: %s", error)
         ended["portod_since"] = since or journal.started
     with store.transaction():
-        store.add_history(list_events(journal.list_deeds()))
-        store.save_records(_count_done(store, journal))
-        store.save_fact(_JOURNAL_SAVED, host.now())
+        deeds = [*list_unsaved(journal.left, store), *journal.list_deeds()]
+        store.add_history(list_events(deeds))
+        store.save_records(_count_done(store, journal, request))
+        store.save_records(_list_not_pending(store, deeds))
+        store.save_fact(SAVED, host.now())
         store.save_fact(LAST_PASS, ended)
     if not store.trouble:
         journal.clear()
@@ -726,15 +774,21 @@ def _describe_end(error: BaseException) -> tuple[str, bool]:
     return "interrupted: what had begun was brought to its end, the next pass does the rest", True
 
 
-def _count_done(store: Store, journal: Journal) -> list[Record]:
-    """Records with the restarts that were done before the pass was cut short."""
+def _count_done(store: Store, journal: Journal, request: PassRequest) -> list[Record]:
+    """Records with what was done before the pass was cut short, and from which spec."""
     memory, records, counted = load_memory(store), store.load_records(), []
+    specs = {spec.name: spec for spec in request.targets}
     for name, results in journal.results.items():
         record = records.get(name, Record(name))
         done = Outcome(DaemonPlan(name), tuple(results))
         if not done.touched and not done.restarts:
             continue
-        status = record.status
+        spec, status = specs.get(name), record.status
+        if spec is not None and done.touched:
+            # What runs now is to be held against what it was made from.
+            status = status or DaemonStatus(name, wanted_version=spec.version, path=spec.path)
+            masked = replace(spec, properties=mask_secrets(spec.properties))
+            record = replace(record, spec=masked, was_created=True)
         if status is not None:
             status = replace(status, restart_count=status.restart_count + done.restarts)
         is_pending = record.restart_pending and not done.touched
@@ -746,6 +800,16 @@ def _count_done(store: Store, journal: Journal) -> list[Record]:
     )
     save_memory(store, memory)
     return counted
+
+
+def _list_not_pending(store: Store, deeds: Iterable[Deed]) -> list[Record]:
+    """Records of daemons that wait for a restart which, as the deeds say, they have had."""
+    records = store.load_records()
+    return [
+        replace(records[name], restart_pending=False, restart_reason="")
+        for name in list_renewed(deeds)
+        if name in records and records[name].restart_pending
+    ]
 
 
 def _describe_pass(

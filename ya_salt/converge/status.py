@@ -72,6 +72,27 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
     )
 
 
+def make_bug_status(
+    spec: DaemonSpec, outcome: Outcome, previous: DaemonStatus | None, words: str, now: float
+) -> DaemonStatus:
+    """How a daemon stands of which a bug keeps us from saying more: its own failure."""
+    last = previous or DaemonStatus(spec.name)
+    since = last.ready.since if last.ready is not None and not last.ready.status else now
+    return replace(
+        last,
+        wanted_version=spec.version,
+        path=spec.path,
+        phase="Managed",
+        state="unknown",
+        restart_count=last.restart_count + outcome.restarts,
+        actions=tuple(describe_step(item.step) for item in outcome.results if item.is_done),
+        error=words,
+        running=Condition(False, "Bug", words, since),
+        ready=Condition(False, "Bug", words, since),
+        updated_at=now,
+    )
+
+
 def make_unmanaged_status(
     previous: DaemonStatus, phase: str, observed: Observed, error: str, now: float
 ) -> DaemonStatus:

@@ -26,6 +26,7 @@ from ya_salt.packages.simulation import Relations, parse_relations
 _LOG = logging.getLogger("ya_salt.packages")
 
 _UNKNOWN = "no packages found"
+_WARNS = " warning: "
 _MADISON = re.compile(r"\s*(\S+) \| +(\S+) \| .*Packages$")
 
 
@@ -71,9 +72,15 @@ class Apt:
         done = run_short((*argv, "--", *bases), self.place.environment())
         lines = [line for line in done.lines if "\t" in line]
         said = [line for line in done.lines if "\t" not in line and _UNKNOWN not in line]
-        if done.code not in {0, 1} or (said and not lines):
+        # What it could not tell of one package is not to be taken for its absence.
+        errors = [line for line in said if line.startswith("dpkg-query: ") and _WARNS not in line]
+        if done.code not in {0, 1} or errors or (said and not lines):
             raise PackageError("AptFailed", f"dpkg-query failed: {' '.join(said) or done.code}")
-        entries = dpkg.parse_query("\n".join(lines))
+        try:
+            entries = dpkg.parse_query("\n".join(lines))
+        except ValueError as error:
+            words = f"dpkg-query: its answer cannot be used: {error}"
+            raise PackageError("AptFailed", words) from error
         return dpkg.pick_entries(entries, good, lambda: self.architecture)
 
     @cached_property

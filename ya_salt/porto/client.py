@@ -145,7 +145,11 @@ class PortoClient:
         request.get.variable.extend(variables)
         answer = self._read(request, "get")
         found = {
-            entry.name: {kv.variable: _text(kv.value) for kv in entry.keyval if not kv.error}
+            entry.name: {
+                kv.variable: _text(kv.value)
+                for kv in entry.keyval
+                if not kv.error and kv.HasField("value")
+            }
             for entry in answer.get.list
         }
         return {name: values for name, values in found.items() if values}
@@ -169,7 +173,9 @@ class PortoClient:
         }
         if text not in found:
             return None
-        return _text(found["id"]), max(start, int(found.get(lost, b"0"))), found[text]
+        offset = _text(found.get(lost, b"0"))
+        begin = int(offset) if offset.isdecimal() and len(offset) < 20 else 0
+        return _text(found.get("id", b"")), max(start, begin), found[text]
 
     def get_property(self, name: str, variable: str) -> str:
         request = pb.TContainerRequest()

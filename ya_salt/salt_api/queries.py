@@ -12,6 +12,7 @@ import google.protobuf
 
 import ya_salt
 from ya_salt.converge.host import make_host
+from ya_salt.converge.journal import load_history, load_last_pass
 from ya_salt.converge.preview import look_now, report_now
 from ya_salt.converge.status import is_fine
 from ya_salt.errors import PortoError, UsageError
@@ -33,7 +34,7 @@ from ya_salt.salt_api.converge import (
 from ya_salt.salt_api.desired_state import DesiredState
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_files, load_specs
-from ya_salt.store import LAST_PASS, read_store
+from ya_salt.store import read_store
 
 _SHOWN = 20
 """Names in a summary: enough to act on, few enough for a thousand hosts at once."""
@@ -120,7 +121,8 @@ def _look(settings: Settings) -> tuple[list[DaemonStatus], Mapping[str, Any] | N
     if store is None:
         return [], None
     try:
-        records, last_pass = store.load_records(), store.load_fact(LAST_PASS)
+        records = store.load_records()
+        last_pass = load_last_pass(store, settings.state_dir)
     finally:
         store.close()
     return look_now(make_host(settings), records), last_pass
@@ -194,7 +196,7 @@ def show_history(settings: Settings, name: str = "", limit: int = 50) -> list[di
     if store is None:
         return []
     try:
-        events = store.load_history(name, limit)
+        events = load_history(store, settings.state_dir, name, limit)
     finally:
         store.close()
     return [{"time": format_time(at), "name": who, "what": what} for at, who, what in events]
