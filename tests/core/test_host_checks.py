@@ -65,6 +65,17 @@ def root(folder: Path) -> Path:
         ({"command_argv": "bin/nosuch", "cwd": "/usr"}, "InvalidCommand"),
         ({"command_argv": "sh", "stdin_path": "/nonexistent"}, "InvalidValue"),
         ({"command_argv": "sh", "root": "/nonexistent"}, "InvalidPath"),
+        ({"command_argv": "sh", "root": "/etc/passwd"}, ""),
+        ({"command_argv": "sh", "stdout_path": "/nonexistent/log"}, "InvalidValue"),
+        ({"command_argv": "sh", "stderr_path": "/etc/passwd/log"}, "InvalidValue"),
+        ({"command_argv": "sh", "stdout_path": "/tmp"}, "InvalidValue"),
+        ({"command_argv": "sh", "stdout_path": "/tmp/no-such-log"}, ""),
+        ({"command_argv": "sh", "stdout_path": "/srv/logs/log", "bind": "/a /srv"}, ""),
+        ({"command_argv": "sh", "symlink__/tmp": "/var"}, "InvalidValue"),
+        ({"command_argv": "sh", "symlink__passwd": "/var", "cwd": "/etc"}, "InvalidValue"),
+        ({"command_argv": "sh", "symlink__passwd": "/var"}, ""),
+        ({"command_argv": "sh", "symlink__/nonexistent/x": "/var"}, ""),
+        ({"command_argv": "sh", "symlink__/etc/nosuch": "/var", "user": "nobody"}, ""),
         # What is mounted over cannot be seen from here.
         ({"command_argv": "/mnt/x", "bind": "/srv /mnt ro"}, ""),
         ({"command_argv": "sh", "cwd": "/mnt/x", "bind": "/a /b;/srv /mnt"}, ""),
@@ -155,3 +166,18 @@ def test_who_is_not_on_this_host_is_foretold(
     found = find_missing_account(make_spec(**properties), ("/", str(folder)))
     assert words in (found.message if found else "")
     assert bool(found) == bool(words)
+
+
+@pytest.mark.parametrize(
+    ("mode", "user", "code"),
+    [(0o755, "nobody", "Permission"), (0o757, "nobody", ""), (0o700, "root", "")],
+)
+def test_links_of_host_mode_are_made_as_the_user(
+    folder: Path, mode: int, user: str, code: str
+) -> None:
+    folder.chmod(mode)
+    link = {f"symlink__{folder}/missing/link": "/tmp"}
+    group = user.replace("nobody", "nogroup")
+    given = {"command_argv": "sh", "user": user, "group": group, **link}
+    assert find_code(virt_mode="host", **given) == code
+    assert find_code(**given) == ""

@@ -11,6 +11,7 @@ from helpers.passes import Passes
 from helpers.portod import DevPortod
 
 from ya_salt.converge.drift import decode_last_applied
+from ya_salt.errors import PortoError
 from ya_salt.porto.client import PortoClient
 
 NAME = "standing"
@@ -25,6 +26,17 @@ SEEN_BEFORE_THE_STOP = [
     ("a folder that is a file", "cwd: /etc/passwd", "InvalidPath", "cwd"),
     ("input that is not there", "stdin_path: /nonexistent", "InvalidValue", "stdin_path"),
     ("a root that is not there", "root: /nonexistent", "InvalidPath", "root"),
+    ("output that has no folder", "stdout_path: /nonexistent/log", "InvalidValue", "stdout_path"),
+    ("output into a folder", "stderr_path: /tmp", "InvalidValue", "stderr_path"),
+    ("a link where a folder is", "symlink: {/tmp: /var}", "InvalidValue", "symlink"),
+    (
+        "a link of host mode where its user may not write",
+        "virt_mode: host\nuser: nobody\nsymlink: {/etc/no-such-link: /var}",
+        "Permission",
+        "symlink",
+    ),
+    ("a volume that is not there", "volumes_required: [/nonexistent]", "VolumeNotFound", "volume"),
+    ("a place of the system", "place: [/etc]", "Permission", "/etc"),
     ("a sysctl that nobody may set", "sysctl: {kernel.nosuch: '1'}", "Permission", "nosuch"),
     # What portod refuses when it is set.
     ("a user that is not there", "user: nosuchuser", "InvalidValue", "nosuchuser"),
@@ -134,7 +146,7 @@ def test_what_only_the_real_start_refuses_brings_the_old_one_back(passes: Passes
         (status,) = passes.run().statuses
         assert status.ready is not None
         assert status.ready.reason == "Refused"
-        assert f"ya-salt restart {NAME}" in status.error
+        assert f"salt-call porto_daemon.restart {NAME}" in status.error
         assert read(passes)["root_pid"] == after["root_pid"]
     assert not passes.plan()[NAME].steps
     # Dead, it is started as it was; repaired, the new one comes.
@@ -213,6 +225,59 @@ def test_a_live_change_that_portod_refuses_ends(passes: Passes) -> None:
     assert again.ok == status.ready.status if status.ready else False
     assert not again.ok or not passes.plan()[NAME].steps
     assert read(passes)["state"] == "running"
+
+
+def test_a_link_that_only_root_may_make_comes_with_a_restart(passes: Passes, folder: Path) -> None:
+    # In a running container portod makes links as its user, at the start as who starts it.
+    folder.chmod(0o755)
+    passes.write(NAME, "user: nobody")
+    passes.run_one()
+    passes.write(NAME, f"user: nobody\nsymlink: {{{folder}/link: /tmp}}")
+    status = passes.run_one()
+    assert [action.split(":")[0] for action in status.actions] == ["restart"]
+    assert str((folder / "link").resolve()) == "/tmp"
+    assert passes.run_one().actions == ()
+
+
+def test_a_rehearsal_is_seen_by_nobody(passes: Passes, folder: Path) -> None:
+    link, log = folder / "link", folder / "log"
+    log.write_text("kept\n")
+    passes.write(NAME, f"{GOOD}\nsymlink: {{{link}: /tmp}}\nstdout_path: {log}")
+    passes.run_one()
+    seen: list[tuple[str, ...]] = []
+
+    class Watched(PortoClient):
+        """Somebody looks around whenever something is about to be started."""
+
+        def start(self, name: str) -> None:
+            if name != NAME:
+                super().start(name)
+                with passes.client() as other:
+                    labels = other.get_property(name, "labels")
+                    seen.append((name, labels, str(link.readlink()), log.read_text()))
+                raise PortoError("InvalidValue", "no", f"start {name}")
+            super().start(name)
+
+    text = f"{GOOD}\nsymlink: {{{link}: /var}}\nstdout_path: {log}\ncwd: /tmp"
+    passes.write(NAME, text)
+    before = str(link.readlink())
+    (status,) = passes.run(Watched).statuses
+    assert "the old one runs on" in status.error
+    assert seen == [(f"ya-salt-rehearsal.{NAME}", "", before, "kept\n")]
+    assert str(link.readlink()) == before
+    with passes.client() as client:
+        assert list(client.get(["***"], ["state"])) == [NAME]
+
+
+def test_somebody_elses_rehearsal_is_in_nobodys_way(passes: Passes) -> None:
+    with passes.client() as client:
+        client.create_weak(f"ya-salt-rehearsal.{NAME}")
+        client.set_property(f"ya-salt-rehearsal.{NAME}", "weak", "false")
+    passes.write(NAME, f"{GOOD}\ncwd: /tmp")
+    status = passes.run_one()
+    assert [action.split(":")[0] for action in status.actions] == ["restart"]
+    with passes.client() as client:
+        assert list(client.get(["***"], ["state"])) == [NAME]
 
 
 def test_a_link_that_somebody_removed_is_taken_out(passes: Passes, folder: Path) -> None:

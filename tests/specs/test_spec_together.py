@@ -63,6 +63,22 @@ REFUSED = [
     ("controllers: {cpuset: false}, cpu_set: '0'", "cpu_set"),
     ("controllers: {net_cls: false}, net_tos: CS1", "net_tos"),
     ("controllers: {blkio: false}, io_limit: {/: 10M}", "io_limit"),
+    ("controllers: {memory: false}, io_limit: {fs: 10M}", "io_limit"),
+    ("controllers: {blkio: false}, io_weight: 2", "io_weight"),
+    ("controllers: {memory: false}, pressurize_on_death: true", "pressurize_on_death"),
+    ("controllers: {pids: false}, thread_limit: 10", "thread_limit"),
+    ("controllers: {devices: false}, root: /srv", "root"),
+    ("controllers: {devices: false}, devices: [/dev/null rw]", "devices"),
+    ("controllers: {net_cls: false}, net: [L3 veth]", "net"),
+    # One network, and set up only where it is the container's own.
+    ("net: [container a, L3 veth]", "net"),
+    ("net: [netns a, container b]", "net"),
+    ("net: [tap a, L3 veth]", "net"),
+    ("net: [container a], net_rx_limit: {default: 1M}", "net_rx_limit"),
+    ("net: [container a], sysctl: {net.ipv4.ip_forward: '1'}", "sysctl"),
+    ("cpu_set: jail 0", "cpu_set"),
+    ("cpu_set: jail 2; 0-3", "cpu_set"),
+    ("cpu_set: 3-1", "cpu_set"),
 ]
 TAKEN = [
     f"{HOST}, net: none, cgroupfs: ro, unshare_on_exec: true",
@@ -77,7 +93,14 @@ TAKEN = [
     "net: host",
     "ip_limit: [192.0.2.1, 2001:db8::/64]",
     "cpu_set: jail 4; node 0",
-    "controllers: {memory: false}, memory_limit: 0",
+    "controllers: {memory: false}, memory_limit: 0, pressurize_on_death: false",
+    "controllers: {memory: false}, io_limit: {/: 10M}",
+    "controllers: {blkio: false}, io_limit: {fs: 10M}",
+    "controllers: {devices: false}, root: /, devices: [/dev/null m]",
+    "controllers: {net_cls: false}, net: none",
+    "net: [netns a], sysctl: {net.ipv4.ip_forward: '1'}, net_rx_limit: {default: 1M}",
+    "net: [L3 extra_routes veth eth0]",
+    "cpu_set: jail 4; mems 0",
     "controllers: {memory: false}, cpu_limit: 1c",
 ]
 
@@ -90,6 +113,14 @@ def test_what_only_a_start_refuses_is_refused_by_the_checker(properties: str, fi
 @pytest.mark.parametrize("properties", TAKEN)
 def test_what_portod_starts_passes(properties: str) -> None:
     assert problems(properties) == []
+
+
+def test_what_asks_for_nothing_does_not_switch_its_controller_on() -> None:
+    written = "controllers: {memory: false, devices: false}, memory_limit: 0, root: /"
+    text = f"meta: {{name: d}}\nspec: {{properties: {{cmd: [d], {written}}}}}\n"
+    assert sorted(parse_spec(text, "d.yaml").properties) == [
+        *("command_argv", "controllers[devices]", "controllers[memory]"),
+    ]
 
 
 @pytest.mark.parametrize(

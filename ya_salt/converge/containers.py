@@ -60,6 +60,9 @@ _SECRET = "env_secret"  # noqa: S105 - the name of a property
 _UNREADABLE = frozenset({_SECRET, "labels"})
 """Not compared as a whole: portod masks the one, and others may add to the other."""
 
+_SEEN_OUTSIDE = frozenset({"labels", "symlink"})
+"""What a rehearsal goes without: others look for labels, links are made among the host's files."""
+
 _STREAMS = ("stdin_path", "stdout_path", "stderr_path")
 
 _GONE = "ContainerDoesNotExist"
@@ -167,13 +170,15 @@ def rehearse(client: PortoClient, spec: DaemonSpec, observed: Observed) -> None:
     address from the one that runs. Raises PortoError for a value that portod refuses.
     """
     name = REHEARSAL_PREFIX + spec.name
+    wanted = wanted_properties(spec).items()
+    values = {item: text for item, text in wanted if base_name(item) not in _SEEN_OUTSIDE}
 
-    def rehearse_once(is_second: bool) -> None:
-        if is_second:
-            _destroy_quietly(client, name)
-        client.create_weak(name)
+    def rehearse_once(_is_second: bool) -> None:
+        # Whatever has our name for this is nobody's daemon, and would be in the way for ever.
+        _destroy_quietly(client, name)
         try:
-            _set_all(client, name, wanted_properties(spec), observed)
+            client.create_weak(name)
+            _set_all(client, name, values, observed)
             _start_harmless(client, name, spec)
         except PortoError as error:
             if error.code not in HELD_BY_OLD:

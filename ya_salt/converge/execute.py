@@ -262,8 +262,8 @@ def _find_alternative(step: Step, error: PortoError) -> Step | None:
     """
     if not isinstance(step, ChangeLive) or error.code in containers.HELD_BY_OLD:
         return None
-    is_about_values = error.code not in {"Permission", "ContainerDoesNotExist"}
-    if isinstance(error, PortoUnavailableError | PortoUnknownFateError) or not is_about_values:
+    is_about_value = error.code != "ContainerDoesNotExist"
+    if isinstance(error, PortoUnavailableError | PortoUnknownFateError) or not is_about_value:
         return None
     return ReplaceContainer(step.spec, f"{step.reason}; not while it runs: {error.message}")
 

@@ -25,7 +25,11 @@ _SHARED_NETS = frozenset({"inherited", "none", "host", "container", "netns"})
 """Networks that a second container may have beside the first; others would take it away."""
 
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\$?")
+_MADE_IN_ROOT = ("/dev", "/proc", "/sys", "/run")
+"""What portod mounts in a root of its own."""
+
 _MAX_LINKS = 40
+_EXECUTE, _WRITE = 1, 2
 _ACL = "system.posix_acl_access"
 
 
@@ -84,13 +88,24 @@ def find_harmless_program(spec: DaemonSpec) -> str:
 def _find_in(spec: DaemonSpec, base: str) -> Obstacle | None:
     root = os.path.normpath(base + "/" + spec.properties.get("root", "/"))
     tree = _Tree(root, tuple(_list_mounted(spec)))
-    if root != "/" and not Path(root).is_dir():
-        return Obstacle("InvalidPath", f"root: there is no directory {quote(root)}")
-    return _check_places(spec, tree) or _check_program(spec, tree, is_host=base == "/")
+    if root != "/" and not Path(root).exists():
+        return Obstacle("InvalidPath", f"root: there is no {quote(root)}")
+    if not Path(root).is_dir():
+        # An image of a disk, which portod mounts.
+        return None
+    return (
+        _check_places(spec, tree)
+        or _check_links(spec, tree)
+        or _check_program(spec, tree, is_host=base == "/")
+    )
 
 
 def _list_mounted(spec: DaemonSpec) -> Iterator[str]:
     """Paths below which other files may be than can be seen here."""
+    if spec.properties.get("root", "/") != "/":
+        yield from _MADE_IN_ROOT
+    elif spec.properties.get("virt_mode") == "os":
+        yield "/run"
     for entry in filter(None, spec.properties.get("bind", "").split(";")):
         yield entry.split(" ")[1]
     yield from filter(None, spec.properties.get("volumes_required", "").split(";"))
@@ -110,6 +125,50 @@ def _check_places(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
         and not Path(stdin).exists()
     ):
         return Obstacle("InvalidValue", f"stdin_path: there is no {quote(stdin)}")
+    for name in ("stdout_path", "stderr_path"):
+        path = spec.properties.get(name)
+        problem = _find_no_output(path, tree) if path and not tree.is_hidden(path) else ""
+        if problem:
+            return Obstacle("InvalidValue", f"{name}: {problem}")
+    return None
+
+
+def _find_no_output(path: str, tree: _Tree) -> str:
+    """Why no output can be written to `path`, which portod makes where it is not there."""
+    there = tree.look(path)
+    if there is not None:
+        return f"{quote(path)} is a directory" if stat.S_ISDIR(there.mode) else ""
+    folder = os.path.dirname(os.path.normpath(path))  # noqa: PTH120 - a path of another root
+    found = tree.look(folder)
+    is_folder = found is not None and stat.S_ISDIR(found.mode)
+    return "" if is_folder else f"there is no directory {quote(folder)}"
+
+
+def _check_links(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
+    """Where portod cannot make a link of `symlink`: with a root of its own it makes any."""
+    if spec.properties.get("root", "/") != "/":
+        return None
+    # In host mode links are made while the daemon runs, as its user; else at the start, as root.
+    is_host_mode = spec.properties.get("virt_mode") == "host"
+    who = _find_identity(spec) if is_host_mode else None
+    for key in spec.properties:
+        link = key[len("symlink[") : -1] if key.startswith("symlink[") else ""
+        path = os.path.normpath(f"{spec.properties.get('cwd', '')}/{link}")
+        if link.startswith("/"):
+            path = os.path.normpath(link)
+        elif "cwd" not in spec.properties:
+            # In a folder that portod makes for the container.
+            continue
+        if not link or tree.is_hidden(path):
+            continue
+        if tree.is_no_link(path):
+            words = f"symlink: {quote(path)} is there and is no link; move it away"
+            return Obstacle("InvalidValue", words)
+        folder = tree.find_folder(path)
+        if who is not None and folder is not None and not _has_right(folder, who, _WRITE):
+            user = spec.properties.get("user", "root")
+            words = f"symlink: user {user} may not write to the directory of {quote(path)}"
+            return Obstacle("Permission", f"{words}; in host mode the link is made as this user")
     return None
 
 
@@ -183,6 +242,7 @@ def _find_identity(spec: DaemonSpec) -> _Identity | None:
     """As whom it will run; None where that is not known here."""
     if spec.properties.get("userns") == "true" or spec.properties.get("root", "/") != "/":
         return None
+    # Not the user's own group: conformance/user-and-group-texts.
     user, group = spec.properties.get("user", "root"), spec.properties.get("group", "root")
     try:
         uid = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
@@ -209,14 +269,12 @@ def _may_execute(found: _Found, who: _Identity) -> bool:
     return all(_has_right(one, who) for one in found.stats)
 
 
-def _has_right(found: os.stat_result, who: _Identity) -> bool:
+def _has_right(found: os.stat_result, who: _Identity, right: int = _EXECUTE) -> bool:
     if who.uid == 0:
-        return stat.S_ISDIR(found.st_mode) or bool(found.st_mode & 0o111)
-    if found.st_uid == who.uid:
-        return bool(found.st_mode & stat.S_IXUSR)
-    if found.st_gid in who.gids:
-        return bool(found.st_mode & stat.S_IXGRP)
-    return bool(found.st_mode & stat.S_IXOTH)
+        is_any = stat.S_ISDIR(found.st_mode) or right != _EXECUTE
+        return is_any or bool(found.st_mode & 0o111)
+    shift = 6 if found.st_uid == who.uid else 3 if found.st_gid in who.gids else 0
+    return bool(found.st_mode >> shift & right)
 
 
 class _Tree:
@@ -244,6 +302,24 @@ class _Tree:
         except OSError:
             return None
         return _Found(stats[0].st_mode, stats, has_acl)
+
+    def is_no_link(self, path: str) -> bool:
+        """Whether there is anything but a link at `path` itself."""
+        folder, _, name = path.rpartition("/")
+        resolved = self._resolve(folder or "/")
+        try:
+            mode = os.lstat(f"{self._root}{resolved}/{name}").st_mode if resolved else 0
+        except OSError:
+            return False
+        return bool(mode) and not stat.S_ISLNK(mode)
+
+    def find_folder(self, path: str) -> os.stat_result | None:
+        """The nearest directory above `path` that is there; portod makes the others."""
+        for folder in PurePosixPath(path).parents:
+            found = self.look(str(folder))
+            if found is not None:
+                return found.stats[0]
+        return None
 
     def read_first_line(self, path: str) -> str:
         resolved = self._resolve(path)

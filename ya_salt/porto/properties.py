@@ -44,7 +44,7 @@ class Property:
     needs: str = ""
     """What else has to be there, for people."""
     controller: str = ""
-    """The controller that a value needs; one that is off needs none."""
+    """The controller that portod switches on for it."""
     joint: str = ";"
     is_secret: bool = False
     is_unordered: bool = False
@@ -70,9 +70,10 @@ def _count(
     return Property(name, parse, kind, meaning, json="integer", **more)
 
 
-def _weight(name: str, meaning: str) -> Property:
+def _weight(name: str, meaning: str, controller: str = "") -> Property:
     parse = partial(values.parse_real, low="0.01", high="100")
-    return Property(name, parse, "0.01…100", meaning, json="number", live=True, off="1")
+    more: Any = {"live": True, "off": "1", "controller": controller}
+    return Property(name, parse, "0.01…100", meaning, json="number", **more)
 
 
 def _cpu(name: str, meaning: str) -> Property:
@@ -132,7 +133,12 @@ _TABLE = (
         off=None,
         in_host=("false",),
     ),
-    Property(*("root", values.parse_path, "path", "What it sees as `/`."), off="/", in_host=("/",)),
+    Property(
+        *("root", values.parse_path, "path", "What it sees as `/`."),
+        off="/",
+        in_host=("/",),
+        controller="devices",
+    ),
     _flag("root_readonly", "Mount everything read-only.", in_host=("false",)),
     Property("cwd", values.parse_path, "path", "Working directory; has to be there."),
     _map("env", values.check_env_name, values.parse_env, "map of texts", "Environment."),
@@ -200,7 +206,7 @@ _TABLE = (
         live=True,
         controller="memory",
     ),
-    _flag("anon_only", "Count only anonymous memory.", live=True),
+    _flag("anon_only", "Count only anonymous memory.", live=True, controller="memory"),
     _size(
         "dirty_limit",
         "Limit of what it wrote and is not on disk yet.",
@@ -212,9 +218,14 @@ _TABLE = (
     _choice(
         *("memory_lock_policy", "disabled mlockall executable xattr", "What is locked."),
         off="disabled",
+        controller="memory",
     ),
-    _flag("recharge_on_pgfault", "Count cache for who uses it.", live=True),
-    _flag("pressurize_on_death", "Take a dead container's memory back soon.", live=True),
+    _flag("recharge_on_pgfault", "Count cache for who uses it.", live=True, controller="memory"),
+    _flag(
+        *("pressurize_on_death", "Take a dead container's memory back soon."),
+        live=True,
+        controller="memory",
+    ),
     _flag("oom_is_fatal", "Out of memory kills all of it. Default: `true`.", off=None, live=True),
     _count(
         "oom_score_adj",
@@ -262,14 +273,17 @@ _TABLE = (
     _choice(
         *("io_policy", "none rt high normal batch idle", "Disk scheduler."), live=True, off="none"
     ),
-    _weight("io_weight", "Share among containers. Default: 1."),
+    _weight("io_weight", "Share among containers. Default: 1.", controller="blkio"),
     _list("place", values.parse_words, "Where volumes of its own may be."),
     replace(_sizes("place_limit", "map of sizes", "How much they may hold."), live=False),
     _list(
         "volumes_required", values.parse_path, "Volumes without which it does not start.", live=True
     ),
     # Network.
-    _list("net", values.parse_net, "`inherited`, `none`, `L3 veth`, `macvlan eth0 eth0`, …"),
+    _list(
+        *("net", values.parse_net, "`inherited`, `none`, `L3 veth`, `macvlan eth0 eth0`, …"),
+        controller="net_cls",
+    ),
     _list("ip", values.parse_interface_ip, "`eth0 192.0.2.1/24`"),
     _list(
         *("ip_limit", values.parse_ip_limit, "`any`, `none`, addresses: for containers inside."),
@@ -315,7 +329,11 @@ _TABLE = (
         "Names without `CAP_`, for a user that is not root.",
         is_unordered=True,
     ),
-    _list("devices", values.parse_device, "`/dev/fuse rw`, `preset gpu`", live=True),
+    _list(
+        *("devices", values.parse_device, "`/dev/fuse rw`, `preset gpu`"),
+        live=True,
+        controller="devices",
+    ),
     _flag("devices_explicit", "Only the devices that are listed.", live=True),
     Property(
         "enable_porto",
@@ -356,6 +374,22 @@ LIVE_IN_NAME_ONLY: Mapping[str, str] = {
 
 PROPERTIES: Mapping[str, Property] = {row.name: row for row in _TABLE}
 """By name, in the order of setting. `cmd` and `command` are not here: see `specs.container`."""
+
+
+def find_controller(key: str, text: str) -> str:
+    """The controller that portod switches on for a flattened property; "" for none."""
+    name, _, entry = key.partition("[")
+    row = PROPERTIES.get(name)
+    if row is None:
+        return ""
+    if name == "net" and not values.has_class(text):
+        return ""
+    if name == "devices" and values.is_node_only(text):
+        return ""
+    if entry == "fs]" and row.controller == "blkio":
+        return "memory"
+    return row.controller
+
 
 _OWNER = "ya-salt owns the container, so that it can update and remove it; leave it out"
 

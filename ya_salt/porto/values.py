@@ -326,7 +326,7 @@ _CAPABILITIES = _words(
 )
 _NET_ALONE = {"inherited": (0, 0), "none": (0, 0), "host": (0, 0)}
 _NET_KINDS = {
-    "L3": (0, 2),
+    "L3": (0, 3),
     "NAT": (0, 1),
     "tap": (1, 1),
     "ipip6": (3, 3),
@@ -341,9 +341,16 @@ _NET_ADDITIONS = {"MTU": (2, 2), "MAC": (2, 2), "autoconf": (1, 1), "ip": (1, 99
 _NET_OPTIONS = {**_NET_ALONE, **_NET_KINDS, **_NET_ADDITIONS}
 """Porto's word for a network -> how many more words it takes, at least and at most."""
 
+_NET_OPTIONS_ONLY = frozenset({"MTU", "MAC", "autoconf", "ECN"})
+_NET_SHARED = {
+    **dict.fromkeys(("inherited", "host", "tap"), "parent"),
+    **{"container": "container", "netns": "netns"},
+}
+"""Porto's words for networks that are not made for the container -> whose they are."""
+
 _CPU_SET = re.compile(
     r"all|inherit|[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*"
-    r"|(?:node|jail) [0-9]{1,4}|mems [0-9]{1,4}(?:[,-][0-9]{1,4})*"
+    r"|node [0-9]{1,4}|jail [1-9][0-9]{0,3}|mems [0-9]{1,4}(?:[,-][0-9]{1,4})*"
 )
 
 
@@ -423,6 +430,12 @@ def parse_cpu_set(text: str) -> str:
         raise ValueError(
             f"{quote(text)} is not a set of CPUs; write e.g. 0-3,8 or node 0 or jail 4 or inherit"
         )
+    for low, high in re.findall(r"([0-9]+)-([0-9]+)", text):
+        if int(low) > int(high):
+            raise ValueError(f"{quote(f'{low}-{high}')} runs backwards; write {high}-{low}")
+    kinds = {part.split(" ")[0] for part in parts}
+    if "jail" in kinds and kinds - {"jail", "mems", "node", "all", "inherit"}:
+        raise ValueError(f"{quote(text)} names CPUs beside a jail; write jail alone or with a node")
     return "; ".join(parts)
 
 
@@ -453,6 +466,12 @@ def parse_device(text: str) -> str:
     return " ".join(words)
 
 
+def is_node_only(devices: str) -> bool:
+    """Whether nobody may read or write these devices: then there is nothing to control."""
+    accesses = [entry.partition(" ")[2].partition(" ")[0] for entry in devices.split(";")]
+    return all("m" in access and not {"r", "w"} & {*access} for access in accesses)
+
+
 def parse_net(text: str) -> str:
     """Take one entry of `net`: Porto's word, and as many more as go with it."""
     line = parse_words(text)
@@ -476,12 +495,21 @@ def check_net_together(entries: Sequence[str]) -> str:
         return f"has {alone[0]} beside other entries; write {alone[0]} alone, or leave it out"
     if words and all(word in _NET_ADDITIONS for word in words):
         return f"has {words[0]} but no network; name one as well, such as L3 veth"
+    kinds = {_NET_SHARED.get(word, "own"): word for word in words if word not in _NET_OPTIONS_ONLY}
+    if len(kinds) > 1:
+        return f"has {' beside '.join(kinds.values())}; a container has one network, keep one"
     return ""
 
 
 def has_own_net(net: str | None) -> bool:
-    """Whether a container with this `net` has a network namespace that is not its parent's."""
-    return (net or "inherited").split(";")[0] not in ("inherited", "host")
+    """Whether a container with this `net` has a network that portod may set up: not another's."""
+    words = [entry.split(" ")[0] for entry in (net or "inherited").split(";")]
+    return not any(_NET_SHARED.get(word) in {"parent", "container"} for word in words)
+
+
+def has_class(net: str) -> bool:
+    """Whether portod makes classes of traffic for this `net`."""
+    return net not in ("inherited", "host", "none")
 
 
 def parse_interface_ip(text: str) -> str:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ya_salt.porto import values
-from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES, READ_ONLY, Property
+from ya_salt.porto.properties import (
+    PROGRAM_OWNED,
+    PROPERTIES,
+    READ_ONLY,
+    Property,
+    find_controller,
+)
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,
@@ -227,12 +233,22 @@ _SET_NET = "leave it out, or set net, such as L3 veth"
 def _check_controllers(
     report: Diagnostics, members: dict[str, Member], texts: dict[str, str]
 ) -> None:
-    """A limit whose controller is off is none: portod refuses it in a running container."""
+    """Refuse a property with the controller it needs switched off: portod never takes both.
+
+    One that asks for nothing is left unsaid.
+    """
     off = {key for key, text in texts.items() if key.startswith("controllers[") and text == "false"}
-    for name, row in PROPERTIES.items():
-        texts_set = [text for key, text in texts.items() if key.partition("[")[0] == name]
-        if f"controllers[{row.controller}]" in off and any(text != row.off for text in texts_set):
-            words = f"needs the controller {row.controller}, which controllers switches off"
+    told = set[str]()
+    for key, text in list(texts.items()):
+        name = key.partition("[")[0]
+        controller = find_controller(key, text)
+        if f"controllers[{controller}]" not in off:
+            continue
+        if text == PROPERTIES[name].off:
+            del texts[key]
+        elif name not in told:
+            told.add(name)
+            words = f"needs the controller {controller}, which controllers switches off"
             _add(report, members[name], f"{words}; leave one of the two out")
 
 

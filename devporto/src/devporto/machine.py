@@ -94,7 +94,8 @@ class Machine:
         """Run the command, or be meta without one. Raises Refusal."""
         if has_mount_namespace(container):
             for link, target in sorted(container.values.get("symlink", {}).items()):
-                place_symlink(container.find_cwd(), link, target, container.task)
+                # As who started it; on a container that runs, as its user.
+                place_symlink(container.find_cwd(), link, target, container.owner)
         if container.is_meta:
             self.set_state(container, State.META)
             return

@@ -73,7 +73,8 @@ def parse_net(text: str) -> Network:
     if sum(kinds) != 1:
         raise make_invalid("Uncertain network type")
     return Network(
-        tuple(map(tuple, rows)), draft.inherits, draft.isolates, draft.container, draft.only_l3
+        *(tuple(map(tuple, rows)), draft.inherits, draft.isolates or bool(draft.namespace)),
+        *(draft.container, draft.only_l3),
     )
 
 

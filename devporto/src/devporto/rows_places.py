@@ -21,6 +21,7 @@ from devporto.property import (
     enable_controller,
 )
 from devporto.refusal import Refusal, make_bad_state, make_denied, make_invalid
+from devporto.starting import check_volumes
 from devporto.symlinks import place_symlink
 from devporto.users import Credentials, UserBook
 from devporto.values import (
@@ -127,6 +128,13 @@ def _write_symlinks(_: Question, container: Container, text: str) -> None:
         _set_symlink(container, link, target)
 
 
+def _write_volumes(_: Question, container: Container, text: str) -> None:
+    wanted = split_list(text, ";")
+    if container.state is not State.STOPPED:
+        check_volumes(wanted)
+    container.values["volumes_required"] = wanted
+
+
 def _write_symlink(_: Question, container: Container, index: str, text: str) -> None:
     _set_symlink(container, normalize_path(index), normalize_path(text))
 
@@ -149,9 +157,15 @@ def _add_places() -> None:
     add_setting("place", "Places for volumes and layers", lambda text: split_list(text, ";"),
                 lambda words: merge_list(words, ";"), ["/place", "***"])  # fmt: skip
     add_size_map("place_limit", "Limits of volume space by place")
-    add_setting("volumes_required", "Volume links required by container: path;...",
-                lambda text: split_list(text, ";"), lambda words: merge_list(words, ";"), [],
-                dynamic=True)  # fmt: skip
+    add_property(
+        Property(
+            "volumes_required",
+            "Volume links required by container: path;...",
+            lambda _, c: merge_list(c.values.get("volumes_required", []), ";"),
+            _write_volumes,
+            dynamic=True,
+        )
+    )
     add_setting("bind", "Bind mounts: <source> <target> [flags]; ...", _parse_binds,
                 lambda rows: merge_rows(rows, " ", ";"), [])  # fmt: skip
     add_property(

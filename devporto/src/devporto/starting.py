@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 
 from devporto import porto_pb2 as pb
 from devporto.capabilities import find_ambient, find_bound, find_limit, format_capabilities
@@ -41,6 +42,7 @@ def check_start(caller: Caller, container: Container) -> None:
     _check_addresses(container)
     for name in IO_LIMITS:
         check_disks(container, container.values.get(name, {}))
+    check_volumes(container.values.get("volumes_required", ()))
     check_cpu_set(container, container.values.get("cpu_set", CpuSet()))
 
 
@@ -106,6 +108,12 @@ def _check_addresses(container: Container) -> None:
         asked = [row[1] for row in container.values.get("ip", [])]
         if not allowed or not all(is_address_inside(ip, limits) for ip in asked):
             raise make_denied(f"Parent container {one.name} forbids this network")
+
+
+def check_volumes(wanted: Sequence[str]) -> None:
+    """There are no volumes here, so what is asked for is missing. Raises Refusal."""
+    if wanted:
+        raise Refusal(pb.VolumeNotFound, f"Required volume {wanted[0]} not found")
 
 
 def _check_credentials(caller: Caller, container: Container) -> None:
