@@ -1,10 +1,9 @@
-"""Count who needs which package. Pure."""
+"""Which daemon needs which package, and where two want different versions of one. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ya_salt.converge.drift import decode_last_applied
 from ya_salt.model import DaemonSpec, Observed, Package, Record
 
 
@@ -108,7 +107,7 @@ def list_packages_ever(spec: DaemonSpec, observed: Observed) -> tuple[str, ...]:
     if record is not None:
         names |= set(record.package_names)
     container = observed.containers.get(spec.name)
-    applied = decode_last_applied(container.private) if container is not None else None
+    applied = container.applied if container is not None else None
     if applied is not None:
         names |= set(applied.package_names)
     return tuple(sorted(names))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from ya_salt.converge.drift import (
     base_name,
     compare,
-    decode_last_applied,
     has_old_hashes,
     hash_packages,
     is_current,
@@ -163,7 +162,7 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
 
 def _find_refused(spec: DaemonSpec, container: Container | None, observed: Observed) -> str:
     """Why this very spec is not tried again, or "": each try would cost the daemon its process."""
-    applied = decode_last_applied(container.private) if container is not None else None
+    applied = container.applied if container is not None else None
     if applied is None or not applied.refused or applied.refused != make_mark(spec, observed.key):
         return ""
     return (
@@ -215,7 +214,7 @@ def _plan_repair(container: Container) -> tuple[Step, ...]:
 def _plan_change(  # noqa: PLR0911 - a return a rule
     spec: DaemonSpec, container: Container, observed: Observed
 ) -> tuple[Step, ...]:
-    applied = decode_last_applied(container.private)
+    applied = container.applied
     current = is_current(spec, container)
     if not current and (applied is None or not applied.sent):
         return (ReplaceContainer(spec, "the spec changed"),)

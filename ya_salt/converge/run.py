@@ -66,6 +66,7 @@ from ya_salt.model import (
     InstallPackages,
     Observed,
     Outcome,
+    Portod,
     Progress,
     PurgePackages,
     Record,
@@ -78,7 +79,8 @@ from ya_salt.monitoring.report import FACT as COUNTERS
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
-from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
+from ya_salt.porto.properties import mask_secrets
+from ya_salt.store import LAST_PASS, Store, load_portod, open_store, save_portod
 
 _JOURNAL_SAVED = "journal"
 """The fact that says up to when the journal's lines are in the history."""
@@ -130,6 +132,7 @@ class _Recalled:
     records: Mapping[str, Record]
     relearned: Mapping[str, Record]
     """Records that a lost store has to learn again."""
+    portod: Portod
     counters: Memory
     gate: GateMemory
     hostname: HostName
@@ -199,7 +202,7 @@ def _make_pass(
         if any(has_secrets(spec) for spec in request.targets):
             make_key(host.settings.state_dir)
         slots = recall_slots(gate, recalled.gate, names, is_store_new=store.rebuilt)
-        before, plans = look_and_plan(host, request, recalled.records, client)
+        before, plans = look_and_plan(host, request, recalled.records, recalled.portod, client)
         start = _Start(host, request, store, _count_cut_short(recalled, before, store))
         _log_refusals(plans)
         work = Work(request.targets, plans, before, request.override_gate)
@@ -247,6 +250,7 @@ def _recall(host: Host, store: Store, client: PortoClient) -> _Recalled:
     return _Recalled(
         records={**relearned, **records},
         relearned=relearned,
+        portod=load_portod(store),
         counters=load_memory(store),
         gate=gate,
         hostname=hostname,
@@ -672,6 +676,9 @@ def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: 
         _save_gate(store, done.gate)
         save_memory(store, done.counters)
         save_hostname(store, done.recalled.hostname)
+        now = Portod(done.result.before.portod, done.result.before.dynamic)
+        if now != done.recalled.portod:
+            save_portod(store, now)
         if request.whole:
             ended = _describe_pass(request, started, host.now(), done.result.ok)
             store.save_fact(LAST_PASS, ended)

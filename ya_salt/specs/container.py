@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ya_salt.porto import values
-from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES, READ_ONLY, Property
+from ya_salt.porto.properties import (
+    PROGRAM_OWNED,
+    PROPERTIES,
+    READ_ONLY,
+    SECRET_MASK,
+    Property,
+)
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,
@@ -22,7 +28,6 @@ from ya_salt.specs.checks import (
 )
 from ya_salt.specs.tree import ListNode, Node, Scalar
 
-MASK = "***"
 MAX_LABELS = 90
 """portod holds 100 on a container; some are ya-salt's."""
 
@@ -111,7 +116,7 @@ def _to_json(row: Property, text: str) -> Json:
         case "boolean":
             return text == "true"
         case "string":
-            return MASK if row.is_secret else row.show(text)
+            return SECRET_MASK if row.is_secret else row.show(text)
 
 
 def _read_one(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
