@@ -19,6 +19,7 @@ from ya_salt.converge.drift import (
     set_anew,
 )
 from ya_salt.converge.package_users import (
+    describe_kept,
     describe_packages,
     find_conflicts,
     find_missing,
@@ -273,11 +274,7 @@ def _plan_removal(spec: DaemonSpec, container: Container | None, shared: Context
         if is_present(name, shared.observed)
     ]
     purge = tuple(name for name in present if name not in shared.needed_by)
-    kept = tuple(
-        f"package {name} is kept: {', '.join(shared.needed_by[name])} needs it"
-        for name in present
-        if name in shared.needed_by
-    )
+    kept = describe_kept(present, shared.needed_by)
     if purge:
         free = tuple(package.name for package in spec.packages if package.allow_held)
         steps.append(PurgePackages(spec.name, purge, free, "meta.delete_requested is true"))
