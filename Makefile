@@ -32,10 +32,10 @@ STORIES ?= 2000
 chaos: $(READY)
 	YA_SALT_TEST_STORIES=$(STORIES) $(BIN)/python -m pytest tests/chaos -q
 
-# The rollouts of tests/rollout/test_fleet.py with more hosts; HOSTS=N says how many.
+# The rollouts of tests/gate/test_fleet.py with more hosts; HOSTS=N says how many.
 HOSTS ?= 4000
 soak-gate: $(READY) $(SERVERS_READY)
-	YA_SALT_TEST_HOSTS=$(HOSTS) $(BIN)/python -m pytest tests/rollout/test_fleet.py -q
+	YA_SALT_TEST_HOSTS=$(HOSTS) $(BIN)/python -m pytest tests/gate/test_fleet.py -q
 
 lint: $(READY)
 	$(BIN)/ruff check $(LINTED)

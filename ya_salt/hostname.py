@@ -1,4 +1,4 @@
-"""The one name of this host for monitoring and the rollout gate, whatever the weather.
+"""One name of this host for monitoring and the rollout gate, whatever the resolver says today.
 
 The gate counts slots by this name: a host that is `web1` while the resolver is away and
 `web1.example.org` later would wait for itself. So a name that was found is kept in the store, bound

@@ -203,7 +203,8 @@ class Container:
     name: str
     state: str
     labels: Mapping[str, str] = field(default_factory=dict)
-    private: str = ""
+    applied: LastApplied | None = None
+    """What its `private` says we did to it; None where that says nothing, or nothing of ours."""
     respawn_count: int = 0
     running_s: int = 0
     values: Mapping[str, str] = field(default_factory=dict)
@@ -344,6 +345,14 @@ class Record:
 
 
 @dataclass(frozen=True)
+class Portod:
+    """What portod says of itself: its version, and which properties it changes live."""
+
+    version: str = ""
+    dynamic: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Observed:
     """One look at the host, and what we remember of it."""
 
@@ -354,9 +363,10 @@ class Observed:
     unknown: Mapping[str, str] = field(default_factory=dict)
     """Name -> why portod could not tell whether there is such a container, and how it stands."""
     dynamic: frozenset[str] = frozenset()
-    """Properties that may change in a running container; only asked for where one has to change."""
+    """Properties that may change in a running container, as remembered; asked of portod where
+    something is to be done."""
     portod: str = ""
-    """portod's version; asked for together with `dynamic`."""
+    """portod's version; as `dynamic`, remembered or asked for."""
     key: bytes = field(default=b"", repr=False)
     """The host's secret, for hashes of secrets; empty where it cannot be read."""
     records: Mapping[str, Record] = field(default_factory=dict)

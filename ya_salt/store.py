@@ -14,7 +14,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -23,7 +23,8 @@ from typing import Any
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import StoreError
-from ya_salt.model import Record
+from ya_salt.model import Portod, Record
+from ya_salt.porto.properties import mask_secrets
 from ya_salt.store_file import (
     Content,
     Event,
@@ -42,6 +43,8 @@ HISTORY_LIMIT = 1000
 
 LAST_PASS = "last_pass"  # noqa: S105 - a pass over the host, no password
 """The fact with the last pass's times, result, rejected and ignored files."""
+
+_PORTOD = "portod"
 
 _log = logging.getLogger("ya_salt.store")
 
@@ -308,6 +311,18 @@ def _read_record(text: str) -> Record:
     return from_data(Record, json.loads(text))
 
 
+def load_portod(store: Store | None) -> Portod:
+    """What portod said of itself when it was asked last; nothing where that cannot be read."""
+    try:
+        return from_data(Portod, store.load_fact(_PORTOD)) if store else Portod()
+    except DamagedError:
+        return Portod()
+
+
+def save_portod(store: Store, portod: Portod) -> None:
+    store.save_fact(_PORTOD, to_data(portod))
+
+
 def is_operators(error: OSError) -> bool:
     """Whether somebody has to put it right; the rest is weather (a full or broken disk)."""
     is_mistake = error.errno in {errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EISDIR}
@@ -330,13 +345,6 @@ def _mask(record: Record) -> Record:
     if spec is None:
         return record
     return replace(record, spec=replace(spec, properties=mask_secrets(spec.properties)))
-
-
-def mask_secrets(properties: Mapping[str, str]) -> dict[str, str]:
-    """The same properties with the values of secret environment variables left out."""
-    return {
-        name: "***" if name.startswith("env_secret") else text for name, text in properties.items()
-    }
 
 
 def _encode(data: object) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from ya_salt.converge.changes import describe_changes
-from ya_salt.converge.drift import encode_last_applied, hash_sent, wanted_properties
+from ya_salt.converge.drift import hash_sent, wanted_properties
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -43,9 +43,9 @@ SPEC = DaemonSpec(
 
 def make_observed(sent: DaemonSpec, remembered: DaemonSpec | None = None) -> Observed:
     """A container that runs from `sent`."""
-    private = encode_last_applied(LastApplied(sent=hash_sent(wanted_properties(sent))))
+    applied = LastApplied(sent=hash_sent(wanted_properties(sent)))
     container = Container(
-        "d", "running", {LABEL: sent.digest}, private, values={"memory_limit": "1024"}
+        "d", "running", {LABEL: sent.digest}, applied, values={"memory_limit": "1024"}
     )
     return Observed(
         packages={"p": InstalledPackage("p", "1")},

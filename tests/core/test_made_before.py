@@ -43,7 +43,7 @@ def plan(made: dict[str, Any], spec: DaemonSpec, key: bytes = b"key") -> tuple[S
         made["name"],
         "running",
         parse_labels(made["labels"]),
-        made["private"],
+        decode_last_applied(made["private"]),
         values=made["values"],
     )
     observed = Observed(

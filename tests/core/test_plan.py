@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from ya_salt.converge.drift import (
+    decode_last_applied,
     encode_last_applied,
     hash_entries,
     hash_packages,
@@ -125,7 +126,7 @@ def make_container(
         name=spec.name,
         state="running",
         labels={LABEL: spec.digest, **labels},
-        private=encode_last_applied(applied),
+        applied=decode_last_applied(encode_last_applied(applied)),
         running_s=60,
         values=values,
     )
@@ -200,7 +201,7 @@ def _patch_container(spec: DaemonSpec, was: DaemonSpec, host: dict[str, Any]) ->
     return replace(
         good,
         state=patch.get("state", "running"),
-        private=patch.get("private", good.private),
+        applied=decode_last_applied(patch["private"]) if "private" in patch else good.applied,
         values={**good.values, **patch.get("values", {})},
         labels={k: v for k, v in labels.items() if k not in patch.get("lose_labels", ())},
     )

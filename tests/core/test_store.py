@@ -19,8 +19,17 @@ import pytest
 from ya_salt import store as store_module
 from ya_salt.errors import LockHeldError, StoreError
 from ya_salt.lock import hold_lock
-from ya_salt.model import Condition, DaemonSpec, DaemonStatus, GateStanding, Package, Record
-from ya_salt.store import FILE_NAME, HISTORY_LIMIT, LAST_PASS, Store, open_store, read_store
+from ya_salt.model import Condition, DaemonSpec, DaemonStatus, GateStanding, Package, Portod, Record
+from ya_salt.store import (
+    FILE_NAME,
+    HISTORY_LIMIT,
+    LAST_PASS,
+    Store,
+    load_portod,
+    open_store,
+    read_store,
+    save_portod,
+)
 from ya_salt.trusted_files import UntrustedError
 
 RECORD = Record(
@@ -213,6 +222,18 @@ def test_a_fact_that_is_no_json_is_one_fact_lost(tmp_path: Path, data: str) -> N
     assert store.load_fact(LAST_PASS) is None
     assert store.lacks(LAST_PASS)
     assert store.load_records() == {"juggler": RECORD}
+
+
+@pytest.mark.parametrize("data", [None, 5, {"version": 5}, {"dynamic": "all"}, {"dynamic": [1]}])
+def test_what_portod_said_is_nothing_where_it_cannot_be_read(tmp_path: Path, data: object) -> None:
+    told = Portod("5.3", frozenset({"memory_limit"}))
+    store = open_store(str(tmp_path))
+    with store.transaction():
+        save_portod(store, told)
+    assert load_portod(read_store(str(tmp_path))) == told
+    with store.transaction():
+        store.save_fact("portod", data)
+    assert load_portod(read_store(str(tmp_path))) == load_portod(None) == Portod()
 
 
 def test_no_text_of_a_row_is_in_an_error(tmp_path: Path, caplog) -> None:

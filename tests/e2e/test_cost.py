@@ -10,9 +10,11 @@ import pytest
 from helpers.apart import set_apart
 from helpers.example import NAME, ExampleHost
 
+from ya_salt.converge import preview
 from ya_salt.converge.host import Host, PassRequest
+from ya_salt.converge.plan import make_plan
 from ya_salt.converge.run import run_pass
-from ya_salt.model import Settings
+from ya_salt.model import Observed, Settings
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
 from ya_salt.specs.directory import load_specs
@@ -71,8 +73,7 @@ def test_a_pass_without_changes_asks_dpkg_once_and_porto_once(
 def test_a_live_change_asks_portod_what_is_dynamic_and_touches_nothing_else(
     running: ExampleHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = running.spec_file.read_text().replace('memory_limit: "2Gb"', 'memory_limit: "3Gb"')
-    running.spec_file.write_text(text)
+    change_memory(running, "2Gb", "3Gb")
     counter = Counter(running, monkeypatch)
     counter.run()
     writes = [request for request in counter.requests if request.startswith(("set", "kill", "des"))]
@@ -83,6 +84,38 @@ def test_a_live_change_asks_portod_what_is_dynamic_and_touches_nothing_else(
     ]
     assert counter.requests.count("propertyList") == 1
     assert set(counter.programs) <= {"dpkg-query"}
+
+
+def test_a_plan_is_made_once_unless_portod_has_changed_its_mind(
+    running: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Observed] = []
+
+    def plan(specs, context, observed):
+        made.append(observed)
+        return make_plan(specs, context, observed)
+
+    monkeypatch.setattr(preview, "make_plan", plan)
+    counter = Counter(running, monkeypatch)
+    change_memory(running, "2Gb", "3Gb")
+    counter.run()
+    assert [bool(item.dynamic) for item in made] == [True]
+    assert counter.result.touched
+    made.clear()
+    monkeypatch.setattr(PortoClient, "version", lambda _client: "9.9")
+    change_memory(running, "3Gb", "2Gb")
+    counter.run()
+    assert [item.portod == "9.9" for item in made] == [False, True]
+    made.clear()
+    change_memory(running, "2Gb", "3Gb")
+    counter.run()
+    assert [item.portod for item in made] == ["9.9"]
+
+
+def change_memory(host: ExampleHost, old: str, new: str) -> None:
+    text = host.spec_file.read_text()
+    assert f'memory_limit: "{old}"' in text
+    host.spec_file.write_text(text.replace(f'memory_limit: "{old}"', f'memory_limit: "{new}"'))
 
 
 def test_an_update_stops_the_old_one_as_documented(

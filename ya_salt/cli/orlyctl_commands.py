@@ -91,11 +91,11 @@ def _load_rules(paths: Sequence[str]) -> dict[str, Rule]:
 def get(options: argparse.Namespace) -> int:
     """`orlyctl get RULE`."""
     with _open_admin(options) as admin:
-        standing = admin.read(options.rule)
-    if standing.rule is None:
-        complain(f"orlyctl: {standing.problem}")
+        status = admin.read(options.rule)
+    if status.rule is None:
+        complain(f"orlyctl: {status.problem}")
         return NO
-    rule = standing.rule
+    rule = status.rule
     answer(options.output, lambda: "", lambda: render.rule_to_file(rule))
     return OK
 
@@ -103,11 +103,11 @@ def get(options: argparse.Namespace) -> int:
 def list_rules(options: argparse.Namespace) -> int:
     """`orlyctl list`."""
     with _open_admin(options) as admin:
-        standings = admin.read_all()
+        statuses = admin.read_all()
     answer(
         options.output,
-        lambda: render.render_rules(standings, time.time()),
-        lambda: render.rules_to_data(standings),
+        lambda: render.render_rules(statuses, time.time()),
+        lambda: render.rules_to_data(statuses),
     )
     return OK
 
@@ -126,21 +126,19 @@ def delete_rule(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """`orlyctl status [RULE]`."""
     with _open_admin(options) as admin:
-        standings = (admin.read(options.rule),) if options.rule else admin.read_all()
+        statuses = (admin.read(options.rule),) if options.rule else admin.read_all()
     now = time.time()
     answer(
         options.output,
-        lambda: _render_status(standings, now, is_one=bool(options.rule)),
-        lambda: render.standings_to_data(standings, now),
+        lambda: _render_status(statuses, now, is_one=bool(options.rule)),
+        lambda: render.statuses_to_data(statuses, now),
     )
     return OK
 
 
-def _render_status(standings: Sequence[RuleStatus], now: float, *, is_one: bool) -> str:
+def _render_status(statuses: Sequence[RuleStatus], now: float, *, is_one: bool) -> str:
     return (
-        render.render_standing(standings[0], now)
-        if is_one
-        else render.render_overview(standings, now)
+        render.render_status(statuses[0], now) if is_one else render.render_overview(statuses, now)
     )
 
 

@@ -44,10 +44,10 @@ def render_applied(applied: RuleResult, *, is_dry: bool) -> str:
     return f"{line}; {_describe_pause(applied.pause)}, orlyctl resume {name} ends that"
 
 
-def render_rules(standings: Sequence[RuleStatus], now: float) -> str:
+def render_rules(statuses: Sequence[RuleStatus], now: float) -> str:
     rows = [
         (item.name, *_list_terms(item.rule), judge_state(list_blocks(item, now)))
-        for item in standings
+        for item in statuses
     ]
     return render_table(_RULES, rows) if rows else "no rules"
 
@@ -66,9 +66,9 @@ def _list_terms(rule: Rule | None) -> tuple[str, ...]:
 # -- how they stand ----------------------------------------------------------------------------
 
 
-def render_overview(standings: Sequence[RuleStatus], now: float) -> str:
+def render_overview(statuses: Sequence[RuleStatus], now: float) -> str:
     """A line a rule."""
-    rows = [_list_cells(item, list_blocks(item, now)) for item in standings]
+    rows = [_list_cells(item, list_blocks(item, now)) for item in statuses]
     return render_table(_OVERVIEW, rows) if rows else "no rules"
 
 
@@ -104,7 +104,7 @@ def _format_span(seconds: int) -> str:
     return next(f"{seconds // size}{unit}" for unit, size in sizes if seconds % size == 0)
 
 
-def render_standing(item: RuleStatus, now: float) -> str:
+def render_status(item: RuleStatus, now: float) -> str:
     """Everything about one rule: who holds a slot, what blocks whom, who was released."""
     blocks = list_blocks(item, now)
     parts = [
@@ -217,9 +217,9 @@ def applied_to_data(applied: Sequence[RuleResult], *, is_dry: bool) -> dict[str,
     }
 
 
-def rules_to_data(standings: Sequence[RuleStatus]) -> dict[str, Any]:
+def rules_to_data(statuses: Sequence[RuleStatus]) -> dict[str, Any]:
     """The rules as they were applied; one that cannot be read has a problem in place of itself."""
-    return {"rules": [_rule_to_data(item) for item in standings]}
+    return {"rules": [_rule_to_data(item) for item in statuses]}
 
 
 def _rule_to_data(item: RuleStatus) -> dict[str, Any]:
@@ -233,11 +233,11 @@ def rule_to_file(rule: Rule) -> dict[str, Any]:
     return make_file(json.loads(rule.document))
 
 
-def standings_to_data(standings: Sequence[RuleStatus], now: float) -> dict[str, Any]:
-    return {"rules": [_standing_to_data(item, now) for item in standings]}
+def statuses_to_data(statuses: Sequence[RuleStatus], now: float) -> dict[str, Any]:
+    return {"rules": [_status_to_data(item, now) for item in statuses]}
 
 
-def _standing_to_data(item: RuleStatus, now: float) -> dict[str, Any]:
+def _status_to_data(item: RuleStatus, now: float) -> dict[str, Any]:
     blocks = list_blocks(item, now)
     return {
         "name": item.name,

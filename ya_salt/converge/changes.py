@@ -7,12 +7,11 @@ So a pass that only looks and one that acts tell the same. The shape is Salt's: 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ya_salt.converge.drift import (
     base_name,
-    decode_last_applied,
     entry_name,
     find_differences,
     find_guarded,
@@ -35,11 +34,11 @@ from ya_salt.model import (
     Step,
     StopContainer,
 )
+from ya_salt.porto.properties import SECRET_MASK, is_secret, mask_secrets
 
 Change = dict[str, str]
 Changes = dict[str, dict[str, Any]]
 
-_MASK = "***"
 _NOT_THERE = frozenset({"not-installed", "config-files"})
 
 
@@ -104,9 +103,10 @@ def _describe_container(spec: DaemonSpec, step: Step, observed: Observed) -> dic
     container = observed.containers.get(spec.name)
     if container is None:
         return {
-            name: _change("", _show(name, text)) for name, text in _mask(spec.properties).items()
+            name: _change("", _show(name, text))
+            for name, text in mask_secrets(spec.properties).items()
         }
-    changed = _Difference(spec, container, observed).describe()
+    changed = _Comparison(spec, container, observed).describe()
     if not changed and isinstance(step, ChangeLive):
         # Nothing of the container is other than it should be but our own note.
         label = f"labels[{LABEL}]"
@@ -114,16 +114,16 @@ def _describe_container(spec: DaemonSpec, step: Step, observed: Observed) -> dic
     return changed
 
 
-class _Difference:
+class _Comparison:
     """A container against the spec that it is to have."""
 
     def __init__(self, spec: DaemonSpec, container: Container, observed: Observed) -> None:
         record = observed.records.get(spec.name)
         self._container = container
-        self._applied = decode_last_applied(container.private)
+        self._applied = container.applied
         self._spec = spec
         self._key = observed.key
-        self._wanted = _mask(wanted_properties(spec))
+        self._wanted = mask_secrets(wanted_properties(spec))
         self._before = dict(record.spec.properties) if record and record.spec else {}
 
     def describe(self) -> dict[str, Change]:
@@ -136,7 +136,7 @@ class _Difference:
         told = {
             name: _change(_show(name, text), _show(name, self._wanted.get(name, "")))
             for name, text in sorted(old.items())
-            if text != self._wanted.get(name, "") or text == _MASK
+            if text != self._wanted.get(name, "") or text == SECRET_MASK
         }
         guarded = find_guarded(self._container, self._applied)
         return told | {name: _change(self._find_now(name), new) for name, new in guarded.items()}
@@ -163,8 +163,8 @@ class _Difference:
         )
 
     def _find_old(self, name: str) -> str:
-        if name.startswith("env_secret"):
-            return _MASK if name in self._before else ""
+        if is_secret(name):
+            return SECRET_MASK if name in self._before else ""
         # A spec that is remembered may never have been carried out: only what was sent counts.
         if self._is_known(name) or self._is_known(base_name(name)):
             return self._before.get(name, "")
@@ -172,8 +172,8 @@ class _Difference:
 
     def _find_now(self, name: str) -> str:
         base = base_name(name)
-        if base == "env_secret":
-            return _MASK
+        if is_secret(name):
+            return SECRET_MASK
         if base == "labels" and base != name:
             return self._container.labels.get(entry_name(name), "")
         text = self._container.values.get(name, self._container.values.get(base, ""))
@@ -183,9 +183,3 @@ class _Difference:
 def _show(name: str, text: str) -> str:
     """Porto's argv is joined by tabs, which people cannot see."""
     return shlex.join(text.split("\t")) if name == "command_argv" and text else text
-
-
-def _mask(properties: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: _MASK if name.startswith("env_secret") else text for name, text in properties.items()
-    }

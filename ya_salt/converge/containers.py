@@ -152,7 +152,7 @@ def replace_container(
 
     Raises PortoError whose words say what became of the old one.
     """
-    rehearse(client, spec, observed)
+    validate_on_portod(client, spec, observed)
     old = _copy_container(client, spec)
     remove_container(client, spec.name, before_destroy)
     try:
@@ -163,7 +163,7 @@ def replace_container(
         raise _bring_back(client, spec, observed, old, error) from error
 
 
-def rehearse(client: PortoClient, spec: DaemonSpec, observed: Observed) -> None:
+def validate_on_portod(client: PortoClient, spec: DaemonSpec, observed: Observed) -> None:
     """Try every value on a container of its own, before the running daemon is stopped.
 
     It is started, too, with a command that does nothing, unless it would take a network or an

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from ya_salt.model import LABEL, Container, DaemonSpec, LastApplied, Observed, Package
-from ya_salt.porto.properties import LIVE_IN_NAME_ONLY, PROPERTIES, UNLISTED
+from ya_salt.porto.properties import LIVE_IN_NAME_ONLY, PROPERTIES, UNLISTED, is_secret
 from ya_salt.specs.digest import make_digest_with_secrets
 
 PRIVATE_MAX_BYTES = 4096
@@ -83,11 +83,11 @@ def hash_entries(properties: Mapping[str, str], key: bytes = b"") -> dict[str, d
 
 def _hash_map(base: str, entries: Mapping[str, str], key: bytes) -> str:
     text = _write_lines(base, sorted(entries.items()))
-    return _hash_secret(text, key) if base == _SECRET else hash_text(text)
+    return _hash_secret(text, key) if is_secret(base) else hash_text(text)
 
 
 def _hash_entry(base: str, text: str, key: bytes) -> str:
-    return (_hash_secret(text, key) if base == _SECRET else hash_text(text))[:8]
+    return (_hash_secret(text, key) if is_secret(base) else hash_text(text))[:8]
 
 
 def _write_lines(base: str, entries: Iterable[tuple[str, str]]) -> str:
@@ -212,7 +212,7 @@ def wanted_properties(spec: DaemonSpec) -> dict[str, str]:
 
 
 def has_secrets(spec: DaemonSpec) -> bool:
-    return any(base_name(name) == _SECRET for name in spec.properties)
+    return any(is_secret(name) for name in spec.properties)
 
 
 def is_current(spec: DaemonSpec, container: Container) -> bool:

@@ -18,7 +18,7 @@ from ya_salt.converge import containers
 from ya_salt.converge.host_checks import find_obstacle
 from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import look_at_containers
-from ya_salt.converge.package_users import list_packages_ever
+from ya_salt.converge.package_users import describe_kept, find_users, list_packages_ever
 from ya_salt.errors import (
     PackageError,
     PortoError,
@@ -144,16 +144,12 @@ def _purge(
     for step in steps:
         _begin(step, tools)
     free = {name for step in steps for name in step.allow_held}
-    in_use = _list_in_use(plans, results)
+    in_use = find_users((), (), _list_staying(plans, results))
     groups = {step.name: [name for name in step.packages if name not in in_use] for step in steps}
     done = tools.packages.purge(groups, free)
     for step in steps:
         result = _package_result(step, done.errors.get(step.name))
-        kept = tuple(
-            f"package {name} is kept: {in_use[name]}, which also goes, still stands"
-            for name in step.packages
-            if name in in_use
-        )
+        kept = describe_kept(step.packages, in_use)
         _end(replace(result, warnings=kept), results[step.name], tools)
 
 
@@ -167,17 +163,16 @@ def _end(result: StepResult, results: list[StepResult], tools: Tools) -> None:
     results.append(result)
 
 
-def _list_in_use(
+def _list_staying(
     plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]]
-) -> dict[str, str]:
-    """Package -> a daemon that needs it as long as its container could not be removed."""
+) -> dict[str, tuple[str, ...]]:
+    """Daemons that were to go and still stand -> the packages that were to go with them."""
     return {
-        name: plan.name
+        plan.name: step.packages
         for plan in plans
         if plan.waiting or _is_stuck(results[plan.name])
         for step in (*plan.steps, *plan.waiting)
         if isinstance(step, PurgePackages)
-        for name in step.packages
     }
 
 

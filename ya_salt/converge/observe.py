@@ -112,11 +112,8 @@ def find_lost(client: PortoClient) -> dict[str, Record]:
 
 
 def _recall(container: Container) -> Record:
-    applied = decode_last_applied(container.private)
-    return Record(
-        name=container.name,
-        package_names=applied.package_names if applied else (),
-    )
+    applied = container.applied
+    return Record(container.name, package_names=applied.package_names if applied else ())
 
 
 def _list_package_names(specs: Sequence[DaemonSpec], observed: Observed) -> tuple[str, ...]:
@@ -134,7 +131,7 @@ def _parse_container(name: str, reading: Reading) -> Container:
         name=name,
         state=state,
         labels=parse_labels(values.get("labels", "")),
-        private=values.get("private", ""),
+        applied=decode_last_applied(values.get("private", "")),
         respawn_count=_parse_count(values.get("respawn_count", "")),
         # Of a dead container `time` may be nonsense: the age of a process that is not.
         running_s=_parse_count(values.get("time", "")) if state == "running" else 0,

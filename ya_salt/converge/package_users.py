@@ -1,10 +1,10 @@
-"""Count who needs which package. Pure."""
+"""Which daemon needs which package, and where two want different versions of one. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from ya_salt.converge.drift import decode_last_applied
 from ya_salt.model import DaemonSpec, Observed, Package, Record
 
 
@@ -37,12 +37,15 @@ def _describe_conflict(
 
 
 def find_users(
-    specs: Iterable[DaemonSpec], records: Iterable[Record]
+    specs: Iterable[DaemonSpec],
+    records: Iterable[Record],
+    staying: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> dict[str, tuple[str, ...]]:
     """Package -> names of the daemons that need it.
 
     A daemon whose file is gone or broken still stands, so what its last good spec named counts; of
-    one that only its container remembers, everything that it ever had.
+    one that only its container remembers, everything that it ever had. `staying` were to go and
+    could not: what each would have taken along.
     """
     specs = tuple(specs)
     known = {spec.name for spec in specs}
@@ -53,10 +56,23 @@ def find_users(
     for record in records:
         removed = record.status is not None and record.status.phase == "Removed"
         last = record.spec
-        names = [item.name for item in last.packages] if last else record.package_names
-        for name in () if record.name in known or removed else names:
+        needed = [item.name for item in last.packages] if last else record.package_names
+        for name in () if record.name in known or removed else needed:
             users.setdefault(name, []).append(record.name)
+    for daemon, names in staying.items():
+        for name in names:
+            users.setdefault(name, []).append(daemon)
     return {name: tuple(sorted(set(daemons))) for name, daemons in users.items()}
+
+
+def describe_kept(packages: Iterable[str], users: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """A sentence for each package that is not purged, as somebody needs it."""
+    return tuple(
+        f"package {name} is kept: {', '.join(users[name])} "
+        f"{'needs' if len(users[name]) == 1 else 'need'} it"
+        for name in packages
+        if name in users
+    )
 
 
 def find_replaceable(
@@ -108,7 +124,7 @@ def list_packages_ever(spec: DaemonSpec, observed: Observed) -> tuple[str, ...]:
     if record is not None:
         names |= set(record.package_names)
     container = observed.containers.get(spec.name)
-    applied = decode_last_applied(container.private) if container is not None else None
+    applied = container.applied if container is not None else None
     if applied is not None:
         names |= set(applied.package_names)
     return tuple(sorted(names))

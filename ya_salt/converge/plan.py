@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from ya_salt.converge.drift import (
     base_name,
     compare,
-    decode_last_applied,
     has_old_hashes,
     hash_packages,
     is_current,
@@ -20,6 +19,7 @@ from ya_salt.converge.drift import (
     set_anew,
 )
 from ya_salt.converge.package_users import (
+    describe_kept,
     describe_packages,
     find_conflicts,
     find_missing,
@@ -211,7 +211,7 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
 
 def _find_refused(spec: DaemonSpec, container: Container | None, observed: Observed) -> str:
     """Why this very spec is not tried again, or "": each try would cost the daemon its process."""
-    applied = decode_last_applied(container.private) if container is not None else None
+    applied = container.applied if container is not None else None
     if applied is None or not applied.refused or applied.refused != make_mark(spec, observed.key):
         return ""
     return (
@@ -263,7 +263,7 @@ def _plan_repair(container: Container) -> tuple[Step, ...]:
 def _plan_change(  # noqa: PLR0911 - a return a rule
     spec: DaemonSpec, container: Container, observed: Observed
 ) -> tuple[Step, ...]:
-    applied = decode_last_applied(container.private)
+    applied = container.applied
     current = is_current(spec, container)
     if not current and (applied is None or not applied.sent):
         return (ReplaceContainer(spec, "the spec changed"),)
@@ -322,11 +322,7 @@ def _plan_removal(spec: DaemonSpec, container: Container | None, shared: Context
         if is_present(name, shared.observed)
     ]
     purge = tuple(name for name in present if name not in shared.needed_by)
-    kept = tuple(
-        f"package {name} is kept: {', '.join(shared.needed_by[name])} needs it"
-        for name in present
-        if name in shared.needed_by
-    )
+    kept = describe_kept(present, shared.needed_by)
     if purge:
         free = tuple(package.name for package in spec.packages if package.allow_held)
         steps.append(PurgePackages(spec.name, purge, free, "meta.delete_requested is true"))

@@ -38,13 +38,14 @@ from ya_salt.model import (
     Observed,
     Outcome,
     Package,
+    Portod,
     Record,
     ReplaceContainer,
 )
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
 from ya_salt.porto.client import PortoClient
-from ya_salt.store import Store, open_store, read_store
+from ya_salt.store import Store, load_portod, open_store, read_store
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -209,12 +210,12 @@ def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[Daemon
     scope = spell_packages(scope, host.apt)
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
-    memory = load_gate(store)
+    memory, portod = load_gate(store), load_portod(store)
     hostname = name_host(host, store, memory)
     if store:
         store.close()
     with host.connect() as client:
-        observed, plans = look_and_plan(host, scope, records, client)
+        observed, plans = look_and_plan(host, scope, records, portod, client)
     with open_gate(host, memory, hostname) as gate:
         deferrals = preview_deferrals(gate, scope.targets, plans, observed)
     plans = _note_unavailable(host, put_off(plans, deferrals, observed))
@@ -270,21 +271,36 @@ def put_off(
 
 
 def look_and_plan(
-    host: Host, scope: PassRequest, records: Mapping[str, Record], client: PortoClient
+    host: Host,
+    scope: PassRequest,
+    records: Mapping[str, Record],
+    portod: Portod,
+    client: PortoClient,
 ) -> tuple[Observed, tuple[DaemonPlan, ...]]:
-    """Look once; ask portod what may change live only where something is to be changed."""
+    """Look once and plan once: by what portod said last of itself, which may change live.
+
+    It is asked again only where something is to be changed, and planned again only where it has
+    changed its mind: whether there are steps does not depend on that.
+    """
     observed = observe(scope.targets, records, host.apt, client)
-    observed = replace(observed, key=load_key(host.settings.state_dir))
+    observed = replace(
+        observed,
+        key=load_key(host.settings.state_dir),
+        portod=portod.version,
+        dynamic=portod.dynamic,
+    )
     context = (*scope.context, *_list_rejected(scope, records))
     plans = _plan(scope, context, observed)
     if any(plan.steps for plan in plans):
         try:
-            observed = replace(observed, dynamic=client.list_dynamic(), portod=client.version())
+            now = Portod(client.version(), client.list_dynamic())
         except (PortoUnavailableError, PortoUnknownFateError):
             raise
         except PortoError as error:
             return observed, hold_changes(plans, str(error), observed)
-        plans = _plan(scope, context, observed)
+        observed = replace(observed, portod=now.version, dynamic=now.dynamic)
+        if now != portod:
+            plans = _plan(scope, context, observed)
     return observed, plans
 
 

@@ -79,6 +79,7 @@ from ya_salt.model import (
     InstallPackages,
     Observed,
     Outcome,
+    Portod,
     Progress,
     PurgePackages,
     Record,
@@ -90,7 +91,8 @@ from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
-from ya_salt.store import LAST_PASS, Store, mask_secrets, open_store
+from ya_salt.porto.properties import mask_secrets
+from ya_salt.store import LAST_PASS, Store, load_portod, open_store, save_portod
 
 _RELEARNING = "relearning"
 """The fact that says that a store has begun anew, and what only others know is not asked yet."""
@@ -146,6 +148,7 @@ class _Recalled:
     """Whether something may be missing that no pass could make up for yet."""
     blindness: str
     """Why portod does not tell which daemons a lost store has forgotten; "" where it does."""
+    portod: Portod
     counters: Memory
     gate: GateMemory
     hostname: HostName
@@ -215,7 +218,7 @@ def _make_pass(
         if any(has_secrets(spec) for spec in request.targets):
             make_key(host.settings.state_dir)
         slots = recall_slots(gate, recalled.gate, names, is_store_new=recalled.is_store_new)
-        before, plans = look_and_plan(host, request, recalled.records, client)
+        before, plans = look_and_plan(host, request, recalled.records, recalled.portod, client)
         if recalled.blindness:
             plans = hold_packages(plans, recalled.blindness, before)
         start = _Start(host, request, store, _count_cut_short(recalled, before))
@@ -279,6 +282,7 @@ def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> 
         relearned=relearned,
         is_store_new=is_new,
         blindness=blindness,
+        portod=load_portod(store),
         counters=load_memory(store),
         gate=gate,
         hostname=hostname,
@@ -725,6 +729,9 @@ def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: 
         _save_gate(store, done.gate)
         save_memory(store, done.counters)
         save_hostname(store, done.recalled.hostname)
+        now = Portod(done.result.before.portod, done.result.before.dynamic)
+        if now != done.recalled.portod:
+            save_portod(store, now)
         if request.whole:
             ended = _describe_pass(request, started, host.now(), done.result.ok)
             store.save_fact(LAST_PASS, ended)

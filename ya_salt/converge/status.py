@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ya_salt.converge.drift import decode_last_applied
 from ya_salt.converge.package_users import find_missing, is_package_right
 from ya_salt.model import (
     LABEL,
@@ -161,7 +160,7 @@ def _list_packages(spec: DaemonSpec, observed: Observed) -> tuple[tuple[str, str
 def _collect_warnings(
     spec: DaemonSpec, container: Container | None, outcome: Outcome
 ) -> tuple[str, ...]:
-    applied = decode_last_applied(container.private) if container and container.is_ours else None
+    applied = container.applied if container and container.is_ours else None
     unsupported = tuple(
         f"{name}: this host's kernel has no support for it, the daemon runs without"
         for name in (applied.unsupported if applied else ())

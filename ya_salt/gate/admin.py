@@ -37,7 +37,7 @@ class NotPossibleError(RetryError):
 @dataclass(frozen=True)
 class _Look:
     keys: Keys
-    standing: RuleStatus
+    status: RuleStatus
     found: Mapping[str, KeyValue]
 
     def same(self, key: str) -> Compare:
@@ -72,22 +72,22 @@ class RuleAdmin:
 
     def read(self, name: str) -> RuleStatus:
         """All that there is of a rule, at one moment. Raises NotPossibleError: there is none."""
-        return self._look(name).standing
+        return self._look(name).status
 
     def _look(self, name: str) -> _Look:
         keys = self._keys(name)
         parts = self._etcd.read(*keys.list_ranges()).found
         found = {item.key: item for part in parts for item in part}
-        standings = make_standings(self._prefix, [(k, item.value) for k, item in found.items()])
-        if not standings:
+        statuses = make_standings(self._prefix, [(k, item.value) for k, item in found.items()])
+        if not statuses:
             raise NotPossibleError(self._explain_missing(name))
-        return _Look(keys, standings[0], found)
+        return _Look(keys, statuses[0], found)
 
     def _look_at_rule(self, name: str) -> _Look:
         """As _look, but without a rule that can be read there is none."""
         look = self._look(name)
         if look.keys.rule not in look.found:
-            raise NotPossibleError(look.standing.problem)
+            raise NotPossibleError(look.status.problem)
         return look
 
     def _explain_missing(self, name: str) -> str:
@@ -129,8 +129,8 @@ class RuleAdmin:
     def delete(self, name: str) -> None:
         """Remove a rule that nobody holds. Raises NotPossibleError with who holds it."""
         look = self._look_at_rule(name)
-        if look.standing.slots:
-            raise NotPossibleError(_explain_held(look.standing))
+        if look.status.slots:
+            raise NotPossibleError(_explain_held(look.status))
         keys = look.keys
         # Records without a slot would count as failures of a later rule of that name.
         rest = (keys.holders, keys.failures, keys.alives, keys.releases)
@@ -148,9 +148,9 @@ class RuleAdmin:
     def release(self, name: str, host: str, reason: str, by: str, now: float) -> Released:
         """Give back what the host holds, and say so for a week. Raises NotPossibleError."""
         look = self._look(name)
-        released = find_released(look.standing, host)
+        released = find_released(look.status, host)
         if released is None:
-            holders = ", ".join(sorted(set(look.standing.slots.values()))) or "nobody"
+            holders = ", ".join(sorted(set(look.status.slots.values()))) or "nobody"
             raise NotPossibleError(f"{host} holds no slot of {name}; {printable(holders)} does")
         keys = look.keys
         held = [keys.holder(host), *(keys.slot(number) for number in released.slots)]
@@ -177,7 +177,7 @@ class RuleAdmin:
     def pause(self, name: str, pause: Pause) -> Pause | None:
         """Let nobody start from now on. Gives the pause that was in force; the same one stays."""
         look = self._look_at_rule(name)
-        before = look.standing.pause
+        before = look.status.pause
         if before is not None and before.reason == pause.reason:
             return before
         key = look.keys.pause
@@ -198,13 +198,13 @@ class RuleAdmin:
         """End the pause. Gives the one that was in force."""
         look = self._look(name)
         key = look.keys.pause
-        if look.standing.pause is not None:
+        if look.status.pause is not None:
             self._commit(
                 name,
                 _Change([look.same(key)], deletes=[key]),
                 is_done=lambda: self._read_value(key) is None,
             )
-        return look.standing.pause
+        return look.status.pause
 
     # -- pieces --------------------------------------------------------------------------------
 
@@ -237,14 +237,14 @@ class RuleAdmin:
         return found[0].value if found else None
 
 
-def _explain_held(standing: RuleStatus) -> str:
-    known = {item.host: item for item in standing.holders}
+def _explain_held(status: RuleStatus) -> str:
+    known = {item.host: item for item in status.holders}
     hosts = [
         f"{host} ({known[host].doing}, {known[host].state})" if host in known else host
-        for host in standing.slots.values()
+        for host in status.slots.values()
     ]
     shown = ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
     return (
-        f"{standing.name} is held by {printable(shown)}: wait for them (orlyctl pause keeps others "
-        f"out), or orlyctl release {standing.name} HOST"
+        f"{status.name} is held by {printable(shown)}: wait for them (orlyctl pause keeps others "
+        f"out), or orlyctl release {status.name} HOST"
     )

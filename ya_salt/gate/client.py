@@ -116,8 +116,8 @@ class GateConnection:
     def ask(self, request: SlotRequest) -> Granted | Deferral:
         return self._call(lambda gate: gate.ask(request))
 
-    def foresee(self, request: SlotRequest) -> Granted | Deferral:
-        return self._call(lambda gate: gate.foresee(request))
+    def preview(self, request: SlotRequest) -> Granted | Deferral:
+        return self._call(lambda gate: gate.preview(request))
 
     def find(self, daemon: str) -> Slot | Deferral | None:
         return self._call(lambda gate: gate.find(daemon), is_proof=False)
@@ -171,7 +171,7 @@ def preview_deferrals(
     requests = list_requests(specs, plans, observed)
     if not requests or not connection.is_configured:
         return {}
-    answers = {name: connection.foresee(request) for name, request in requests.items()}
+    answers = {name: connection.preview(request) for name, request in requests.items()}
     deferrals = {name: said for name, said in answers.items() if isinstance(said, Deferral)}
     return {**deferrals, **find_sharing(plans, requests, deferrals)}
 

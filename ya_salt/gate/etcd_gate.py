@@ -87,7 +87,7 @@ class OrlyGate:
             taking.finish()
         return answer
 
-    def foresee(self, ask: SlotRequest) -> Granted | Deferral:
+    def preview(self, ask: SlotRequest) -> Granted | Deferral:
         with self._etcd.deadline():
             look = self._look(ask)
             if isinstance(look, Deferral):

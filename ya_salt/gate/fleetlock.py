@@ -74,7 +74,7 @@ class FleetLockGate:
             self._taken[ask.daemon] = held
         return Granted(held)
 
-    def foresee(self, ask: SlotRequest) -> Granted | Deferral:
+    def preview(self, ask: SlotRequest) -> Granted | Deferral:
         """Always yes: FleetLock tells nothing without locking."""
         return Granted(self._find(ask.daemon))
 

@@ -105,11 +105,11 @@ class Released:
     slots: tuple[int, ...]
 
 
-def find_released(standing: RuleStatus, host: str) -> Released | None:
+def find_released(status: RuleStatus, host: str) -> Released | None:
     """What `host` has of the rule's slots; None: nothing."""
-    holder = next((item for item in standing.holders if item.host == host), None)
-    slots = tuple(number for number, owner in standing.slots.items() if owner == host)
-    failed = host in standing.failures
+    holder = next((item for item in status.holders if item.host == host), None)
+    slots = tuple(number for number, owner in status.slots.items() if owner == host)
+    failed = host in status.failures
     return Released(holder, slots) if holder or slots or failed else None
 
 
@@ -123,29 +123,29 @@ def list_halted(blocks: tuple[Block, ...]) -> list[str]:
     return [block.target for block in blocks if block.reason == "Halted"]
 
 
-def list_blocks(standing: RuleStatus, now: float) -> tuple[Block, ...]:
+def list_blocks(status: RuleStatus, now: float) -> tuple[Block, ...]:
     """All that blocks anybody at `now` (seconds since 1970), what a person has to end in front."""
-    rule = standing.rule
+    rule = status.rule
     if rule is None:
-        return (Block("RuleUnreadable", "every host", standing.problem),)
+        return (Block("RuleUnreadable", "every host", status.problem),)
     gated = "every host" if rule.first_install == "gate" else "every host but for a first install"
     found = [
         Block(deferral.reason, f"{gated}{whom}", deferral.message, target)
-        for whom, target, view in _list_views(standing, rule)
+        for whom, target, view in _list_views(status, rule)
         if (deferral := _ask_as_anybody(view, target, now)) is not None
     ]
-    return tuple(_note_lost(block, standing, rule) for block in found)
+    return tuple(_note_lost(block, status, rule) for block in found)
 
 
-def _list_views(standing: RuleStatus, rule: Rule) -> Iterator[tuple[str, str, View]]:
+def _list_views(status: RuleStatus, rule: Rule) -> Iterator[tuple[str, str, View]]:
     """Whom it may block, the target, and a look that shows only one cause."""
-    yield "", _NO_TARGET, View(replace(rule, freeze=(), windows=()), pause=standing.pause)
+    yield "", _NO_TARGET, View(replace(rule, freeze=(), windows=()), pause=status.pause)
     yield "", _NO_TARGET, View(rule)
     always = replace(rule, freeze=(), windows=())
-    for target in sorted(set(standing.failures.values())):
-        yield f" that wants {target}", target, View(always, failures=standing.failures)
-    yield " without a slot", _NO_TARGET, View(always, slots=frozenset(standing.slots))
-    yield " that wants to start", _NO_TARGET, View(always, starts=standing.starts)
+    for target in sorted(set(status.failures.values())):
+        yield f" that wants {target}", target, View(always, failures=status.failures)
+    yield " without a slot", _NO_TARGET, View(always, slots=frozenset(status.slots))
+    yield " that wants to start", _NO_TARGET, View(always, starts=status.starts)
 
 
 def _ask_as_anybody(view: View, target: str, now: float) -> Deferral | None:
@@ -154,8 +154,8 @@ def _ask_as_anybody(view: View, target: str, now: float) -> Deferral | None:
     return decision if isinstance(decision, Deferral) else None
 
 
-def _note_lost(block: Block, standing: RuleStatus, rule: Rule) -> Block:
-    lost = standing.count_lost()
+def _note_lost(block: Block, status: RuleStatus, rule: Rule) -> Block:
+    lost = status.count_lost()
     if block.reason != "Full" or not lost:
         return block
     fate = (

@@ -93,7 +93,7 @@ class Gate(Protocol):
         Asking again for the same operation and target takes nothing more.
         """
 
-    def foresee(self, ask: SlotRequest) -> Granted | Deferral:
+    def preview(self, ask: SlotRequest) -> Granted | Deferral:
         """What `ask` would say now. Reads only; its `held` is the present slot."""
 
     def find(self, daemon: str) -> Slot | None:

@@ -130,7 +130,7 @@ def make_metrics(
     now: float,
     gate: Mapping[str, Any],
 ) -> Metrics:
-    """`last_pass` is the store's fact of that name; `gate` is as `report.News` has it.
+    """`last_pass` is the store's fact of that name; `gate` is as `report.ReportInput` has it.
 
     Where the last pass could not ask portod nobody knows how a daemon stands, so none is ready.
     """

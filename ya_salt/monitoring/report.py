@@ -70,7 +70,7 @@ def report(
     store: Store,
     settings: Settings,
     memory: Memory,
-    news: ReportInput,
+    found: ReportInput,
     hostname: HostName | None = None,
 ) -> tuple[Delivery, ...]:
     """Tell every sink that is on. Raises nothing; call it under the pass lock.
@@ -80,28 +80,28 @@ def report(
     """
     try:
         if hostname is None:
-            has_slots = bool(news.gate.get("slots"))
+            has_slots = bool(found.gate.get("slots"))
             remembered = store.load_fact(HOSTNAME)
             hostname = HostName(settings.hostname, remembered, lambda: has_slots)
-        return _report(store, settings, memory, news, hostname)
+        return _report(store, settings, memory, found, hostname)
     except Exception:  # noqa: BLE001 - monitoring may not fail what it watches
         _log.exception("monitoring: nobody was told: a bug in ya-salt")
         return ()
 
 
 def _report(
-    store: Store, settings: Settings, memory: Memory, news: ReportInput, hostname: HostName
+    store: Store, settings: Settings, memory: Memory, found: ReportInput, hostname: HostName
 ) -> tuple[Delivery, ...]:
     memory.settle()
     if not settings.monitoring.yasm.enabled:
         memory.accept("yasm", memory.list_totals())
-    facts = make_metrics(news.statuses, memory, news.last_pass, news.now, news.gate)
+    facts = make_metrics(found.statuses, memory, found.last_pass, found.now, found.gate)
     desk = _Desk()
     sinks = _list_sinks(settings, facts, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
-    _remember(memory, deliveries, news.now)
+    _remember(memory, deliveries, found.now)
     _clear_textfiles(memory, settings.monitoring.prometheus, deliveries)
-    memory.forget((status.name for status in news.statuses), ("yasm",))
+    memory.forget((status.name for status in found.statuses), ("yasm",))
     with store.transaction():
         save_memory(store, memory)
         save_hostname(store, hostname)

@@ -373,6 +373,21 @@ LIVE_IN_NAME_ONLY: Mapping[str, str] = {
 """What portod sets in a running container without its process having it, each with why."""
 
 PROPERTIES: Mapping[str, Property] = {row.name: row for row in _TABLE}
+
+SECRET_MASK = "***"  # noqa: S105 - stands for what is not shown
+
+
+def is_secret(name: str) -> bool:
+    """Whether values of this property, or of an entry of this map, are shown to nobody."""
+    row = PROPERTIES.get(name.partition("[")[0])
+    return row is not None and row.is_secret
+
+
+def mask_secrets(properties: Mapping[str, str]) -> dict[str, str]:
+    """The same properties with secret values left out."""
+    return {name: SECRET_MASK if is_secret(name) else text for name, text in properties.items()}
+
+
 """By name, in the order of setting. `cmd` and `command` are not here: see `specs.container`."""
 
 

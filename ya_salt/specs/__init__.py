@@ -1,1 +1,1 @@
-"""From the text of a spec file to a checked spec, with a place for every complaint."""
+"""From the text of a spec file to a checked spec, with a place for every problem."""

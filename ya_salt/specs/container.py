@@ -9,6 +9,7 @@ from ya_salt.porto.properties import (
     PROGRAM_OWNED,
     PROPERTIES,
     READ_ONLY,
+    SECRET_MASK,
     Property,
     find_controller,
 )
@@ -28,7 +29,6 @@ from ya_salt.specs.checks import (
 )
 from ya_salt.specs.tree import ListNode, Node, Scalar
 
-MASK = "***"
 MAX_LABELS = 90
 """portod holds 100 on a container; some are ya-salt's."""
 
@@ -117,7 +117,7 @@ def _to_json(row: Property, text: str) -> Json:
         case "boolean":
             return text == "true"
         case "string":
-            return MASK if row.is_secret else row.show(text)
+            return SECRET_MASK if row.is_secret else row.show(text)
 
 
 def _read_one(report: Diagnostics, row: Property, member: Member, container: Container) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from ya_salt.model import Package
+from ya_salt.porto.properties import is_secret
 from ya_salt.specs.checks import camel
 from ya_salt.specs.container import Json
 from ya_salt.specs.daemon import Draft
@@ -16,15 +17,12 @@ def _dump(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, sort_keys=True)
 
 
-_SECRET = "env_secret["  # noqa: S105 - begins the names of secrets
-
-
 def make_digest(name: str, properties: Mapping[str, str], packages: Sequence[Package]) -> str:
     """Hash what decides what runs; the order in the file, versions and comments do not.
 
     Of secrets only the names count: a digest stands where anybody may read it and try values.
     """
-    shown = {key: "" if key.startswith(_SECRET) else text for key, text in properties.items()}
+    shown = {key: "" if is_secret(key) else text for key, text in properties.items()}
     return _hash_content(name, shown, packages)
 
 

@@ -67,9 +67,9 @@ class Diagnostic(NamedTuple):
 class UnreadableError(Exception):
     """The text cannot be read past this point."""
 
-    def __init__(self, complaint: Diagnostic) -> None:
-        super().__init__(complaint.message)
-        self.complaint = complaint
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.message)
+        self.diagnostic = diagnostic
 
 
 @dataclass
@@ -199,12 +199,12 @@ _PLAIN_TAGS = frozenset({None, "!", *(f"tag:yaml.org,2002:{tag}" for tag in ("st
 
 
 def read_yaml(text: str) -> Tree:
-    """Never raises for any text: what is wrong is among the tree's complaints."""
+    """Never raises for any text: what is wrong is among the tree's diagnostics."""
     reader = _YamlReader()
     try:
         reader.read(text)
     except UnreadableError as error:
-        reader.builder.tree.diagnostics.append(error.complaint)
+        reader.builder.tree.diagnostics.append(error.diagnostic)
         reader.builder.give_up()
     return reader.builder.tree
 
@@ -323,12 +323,12 @@ _WORDS: dict[str, Kind] = {"true": "bool", "false": "bool", "null": "null"}
 
 
 def read_json(text: str) -> Tree:
-    """Never raises for any text: what is wrong is among the tree's complaints."""
+    """Never raises for any text: what is wrong is among the tree's diagnostics."""
     reader = _JsonReader(text)
     try:
         reader.read()
     except UnreadableError as error:
-        reader.builder.tree.diagnostics.append(error.complaint)
+        reader.builder.tree.diagnostics.append(error.diagnostic)
         reader.builder.give_up()
     return reader.builder.tree
 

@@ -146,7 +146,7 @@ def test_asking_again_takes_and_writes_nothing_more(
     held = take(gate)
     before = keep.revision()
     assert take(gate) == held
-    assert gate.foresee(UPDATE) == Granted(held)
+    assert gate.preview(UPDATE) == Granted(held)
     assert keep.revision() == before
 
 
@@ -210,13 +210,13 @@ def test_full_until_somebody_gives_a_slot_back(make_gate: MakeGate, put_rule: Pu
     first, second = take(gates[0]), take(gates[1])
     assert {first.slot, second.slot} == {0, 1}
     assert refuse(gates[2]).reason == "Full"
-    foreseen = gates[2].foresee(UPDATE)
-    assert isinstance(foreseen, Deferral)
-    assert foreseen.reason == "Full"
+    previewed = gates[2].preview(UPDATE)
+    assert isinstance(previewed, Deferral)
+    assert previewed.reason == "Full"
 
     gates[0].release(first)
 
-    assert gates[2].foresee(UPDATE) == Granted()
+    assert gates[2].preview(UPDATE) == Granted()
     assert take(gates[2]).slot == first.slot
 
 
@@ -562,7 +562,7 @@ def test_lost_host_gives_way_where_the_rule_says_so(
     assert refuse(asker).reason == "Full"
     keep.end_lease("alive/h1")
 
-    assert asker.foresee(UPDATE) == Granted()
+    assert asker.preview(UPDATE) == Granted()
     assert keep.list("holders") == ["h1", "h2"]
     assert take(asker).slot == held.slot
 
@@ -704,7 +704,7 @@ def test_gate_that_cannot_be_reached_is_an_error_of_every_method(
     gate = make_gate("h1", find_dead_url())
     for call in (
         lambda: gate.ask(UPDATE),
-        lambda: gate.foresee(UPDATE),
+        lambda: gate.preview(UPDATE),
         lambda: gate.find("web"),
         lambda: gate.tell(held, "failed"),
         lambda: gate.renew(held),

@@ -384,7 +384,7 @@ def test_no_answer_at_all_gets_past_as_anything_but_an_error(
 
 GATE_CALLS: dict[str, Callable[[OrlyGate], Any]] = {
     "ask": lambda gate: gate.ask(UPDATE),
-    "foresee": lambda gate: gate.foresee(UPDATE),
+    "preview": lambda gate: gate.preview(UPDATE),
     "find": lambda gate: gate.find("web"),
     "tell": lambda gate: gate.tell(HELD, "failed", "it broke"),
     "release": lambda gate: gate.release(HELD),
@@ -524,7 +524,7 @@ def test_a_failure_note_of_nonsense_lets_nothing_start_and_can_be_released(
     put_rule("max_failures: 1")
     put(keys.failed("h9"), value)
     gate = make_gate("h1")
-    for name in ("ask", "foresee"):
+    for name in ("ask", "preview"):
         with pytest.raises(GateError, match=f"orlyctl release {keys.name} h9") as caught:
             GATE_CALLS[name](gate)
         assert keys.failed("h9") in str(caught.value)
@@ -541,7 +541,7 @@ def test_a_rule_of_nonsense_lets_nothing_start(
 ) -> None:
     put(keys.rule, value)
     gate = make_gate("h1")
-    for answer in (gate.ask(UPDATE), gate.foresee(UPDATE)):
+    for answer in (gate.ask(UPDATE), gate.preview(UPDATE)):
         assert isinstance(answer, Deferral)
         assert answer.reason == "RuleUnreadable"
         assert answer.message.isprintable()
@@ -586,7 +586,7 @@ def test_a_slot_without_a_number_lets_nothing_start(
 ) -> None:
     put_rule("max_concurrent: 2, rate: {count: 5, window: 1m}")
     put((keys.slots if kind == "slots" else keys.starts) + name, b"{}")
-    for call in ("ask", "foresee"):
+    for call in ("ask", "preview"):
         with pytest.raises(GateError, match=f"{kind}/{keys.name}") as caught:
             GATE_CALLS[call](make_gate("h1"))
         assert str(caught.value).isprintable()

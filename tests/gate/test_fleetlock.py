@@ -215,8 +215,8 @@ def test_looking_reads_nothing_and_takes_nothing(face: Face) -> None:
     held = take(make_gate(face))
     seen = face.seen
     gate = make_gate(face, held=lambda: [held])
-    assert gate.foresee(UPDATE) == Granted(held)
-    assert gate.foresee(OTHER) == Granted(None)
+    assert gate.preview(UPDATE) == Granted(held)
+    assert gate.preview(OTHER) == Granted(None)
     assert gate.find("d") is None
     gate.close()
     assert face.seen == seen
