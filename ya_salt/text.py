@@ -25,6 +25,22 @@ def escape(line: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
 
 
+def escape_lines(text: str) -> str:
+    """The same for a text of several lines, which keeps its line ends and tabs."""
+    return "\n".join(
+        "\t".join(map(escape, line.split("\t"))) for line in text.replace("\r\n", "\n").split("\n")
+    )
+
+
+def escape_all(data: Any) -> Any:
+    """Plain data (lists, dictionaries, strings) with every text in it made harmless so."""
+    if isinstance(data, str):
+        return escape_lines(data)
+    if isinstance(data, dict):
+        return {escape_all(key): escape_all(value) for key, value in data.items()}
+    return [escape_all(item) for item in data] if isinstance(data, list | tuple) else data
+
+
 def count(number: int, word: str) -> str:
     """`1 host`, `2 hosts`."""
     return f"{number} {word}{'' if number == 1 else 's'}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,10 @@ from ya_salt.converge.journal import load_history, load_last_causes, load_last_p
 from ya_salt.converge.preview import look_now
 from ya_salt.errors import PortoError
 from ya_salt.model import DaemonStatus
+from ya_salt.monitoring.counters import Memory
+from ya_salt.monitoring.metrics import make_metrics
 from ya_salt.porto.client import PortoClient
+from ya_salt.salt_api import queries
 from ya_salt.store import LAST_PASS, read_store
 
 
@@ -169,7 +174,7 @@ def test_a_killed_pass_is_told_of_before_the_next_one(host: Passes) -> None:
     host.run_one()
     host.write("d", "env: {A: '1'}", min_ready_s=600)
     child = in_a_process(host.run)
-    wait_for(lambda: find_env(host) == "A=1" and any("env" in line for line in shown(host)))
+    wait_for(lambda: any(line.endswith("env[A]") for line in shown(host)))
 
     # Under way: its deeds are told, and nobody says that it was cut short.
     assert shown_pass(host)["result"] == "ok"
@@ -216,7 +221,7 @@ def test_a_pass_that_fails_after_one_that_was_killed_loses_none_of_its_deeds(hos
     host.run_one()
     host.write("d", "env: {A: '1'}", min_ready_s=600)
     child = in_a_process(host.run)
-    wait_for(lambda: find_env(host) == "A=1" and any("env" in line for line in shown(host)))
+    wait_for(lambda: any(line.endswith("env[A]") for line in shown(host)))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     about = [line for line in shown(host) if "env" in line]
@@ -371,3 +376,52 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.05)
+
+
+# -- what others say -------------------------------------------------------------------------------
+
+EVIL = "\x1b[31mred\x07\u202e"
+"""Colour, a bell, and writing from right to left."""
+
+
+def test_what_a_daemon_says_steers_nobodys_terminal_through_salt_either(host: Passes) -> None:
+    said = host.folder / "said"
+    said.write_text(f"{EVIL}\n")
+    command = f"cmd: [sh, -c, 'cat {said} >&2; exit 3']"
+    host.write("d", "max_respawns: 0", command=command)
+    host.run()
+    wait_for(lambda: find(host, "state") == "dead")
+    settings = replace(host.settings, log_file=str(host.folder / "log"))
+    told = json.dumps(
+        [
+            queries.show_status(settings),
+            queries.show_status(settings, "d"),
+            queries.show_logs(settings, "d"),
+            queries.explain(settings, "d"),
+            queries.apply_now(settings),
+            queries.show_history(settings),
+        ],
+        ensure_ascii=False,
+    )
+    assert told.count("x1b[31mred") >= 3
+    assert "\\u001b" not in told
+    assert "\\u0007" not in told
+    assert "\u202e" not in told
+    status = look(host)
+    facts = make_metrics([status], Memory(), None, time.time(), {})
+    assert "red" in facts.daemons[0].description
+    assert facts.daemons[0].description.isprintable()
+
+
+def test_nothing_pending_is_told_of_a_daemon_that_only_keeps_dying(host: Passes) -> None:
+    host.write("d", "max_respawns: 0", command="cmd: [sh, -c, 'sleep 0.1; exit 3']", min_ready_s=60)
+    settings = replace(host.settings, log_file=str(host.folder / "log"))
+    host.run()
+    wait_for(lambda: find(host, "state") == "dead")
+    assert queries.explain(settings, "d")["next"] == "salt-call porto_daemon.apply d"
+    host.write("d", "respawn_delay: 60s", command="cmd: [sh, -c, 'exit 3']", min_ready_s=60)
+    host.run()
+    wait_for(lambda: find(host, "state") == "respawning")
+    told = queries.explain(settings, "d")
+    assert told["pending"] == []
+    assert told["next"].startswith("salt-call porto_daemon.logs d")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from ya_salt.cli.output import complain, find_break
-from ya_salt.text import escape
+from ya_salt.text import escape, escape_lines
 
 if TYPE_CHECKING:
     from ya_salt.porto.client import PortoClient
@@ -208,10 +208,3 @@ class _Pipe:
         else:
             self._stream.buffer.write(data)
             self._stream.buffer.flush()
-
-
-def escape_lines(text: str) -> str:
-    """Line ends and tabs as they are; all else that does not show itself is written out."""
-    return "\n".join(
-        "\t".join(map(escape, line.split("\t"))) for line in text.replace("\r\n", "\n").split("\n")
-    )

@@ -9,6 +9,7 @@ from typing import Any
 from ya_salt.messages import format_time
 from ya_salt.model import Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Memory, Totals
+from ya_salt.text import printable
 
 MAX_PASS_AGE_S = 3600
 """A last pass older than this is a problem of the host."""
@@ -161,11 +162,11 @@ def _make_host_facts(
     started, duration = last_pass.get("started_at"), float(last_pass.get("duration_s", 0.0))
     return HostMetrics(
         rejected=tuple(
-            (str(path), str(problems[0]) if problems else "cannot be used")
+            (str(path), printable(str(problems[0])) if problems else "cannot be used")
             for path, problems in last_pass.get("rejected", ())
         ),
         orphans=tuple(status.name for status in statuses if status.phase == "Orphaned"),
-        pass_error=str(last_pass.get("error", "")),
+        pass_error=printable(str(last_pass.get("error", ""))),
         pass_ok=last_pass.get("result") == "ok",
         pass_ended_at=None if started is None else float(started) + duration,
         pass_duration_s=duration,
@@ -213,7 +214,7 @@ def _describe(status: DaemonStatus, blind: str) -> str:
         words = f"{ready.reason}: {_join_messages(ready, status.running)}"
     if gate is not None and status.waits and f"{gate.reason}: {gate.message}" not in words:
         words = f"{words}; {_describe_wait(gate)}"
-    return " ".join(words.split())
+    return printable(words)
 
 
 def _join_messages(ready: Condition, running: Condition | None) -> str:

@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
 from ya_salt.proto import porto_pb2 as pb
+from ya_salt.text import printable
 from ya_salt.trusted_files import find_peer_problem
 
 DEFAULT_SOCKET = "/run/portod.socket"
@@ -299,7 +300,7 @@ class PortoClient:
             )
             raise PortoUnknownFateError("SocketError", words, call) from error
         if answer.error != pb.Success:
-            raise PortoError(pb.EError.Name(answer.error), _text(answer.errorMsg), call)
+            raise PortoError(pb.EError.Name(answer.error), _say(answer.errorMsg), call)
         return answer
 
     def _connect(self) -> socket.socket:
@@ -379,7 +380,7 @@ def _parse_entry(
     unreadable = {
         name: "portod left it out of its answer"
         if name not in told
-        else f"{codes[name]}: {_text(told[name].errorMsg)}"
+        else f"{codes[name]}: {_say(told[name].errorMsg)}"
         for name in wanted
         if name not in told or codes.get(name, "InvalidState") not in _NO_VALUE
     }
@@ -397,6 +398,11 @@ def _seconds_left(deadline: float) -> float:
 def _text(value: bytes) -> str:
     """A daemon's output, and what portod quotes of it, need not be UTF-8."""
     return value.decode(errors="replace")
+
+
+def _say(message: bytes) -> str:
+    """What portod says of an error may quote anything: it goes to logs of many kinds."""
+    return printable(_text(message))
 
 
 def parse_labels(text: str) -> Mapping[str, str]:

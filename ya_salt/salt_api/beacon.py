@@ -9,6 +9,7 @@ from typing import Any
 from ya_salt.errors import YaSaltError
 from ya_salt.model import DaemonStatus, Settings
 from ya_salt.salt_api.queries import list_statuses
+from ya_salt.text import escape_lines
 
 EVENTS = ("not_ready", "ready", "respawned", "changed")
 """What a beacon may tell; `changed` is a daemon that runs from another spec than before."""
@@ -74,7 +75,7 @@ def _tell(kind: str, status: DaemonStatus) -> dict[str, Any]:
         "version": status.version,
         "state": status.state,
         "reason": ready.reason if ready else "",
-        "message": ready.message if ready else "",
+        "message": escape_lines(ready.message) if ready else "",
         "respawn_count": status.respawn_count,
     }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import google.protobuf
 
@@ -35,11 +36,26 @@ from ya_salt.salt_api.desired_state import DesiredState
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_files, load_specs
 from ya_salt.store import read_store
+from ya_salt.text import escape_all
+
+_Query = TypeVar("_Query", bound=Callable[..., Any])
+
+
+def _harmless(query: _Query) -> _Query:
+    """What daemons, portod and others said goes to somebody's terminal: it must not steer it."""
+
+    @wraps(query)
+    def ask(*arguments: Any, **more: Any) -> Any:
+        return escape_all(query(*arguments, **more))
+
+    return cast("_Query", ask)
+
 
 _SHOWN = 20
 """Names in a summary: enough to act on, few enough for a thousand hosts at once."""
 
 
+@_harmless
 def list_specs(settings: Settings) -> dict[str, Any]:
     """The daemons directory as it is now: {specs, rejected, ignored}, each a list."""
     loaded = load_specs(settings.specs_dir)
@@ -63,6 +79,7 @@ def _plain_rejected(item: Rejected) -> dict[str, Any]:
     return {"path": item.path, "name": item.name, "problems": list(item.problems)}
 
 
+@_harmless
 def check_path(path: str) -> dict[str, Any]:
     """What is wrong with a spec file, or with every file of a directory: {valid, problems}."""
     found = load_specs(path) if Path(path).is_dir() else load_files([path])
@@ -75,6 +92,7 @@ def check_path(path: str) -> dict[str, Any]:
 # -- how daemons stand -----------------------------------------------------------------------------
 
 
+@_harmless
 def show_status(settings: Settings, name: str = "", *, summary: bool = False) -> dict[str, Any]:
     """All daemons in short, one in full, or only counts and the first names that want a look.
 
@@ -170,6 +188,7 @@ def _summarise(
     return told
 
 
+@_harmless
 def show_gate(settings: Settings, name: str = "") -> dict[str, Any]:
     """How the gate and what concerns it stood in the last pass.
 
@@ -190,6 +209,7 @@ def show_gate(settings: Settings, name: str = "") -> dict[str, Any]:
     return {**told, **since, "daemons": {key: gate for key, gate in daemons.items() if gate}}
 
 
+@_harmless
 def show_history(settings: Settings, name: str = "", limit: int = 50) -> list[dict[str, str]]:
     """What was done, oldest first."""
     store = read_store(settings.state_dir)
@@ -202,6 +222,7 @@ def show_history(settings: Settings, name: str = "", limit: int = 50) -> list[di
     return [{"time": format_time(at), "name": who, "what": what} for at, who, what in events]
 
 
+@_harmless
 def show_logs(settings: Settings, name: str, lines: int = 20) -> dict[str, str]:
     """The last lines of the container's {stdout, stderr}."""
     if lines < 0:
@@ -220,6 +241,7 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
 # -- acting ----------------------------------------------------------------------------------------
 
 
+@_harmless
 def show_plan(settings: Settings) -> dict[str, Any]:
     """What a pass would do, for the daemons that it would do anything about."""
     return {
@@ -229,6 +251,7 @@ def show_plan(settings: Settings) -> dict[str, Any]:
     }
 
 
+@_harmless
 def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str, Any]:
     """Make the directory, or one daemon of it, true: {ok, daemons: {name: …}, rejected}."""
     loaded = load_specs(settings.specs_dir)
@@ -243,6 +266,7 @@ def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str
     }
 
 
+@_harmless
 def restart_now(settings: Settings, name: str, mode: Mode = REAL) -> dict[str, Any]:
     """Give a daemon of the directory a new process, as gently as an update does."""
     loaded = load_specs(settings.specs_dir)
@@ -287,6 +311,7 @@ def show_settings(in_force: InForce) -> dict[str, dict[str, Any]]:
     }
 
 
+@_harmless
 def tell_monitoring(settings: Settings) -> list[dict[str, str]]:
     """Tell every sink how the daemons stand now: what became of each."""
     return [
@@ -298,6 +323,7 @@ def tell_monitoring(settings: Settings) -> list[dict[str, str]]:
 # -- why a daemon stands as it does ----------------------------------------------------------------
 
 
+@_harmless
 def explain(settings: Settings, name: str) -> dict[str, Any]:
     """Everything that bears on how one daemon stands, and what to type next."""
     loaded = _load_quietly(settings)
@@ -344,7 +370,8 @@ def _look_quietly(settings: Settings) -> tuple[list[DaemonStatus], str]:
 
 def _preview(settings: Settings, name: str) -> list[str]:
     returned = apply_all(settings, name, Mode(test=True)).get(name)
-    if returned is None or (returned.result and not returned.changes):
+    if returned is None or returned.result is not None:
+        # Nothing would be done: how it stands is told already.
         return []
     return returned.comment.splitlines()
 

@@ -22,7 +22,7 @@ from ya_salt.salt_api.desired_state import (
     check_fields,
 )
 from ya_salt.specs.directory import load_specs
-from ya_salt.text import count
+from ya_salt.text import count, escape_all, escape_lines
 
 STATE = "porto_daemon"
 FUNCTIONS = ("managed", "absent")
@@ -209,11 +209,11 @@ def _answer(name: str, returned: StateReturn) -> Return:
     answer: Return = {
         "name": name,
         "result": returned.result,
-        "changes": returned.changes,
-        "comment": returned.comment,
+        "changes": escape_all(returned.changes),
+        "comment": escape_lines(returned.comment),
     }
     if returned.warnings:
-        answer["warnings"] = list(returned.warnings)
+        answer["warnings"] = escape_all(returned.warnings)
     return answer
 
 
