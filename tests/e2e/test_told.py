@@ -234,6 +234,43 @@ def test_a_pass_that_fails_after_one_that_was_killed_loses_none_of_its_deeds(hos
     assert [line for line in history(host) if "env" in line] == about
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no json",
+        b"\xff\xfe",
+        b"null",
+        b"[" * 5000,
+        b'{"at": 1}',
+        *(
+            f'{{"at": {at}, "name": "d", "what": "{what}", "kind": "X", "ended": "", "error": ""}}'.encode()
+            for at, what in (("1e999", "x"), ("NaN", "x"), ("-1", "x"), ("9e99", "x"))
+        ),
+        b'{"at": 9e9, "name": "d", "what": "\\ud800", "kind": "X", "ended": "", "error": ""}',
+    ],
+)
+def test_a_line_of_the_journal_that_cannot_be_is_a_line_lost(host: Passes, line: bytes) -> None:
+    host.write("d", "")
+    host.run_one()
+    good = b'{"at": 9e9, "name": "d", "what": "good", "kind": "X", "ended": "done", "error": ""}'
+    journal = Path(host.settings.state_dir) / "journal"
+    journal.write_bytes(line + b"\n" + good + b"\n")
+    before = history(host)
+    assert shown(host) == [*before, "d: good"]
+    host.run_one()
+    assert history(host) == [*before, "d: good"]
+    assert shown(host) == history(host)
+
+
+def test_a_journal_that_is_no_file_holds_nobody_up(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    os.mkfifo(Path(host.settings.state_dir) / "journal")
+    host.write("d", "env: {A: '1'}")
+    assert shown(host) == history(host)
+    assert host.run_one().restart_count == 1
+
+
 # -- failed --------------------------------------------------------------------------------------
 
 

@@ -252,7 +252,7 @@ def format_bytes(count: int) -> str:
 
 def format_age(seconds: float) -> str:
     """12s, 5m, 3h, 9d: one unit, as one reads it in a table."""
-    whole = max(0, int(seconds))
+    whole = int(min(max(0.0, seconds), 1e11))
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if whole >= size:
             return f"{whole // size}{unit}"

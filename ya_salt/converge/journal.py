@@ -26,6 +26,8 @@ SAVED = "journal"
 """The fact that says up to when the journal's lines are in the history."""
 _PASS = "Pass"  # noqa: S105 - a pass over the host, no password
 """The kind of the line that says that a pass has something to do."""
+_LAST_MOMENT = 1e11
+"""Seconds since 1970 beyond which a clock has gone mad."""
 _MAX_BYTES = 4 << 20
 """Nothing beyond is read: a thousand daemons' steps are some hundred kilobytes."""
 
@@ -116,7 +118,9 @@ class Journal:
     def _write(self, line: object) -> None:
         with contextlib.suppress(OSError):
             if self._file is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                # What is no file must not hold the pass up.
+                flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
                 self._file = os.open(self._path, flags, 0o600)
             if not self._is_locked:
                 self._is_locked = _try_lock(self._file, fcntl.LOCK_SH)
@@ -188,6 +192,7 @@ def _parse(lines: Iterable[str]) -> Iterator[Deed]:
                 str(data["ended"]),
                 str(data["error"]),
             )
+            _check(deed)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             continue
         key = (deed.at, deed.name)
@@ -199,6 +204,13 @@ def _parse(lines: Iterable[str]) -> Iterator[Deed]:
         if not deed.ended:
             open_[key] = deed
     return iter([deed for deed in order if deed.ended != "dropped"])
+
+
+def _check(deed: Deed) -> None:
+    """Raise ValueError for what no clock tells, and for what no file can be given as text."""
+    if not 0 <= deed.at <= _LAST_MOMENT:
+        raise ValueError("no moment of ours")
+    "".join((deed.name, deed.what, deed.kind, deed.ended, deed.error)).encode()
 
 
 def list_events(deeds: Iterable[Deed]) -> list[Event]:
