@@ -261,7 +261,8 @@ def _assess_ready(
     if not running.status or container is None:
         return running
     if container.labels.get(LABEL) != spec.digest:
-        return _Verdict(False, "Outdated", "it does not run from the current spec yet")
+        words = "it runs from another spec than the one that was saved last; the next pass sees to it"
+        return _Verdict(False, "Outdated", words)
     if not is_ready(spec, container):
         return _say_starting(spec, container)
     return _Verdict(True, "Ready", f"running without a respawn for {spec.min_ready_s:g} s or more")
