@@ -141,3 +141,9 @@ def test_starting_and_removing_are_changes_of_the_process() -> None:
 
 def test_nothing_to_do_changes_nothing() -> None:
     assert describe_changes(SPEC, (), make_observed(SPEC)) == {}
+
+
+def test_a_bug_met_by_one_daemon_is_told_in_the_place_of_its_changes() -> None:
+    odd = PurgePackages("d", None, (), "")  # type: ignore[arg-type]
+    told = describe_changes(SPEC, (odd,), make_observed(SPEC))
+    assert "a bug in ya-salt" in told["container"]["unknown"]["new"]

@@ -243,8 +243,8 @@ def test_a_pass_that_fails_after_one_that_was_killed_loses_none_of_its_deeds(hos
         b"[" * 5000,
         b'{"at": 1}',
         *(
-            f'{{"at": {at}, "name": "d", "what": "{what}", "kind": "X", "ended": "", "error": ""}}'.encode()
-            for at, what in (("1e999", "x"), ("NaN", "x"), ("-1", "x"), ("9e99", "x"))
+            b'{"at": %s, "name": "d", "what": "x", "kind": "X", "ended": "", "error": ""}' % at
+            for at in (b"1e999", b"NaN", b"-1", b"9e99")
         ),
         b'{"at": 9e9, "name": "d", "what": "\\ud800", "kind": "X", "ended": "", "error": ""}',
     ],

@@ -19,6 +19,7 @@ from ya_salt.converge.drift import (
     read_entries,
     wanted_properties,
 )
+from ya_salt.errors import describe_bug
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -48,6 +49,13 @@ def describe_changes(spec: DaemonSpec, steps: Sequence[Step], observed: Observed
     `observed` is the host before the first step. A process goes from portod's state of it, or
     `absent`, to `running`, `restarted` or `absent`.
     """
+    try:
+        return _describe(spec, steps, observed)
+    except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not hide the others'
+        return {"container": {"unknown": _change("", describe_bug(error))}}
+
+
+def _describe(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Changes:
     packages: dict[str, Change] = {}
     container: dict[str, Change] = {}
     process: Change = {}

@@ -261,7 +261,7 @@ def _assess_ready(
     if not running.status or container is None:
         return running
     if container.labels.get(LABEL) != spec.digest:
-        words = "it runs from another spec than the one that was saved last; the next pass sees to it"
+        words = "it runs from another spec than was saved last; the next pass sees to it"
         return _Verdict(False, "Outdated", words)
     if not is_ready(spec, container):
         return _say_starting(spec, container)
