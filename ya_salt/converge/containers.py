@@ -278,7 +278,7 @@ def _bring_back(
     private = old.private
     if not _is_lost(error):
         # Tried again it would cost the daemon its process once more.
-        applied = decode_last_applied(old.private) or LastApplied()
+        applied = _note_secrets(decode_last_applied(old.private) or LastApplied(), old, observed)
         because = f"{error.code}: {error.message}"[:200]
         mark = make_mark(spec, observed.key)
         private = encode_last_applied(replace(applied, refused=mark, refused_because=because))
@@ -297,6 +297,19 @@ def _bring_back(
     return type(error)(error.code, words, error.call)
 
 
+def _note_secrets(applied: LastApplied, old: _Copy, observed: Observed) -> LastApplied:
+    """Remember the secrets that the old one has now, so that those it lost come with its spec."""
+    if _SECRET not in applied.sent:
+        return applied
+    now = {name: text for name, text in old.texts.items() if base_name(name) == _SECRET}
+    return replace(
+        applied,
+        sent={**applied.sent, _SECRET: "lost", **hash_sent(now, observed.key)},
+        entries={**applied.entries, _SECRET: {}, **hash_entries(now, observed.key)},
+        key=name_key(observed.key),
+    )
+
+
 def _rebuild(client: PortoClient, name: str, old: _Copy, private: str) -> None:
     client.create_weak(name)
     try:
@@ -306,6 +319,10 @@ def _rebuild(client: PortoClient, name: str, old: _Copy, private: str) -> None:
             client.set_property(name, f"labels[{label}]", text)
         client.set_property(name, "private", private)
         client.start(name)
+        if old.texts.get("virt_mode") == "host" and old.texts.get("symlink"):
+            # The new one may have led them elsewhere; without them it still runs.
+            with contextlib.suppress(PortoError):
+                client.set_property(name, "symlink", old.texts["symlink"])
         client.set_property(name, "weak", "false")
     except PortoError as error:
         if not _is_lost(error):
