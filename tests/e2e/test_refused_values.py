@@ -27,6 +27,12 @@ SEEN_BEFORE_THE_STOP = [
     ("input that is not there", "stdin_path: /nonexistent", "InvalidValue", "stdin_path"),
     ("a root that is not there", "root: /nonexistent", "InvalidPath", "root"),
     ("output that has no folder", "stdout_path: /nonexistent/log", "InvalidValue", "stdout_path"),
+    (
+        "output that its user may not make",
+        "user: nobody\nstdout_path: /etc/no-such-log",
+        "InvalidValue",
+        "stdout_path",
+    ),
     ("output into a folder", "stderr_path: /tmp", "InvalidValue", "stderr_path"),
     ("a link where a folder is", "symlink: {/tmp: /var}", "InvalidValue", "symlink"),
     (
@@ -50,6 +56,7 @@ COMMANDS = [
     ("a file that is no program", "cmd: [/etc/passwd]", "/etc/passwd"),
     ("a folder", "cmd: [/etc]", "/etc"),
     ("a command as one string", "command: /nonexistent/program --now", "cmd"),
+    ("a variable that nobody sets", "command: sleep 1000 $NO_SUCH_VARIABLE", "undefined"),
 ]
 
 

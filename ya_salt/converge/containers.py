@@ -200,17 +200,29 @@ def _start_harmless(client: PortoClient, name: str, spec: DaemonSpec) -> None:
     program = find_harmless_program(spec)
     if not program:
         return
-    quiet = {"command_argv": program, "respawn": "false"}
+    quiet = {"respawn": "false"}
     # What the running daemon reads and writes is not opened a second time.
     quiet |= {stream: "/dev/null" for stream in _STREAMS if stream in spec.properties}
     for variable, text in quiet.items():
         client.set_property(name, variable, text)
+    words = spec.properties.get("command")
+    # portod splits one string into words only at the start; ours does not mind what follows it.
+    refusal = _try_command(client, name, "command", f"{program} {words}") if words else None
+    ours = _try_command(client, name, "command_argv", program) if refusal or not words else None
+    if refusal is not None and ours is None:
+        raise refusal
+
+
+def _try_command(client: PortoClient, name: str, variable: str, text: str) -> PortoError | None:
+    """Start with this command; returns what is about the command, and raises anything else."""
+    client.set_property(name, variable, text)
     try:
         client.start(name)
     except PortoError as error:
-        # That is about our command, not about theirs.
         if error.code != "InvalidCommand":
             raise
+        return error
+    return None
 
 
 # -- bringing back -------------------------------------------------------------------------------

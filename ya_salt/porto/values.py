@@ -26,6 +26,7 @@ _NUMBER = re.compile(
     r"[ \t]*(?P<unit>[A-Za-z%]*)",
     re.ASCII,
 )
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\$\(\([^()]*\)\)|\$\{[^{}]*\}""", re.DOTALL)
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
 _SIZE_UNITS = "bkmgtpe"
@@ -287,7 +288,14 @@ def parse_command(text: str) -> str:
     unquoted, is_open = _strip_quotes(command)
     if is_open:
         raise ValueError("has a quote that is not closed; close it, or give cmd as a list")
-    bad = re.search(r"[;|&<>\n]", unquoted)
+    if unquoted.endswith("\\"):
+        raise ValueError("ends with a backslash that quotes nothing; remove it")
+    if _substitutes(command):
+        raise ValueError(
+            "holds `…` or $(…), which Porto refuses: it runs no command for a word;"
+            " give cmd as a list, or run sh -c '…' in single quotes"
+        )
+    bad = re.search(r"[;|&<>\n(){}]", unquoted)
     if bad:
         raise ValueError(
             f"holds {quote(bad[0])} outside quotes, which Porto refuses: it is no shell;"
@@ -297,9 +305,23 @@ def parse_command(text: str) -> str:
 
 
 def _strip_quotes(command: str) -> tuple[str, bool]:
-    """Return what stands outside quotes, and whether a quote stays open."""
-    rest = re.sub(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*\"""", "", command, flags=re.DOTALL)
+    """Return what stands outside quotes, and whether a quote stays open.
+
+    Sums and `${NAME}` are left out as well.
+    """
+    rest = _QUOTED.sub("", command)
     return rest, "'" in rest or '"' in rest
+
+
+def _substitutes(command: str) -> bool:
+    """Whether the output of a command is to become a word; between single quotes it is no such."""
+    spoken = re.sub(
+        r"""(?:\\.|"(?:[^"\\]|\\.)*"|[^'\\"])+|'[^']*'""",
+        lambda found: "" if found[0].startswith("'") else found[0],
+        command,
+        flags=re.DOTALL,
+    )
+    return bool(re.search(r"`|\$\((?!\()", re.sub(r"\\.", "", spoken, flags=re.DOTALL)))
 
 
 def _words(text: str) -> tuple[str, ...]:
