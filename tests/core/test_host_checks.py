@@ -204,6 +204,7 @@ def test_streams_are_opened_as_the_user(
     given = {"command_argv": "sh", "user": user, "group": group, name: str(file)}
     assert find_code(**given) == code
     assert find_code(**given, capabilities_ambient="KILL;DAC_OVERRIDE") == ""
+    assert find_code(**given, virt_mode="os") == ""
     # A file that is not there yet is made.
     made = {**given, name: str(folder / "other")}
     if name != "stdin_path":

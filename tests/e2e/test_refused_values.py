@@ -18,7 +18,7 @@ NAME = "standing"
 GOOD = "memory_limit: 64Mb\nenv: {A: '1', B: 'x;y'}\nlabels: {TEAM.x: a}\nulimit: {nofile: 10 20}"
 
 # A network of its own could be taken from the one that runs, so nothing is started to try it.
-UNSTARTABLE = "net: L3 veth\nsysctl: {kernel.nosuch: '1'}"
+UNSTARTABLE = "net: L3 veth\ncapabilities: [KILL]\ncapabilities_ambient: [SYS_ADMIN]"
 
 SEEN_BEFORE_THE_STOP = [
     # What only a start refuses: seen on the host, or by starting something else first.
@@ -43,7 +43,12 @@ SEEN_BEFORE_THE_STOP = [
     ),
     ("a volume that is not there", "volumes_required: [/nonexistent]", "VolumeNotFound", "volume"),
     ("a place of the system", "place: [/etc]", "Permission", "/etc"),
-    ("a sysctl that nobody may set", "sysctl: {kernel.nosuch: '1'}", "Permission", "nosuch"),
+    (
+        "a capability that is out of bounds",
+        "capabilities: [KILL]\ncapabilities_ambient: [SYS_ADMIN]",
+        "Permission",
+        "SYS_ADMIN",
+    ),
     # What portod refuses when it is set.
     ("a user that is not there", "user: nosuchuser", "InvalidValue", "nosuchuser"),
     ("a group that is not there", "group: nosuchgroup", "InvalidValue", "nosuchgroup"),

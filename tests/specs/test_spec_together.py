@@ -33,7 +33,8 @@ REFUSED = [
     (f"{HOST}, etc_hosts: 127.0.0.1 x", "etc_hosts"),
     (f"{HOST}, sysctl: {{net.ipv4.ip_forward: '1'}}", "sysctl"),
     (f"{HOST}, sysctl: {{kernel.shmmax: '1000'}}", "sysctl"),
-    (f"{HOST}, net: none, sysctl: {{kernel.nosuch: '1'}}", "sysctl"),
+    (f"{HOST}, net: none, sysctl: {{kernel.nosuch: '1'}}", "sysctl[kernel.nosuch]"),
+    ("sysctl: {vm.swappiness: '1'}", "sysctl[vm.swappiness]"),
     ("isolate: false, sysctl: {kernel.shmmax: '1000'}", "sysctl"),
     ("isolate: false, sysctl: {kernel/shmmax: '1000'}", "sysctl"),
     ("net: inherited, sysctl: {net/ipv6/conf/all/forwarding: '1'}", "sysctl"),
@@ -115,6 +116,13 @@ def test_what_only_a_start_refuses_is_refused_by_the_checker(properties: str, fi
 @pytest.mark.parametrize("properties", TAKEN)
 def test_what_portod_starts_passes(properties: str) -> None:
     assert problems(properties) == []
+
+
+def test_a_sysctl_is_told_to_portod_with_dots() -> None:
+    written = "net: NAT, sysctl: {net/ipv4/ip_forward: '1', kernel/sem: '1 2 3 4'}"
+    text = f"meta: {{name: d}}\nspec: {{properties: {{cmd: [d], {written}}}}}\n"
+    told = set(parse_spec(text, "d.yaml").properties) - {"command_argv", "net"}
+    assert told == {"sysctl[kernel.sem]", "sysctl[net.ipv4.ip_forward]"}
 
 
 def test_what_asks_for_nothing_does_not_switch_its_controller_on() -> None:

@@ -253,6 +253,9 @@ def _find_identity(spec: DaemonSpec) -> _Identity | None:
     """As whom it will run; None where that is not known here."""
     if spec.properties.get("userns") == "true" or spec.properties.get("root", "/") != "/":
         return None
+    if spec.properties.get("virt_mode") == "os":
+        # portod makes it root, whoever is named.
+        return None
     if "DAC_OVERRIDE" in spec.properties.get("capabilities_ambient", "").split(";"):
         return None
     # Not the user's own group: conformance/user-and-group-texts.

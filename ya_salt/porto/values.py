@@ -370,6 +370,14 @@ _NET_SHARED = {
 }
 """Porto's words for networks that are not made for the container -> whose they are."""
 
+_SYSCTLS = (
+    *(f"fs.mqueue.{name}" for name in _words("queues_max msg_max msgsize_max")),
+    *(f"fs.mqueue.{name}" for name in _words("msg_default msgsize_default")),
+    *(f"kernel.{name}" for name in _words("shmmax shmall shmmni shm_rmid_forced")),
+    *(f"kernel.{name}" for name in _words("msgmax msgmni msgmnb sem")),
+)
+"""Beside those of the network."""
+
 _CPU_SET = re.compile(
     r"all|inherit|[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*"
     r"|node [0-9]{1,4}|jail [1-9][0-9]{0,3}|mems [0-9]{1,4}(?:[,-][0-9]{1,4})*"
@@ -628,4 +636,11 @@ def parse_mapped(text: str) -> str:
 def check_sysctl(key: str) -> str:
     if not re.fullmatch(r"[a-z0-9_]+(?:[./][A-Za-z0-9_-]+)+", key, re.ASCII):
         raise ValueError(f"{quote(key)} is not a sysctl; write e.g. net.ipv4.ip_forward")
-    return key
+    # portod knows them by dots alone.
+    name = key.replace("/", ".")
+    if not name.startswith("net.") and name not in _SYSCTLS:
+        raise ValueError(
+            f"{quote(key)} is not one that portod sets for a container;"
+            f" leave it out, or set net.… or one of {', '.join(_SYSCTLS)}"
+        )
+    return name
