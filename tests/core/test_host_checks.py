@@ -181,3 +181,31 @@ def test_links_of_host_mode_are_made_as_the_user(
     given = {"command_argv": "sh", "user": user, "group": group, **link}
     assert find_code(virt_mode="host", **given) == code
     assert find_code(**given) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "user", "code"),
+    [
+        ("stdout_path", 0o600, "nobody", "InvalidValue"),
+        ("stdout_path", 0o602, "nobody", ""),
+        ("stderr_path", 0o600, "root", ""),
+        ("stdin_path", 0o600, "nobody", "InvalidValue"),
+        ("stdin_path", 0o604, "nobody", ""),
+    ],
+)
+def test_streams_are_opened_as_the_user(
+    folder: Path, name: str, mode: int, user: str, code: str
+) -> None:
+    folder.chmod(0o755)
+    file = folder / "file"
+    file.touch()
+    file.chmod(mode)
+    group = user.replace("nobody", "nogroup")
+    given = {"command_argv": "sh", "user": user, "group": group, name: str(file)}
+    assert find_code(**given) == code
+    assert find_code(**given, capabilities_ambient="KILL;DAC_OVERRIDE") == ""
+    assert find_code(**given, virt_mode="os") == ""
+    # A file that is not there yet is made.
+    made = {**given, name: str(folder / "other")}
+    if name != "stdin_path":
+        assert find_code(**made) == ("InvalidValue" if user == "nobody" else "")

@@ -18,7 +18,7 @@ NAME = "standing"
 GOOD = "memory_limit: 64Mb\nenv: {A: '1', B: 'x;y'}\nlabels: {TEAM.x: a}\nulimit: {nofile: 10 20}"
 
 # A network of its own could be taken from the one that runs, so nothing is started to try it.
-UNSTARTABLE = "net: L3 veth\nsysctl: {kernel.nosuch: '1'}"
+UNSTARTABLE = "net: L3 veth\ncapabilities: [KILL]\ncapabilities_ambient: [SYS_ADMIN]"
 
 SEEN_BEFORE_THE_STOP = [
     # What only a start refuses: seen on the host, or by starting something else first.
@@ -27,6 +27,12 @@ SEEN_BEFORE_THE_STOP = [
     ("input that is not there", "stdin_path: /nonexistent", "InvalidValue", "stdin_path"),
     ("a root that is not there", "root: /nonexistent", "InvalidPath", "root"),
     ("output that has no folder", "stdout_path: /nonexistent/log", "InvalidValue", "stdout_path"),
+    (
+        "output that its user may not make",
+        "user: nobody\nstdout_path: /etc/no-such-log",
+        "InvalidValue",
+        "stdout_path",
+    ),
     ("output into a folder", "stderr_path: /tmp", "InvalidValue", "stderr_path"),
     ("a link where a folder is", "symlink: {/tmp: /var}", "InvalidValue", "symlink"),
     (
@@ -37,7 +43,12 @@ SEEN_BEFORE_THE_STOP = [
     ),
     ("a volume that is not there", "volumes_required: [/nonexistent]", "VolumeNotFound", "volume"),
     ("a place of the system", "place: [/etc]", "Permission", "/etc"),
-    ("a sysctl that nobody may set", "sysctl: {kernel.nosuch: '1'}", "Permission", "nosuch"),
+    (
+        "a capability that is out of bounds",
+        "capabilities: [KILL]\ncapabilities_ambient: [SYS_ADMIN]",
+        "Permission",
+        "SYS_ADMIN",
+    ),
     # What portod refuses when it is set.
     ("a user that is not there", "user: nosuchuser", "InvalidValue", "nosuchuser"),
     ("a group that is not there", "group: nosuchgroup", "InvalidValue", "nosuchgroup"),
@@ -50,6 +61,7 @@ COMMANDS = [
     ("a file that is no program", "cmd: [/etc/passwd]", "/etc/passwd"),
     ("a folder", "cmd: [/etc]", "/etc"),
     ("a command as one string", "command: /nonexistent/program --now", "cmd"),
+    ("a variable that nobody sets", "command: sleep 1000 $NO_SUCH_VARIABLE", "undefined"),
 ]
 
 
@@ -170,6 +182,21 @@ def test_secrets_come_back_as_far_as_the_new_spec_has_them(passes: Passes) -> No
     assert "two" not in status.error
     environ = Path(f"/proc/{read(passes)['root_pid']}/environ").read_text().split("\0")
     assert "KEPT=one" in environ
+    # What is lost is remembered as lost: it comes with the spec that has it.
+    passes.write(NAME, f"{GOOD}\nenv_secret: {{KEPT: one, DROPPED: two}}")
+    assert passes.run_one().actions == ("restart: changed in the spec: env_secret[DROPPED]",)
+    assert passes.run_one().actions == ()
+
+
+def test_a_secret_that_came_from_the_new_spec_goes_with_it(passes: Passes) -> None:
+    passes.write(NAME, f"{GOOD}\nenv_secret: {{TOKEN: one}}")
+    passes.run_one()
+    passes.write(NAME, f"{GOOD}\n{UNSTARTABLE}\nenv_secret: {{TOKEN: two}}")
+    passes.run()
+    passes.write(NAME, f"{GOOD}\nenv_secret: {{TOKEN: one}}")
+    assert passes.run_one().actions == ("restart: changed in the spec: env_secret[TOKEN]",)
+    environ = Path(f"/proc/{read(passes)['root_pid']}/environ").read_text().split("\0")
+    assert "TOKEN=one" in environ
 
 
 @pytest.mark.parametrize("nth", range(5))
@@ -237,6 +264,50 @@ def test_a_link_that_only_root_may_make_comes_with_a_restart(passes: Passes, fol
     assert [action.split(":")[0] for action in status.actions] == ["restart"]
     assert str((folder / "link").resolve()) == "/tmp"
     assert passes.run_one().actions == ()
+
+
+@pytest.mark.parametrize("is_respawning", [False, True])
+def test_links_of_host_mode_are_made_whatever_state_it_was_in(
+    passes: Passes, folder: Path, is_respawning: bool
+) -> None:
+    # conformance/symlink-live: in host mode no start makes them.
+    passes.write(NAME, "virt_mode: host\nrespawn_delay: 100s")
+    passes.run_one()
+    with passes.client() as client:
+        if is_respawning:
+            client.kill(NAME, 9)
+        else:
+            client.stop(NAME, 1)
+    passes.write(NAME, f"virt_mode: host\nrespawn_delay: 100s\nsymlink: {{{folder}/link: /tmp}}")
+    passes.run_one()
+    assert str((folder / "link").resolve()) == "/tmp"
+    assert passes.run_one().actions == ()
+
+
+def test_links_of_the_one_that_is_brought_back_lead_where_they_led(
+    passes: Passes, folder: Path
+) -> None:
+    class Stumbling(PortoClient):
+        """portod makes one link of the new container, and not the other."""
+
+        def set_property(self, name: str, variable: str, value: str) -> None:
+            if variable == f"symlink[{folder}/second]" and name == NAME and self.is_started:
+                raise PortoError("Unknown", "no", f"set {name} {variable}")
+            super().set_property(name, variable, value)
+
+        is_started = False
+
+        def start(self, name: str) -> None:
+            super().start(name)
+            self.is_started = self.is_started or name == NAME
+
+    passes.write(NAME, f"virt_mode: host\nsymlink: {{{folder}/first: /tmp}}")
+    passes.run_one()
+    more = f"{folder}/first: /var, {folder}/second: /var"
+    passes.write(NAME, f"virt_mode: host\ncwd: /tmp\nsymlink: {{{more}}}")
+    (status,) = passes.run(Stumbling).statuses
+    assert "brought back" in status.error
+    assert str((folder / "first").resolve()) == "/tmp"
 
 
 def test_a_rehearsal_is_seen_by_nobody(passes: Passes, folder: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from devporto.kernel import WordExpError, split_words
 
 from ya_salt.errors import SpecError
+from ya_salt.porto.values import parse_command
 from ya_salt.specs.directory import parse_spec
 
 
@@ -31,7 +33,8 @@ REFUSED = [
     (f"{HOST}, etc_hosts: 127.0.0.1 x", "etc_hosts"),
     (f"{HOST}, sysctl: {{net.ipv4.ip_forward: '1'}}", "sysctl"),
     (f"{HOST}, sysctl: {{kernel.shmmax: '1000'}}", "sysctl"),
-    (f"{HOST}, net: none, sysctl: {{kernel.nosuch: '1'}}", "sysctl"),
+    (f"{HOST}, net: none, sysctl: {{kernel.nosuch: '1'}}", "sysctl[kernel.nosuch]"),
+    ("sysctl: {vm.swappiness: '1'}", "sysctl[vm.swappiness]"),
     ("isolate: false, sysctl: {kernel.shmmax: '1000'}", "sysctl"),
     ("isolate: false, sysctl: {kernel/shmmax: '1000'}", "sysctl"),
     ("net: inherited, sysctl: {net/ipv6/conf/all/forwarding: '1'}", "sysctl"),
@@ -115,6 +118,13 @@ def test_what_portod_starts_passes(properties: str) -> None:
     assert problems(properties) == []
 
 
+def test_a_sysctl_is_told_to_portod_with_dots() -> None:
+    written = "net: NAT, sysctl: {net/ipv4/ip_forward: '1', kernel/sem: '1 2 3 4'}"
+    text = f"meta: {{name: d}}\nspec: {{properties: {{cmd: [d], {written}}}}}\n"
+    told = set(parse_spec(text, "d.yaml").properties) - {"command_argv", "net"}
+    assert told == {"sysctl[kernel.sem]", "sysctl[net.ipv4.ip_forward]"}
+
+
 def test_what_asks_for_nothing_does_not_switch_its_controller_on() -> None:
     written = "controllers: {memory: false, devices: false}, memory_limit: 0, root: /"
     text = f"meta: {{name: d}}\nspec: {{properties: {{cmd: [d], {written}}}}}\n"
@@ -129,3 +139,29 @@ def test_what_asks_for_nothing_does_not_switch_its_controller_on() -> None:
 def test_addresses_of_ip_limit_are_separated_by_blanks(written: str) -> None:
     text = f"meta: {{name: d}}\nspec: {{properties: {{cmd: [d], ip_limit: {written}}}}}\n"
     assert parse_spec(text, "d.yaml").properties["ip_limit"] == "192.0.2.1 192.0.2.2"
+
+
+WORDS = [
+    *(
+        "a b",
+        "a 'b;c' \"d|e\"",
+        "a $((1+1))",
+        "a '$(b)'",
+        "a \\(b\\)",
+        "a \\`b",
+        "sh -c 'b; echo $C'",
+    ),
+    *("a (b)", "a {b,c}", "a $(b)", 'a "$(b)"', "a `b`", 'a "`b`"', "a b;", "a|b", "a >b", "a 'b"),
+    *("a ${B", "a \\", 'a "it\'s" $(b)', "a \"b'\" $(c) 'd'"),
+]
+
+
+@pytest.mark.parametrize("text", WORDS)
+def test_the_checker_splits_words_as_wordexp_does(text: str) -> None:
+    try:
+        split_words(text)
+    except WordExpError:
+        with pytest.raises(ValueError, match=r"holds|quote|backslash"):
+            parse_command(text)
+    else:
+        assert parse_command(text) == text

@@ -200,17 +200,29 @@ def _start_harmless(client: PortoClient, name: str, spec: DaemonSpec) -> None:
     program = find_harmless_program(spec)
     if not program:
         return
-    quiet = {"command_argv": program, "respawn": "false"}
+    quiet = {"respawn": "false"}
     # What the running daemon reads and writes is not opened a second time.
     quiet |= {stream: "/dev/null" for stream in _STREAMS if stream in spec.properties}
     for variable, text in quiet.items():
         client.set_property(name, variable, text)
+    words = spec.properties.get("command")
+    # portod splits one string into words only at the start; ours does not mind what follows it.
+    refusal = _try_command(client, name, "command", f"{program} {words}") if words else None
+    ours = _try_command(client, name, "command_argv", program) if refusal or not words else None
+    if refusal is not None and ours is None:
+        raise refusal
+
+
+def _try_command(client: PortoClient, name: str, variable: str, text: str) -> PortoError | None:
+    """Start with this command; returns what is about the command, and raises anything else."""
+    client.set_property(name, variable, text)
     try:
         client.start(name)
     except PortoError as error:
-        # That is about our command, not about theirs.
         if error.code != "InvalidCommand":
             raise
+        return error
+    return None
 
 
 # -- bringing back -------------------------------------------------------------------------------
@@ -278,7 +290,7 @@ def _bring_back(
     private = old.private
     if not _is_lost(error):
         # Tried again it would cost the daemon its process once more.
-        applied = decode_last_applied(old.private) or LastApplied()
+        applied = _note_secrets(decode_last_applied(old.private) or LastApplied(), old, observed)
         because = f"{error.code}: {error.message}"[:200]
         mark = make_mark(spec, observed.key)
         private = encode_last_applied(replace(applied, refused=mark, refused_because=because))
@@ -297,6 +309,19 @@ def _bring_back(
     return type(error)(error.code, words, error.call)
 
 
+def _note_secrets(applied: LastApplied, old: _Copy, observed: Observed) -> LastApplied:
+    """Remember the secrets that the old one has now, so that those it lost come with its spec."""
+    if _SECRET not in applied.sent:
+        return applied
+    now = {name: text for name, text in old.texts.items() if base_name(name) == _SECRET}
+    return replace(
+        applied,
+        sent={**applied.sent, _SECRET: "lost", **hash_sent(now, observed.key)},
+        entries={**applied.entries, _SECRET: {}, **hash_entries(now, observed.key)},
+        key=name_key(observed.key),
+    )
+
+
 def _rebuild(client: PortoClient, name: str, old: _Copy, private: str) -> None:
     client.create_weak(name)
     try:
@@ -306,6 +331,10 @@ def _rebuild(client: PortoClient, name: str, old: _Copy, private: str) -> None:
             client.set_property(name, f"labels[{label}]", text)
         client.set_property(name, "private", private)
         client.start(name)
+        if old.texts.get("virt_mode") == "host" and old.texts.get("symlink"):
+            # The new one may have led them elsewhere; without them it still runs.
+            with contextlib.suppress(PortoError):
+                client.set_property(name, "symlink", old.texts["symlink"])
         client.set_property(name, "weak", "false")
     except PortoError as error:
         if not _is_lost(error):

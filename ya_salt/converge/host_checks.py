@@ -29,7 +29,8 @@ _MADE_IN_ROOT = ("/dev", "/proc", "/sys", "/run")
 """What portod mounts in a root of its own."""
 
 _MAX_LINKS = 40
-_EXECUTE, _WRITE = 1, 2
+_EXECUTE, _WRITE, _READ = 1, 2, 4
+_USER = "the daemon's user"
 _ACL = "system.posix_acl_access"
 
 
@@ -94,7 +95,7 @@ def _find_in(spec: DaemonSpec, base: str) -> Obstacle | None:
         # An image of a disk, which portod mounts.
         return None
     return (
-        _check_places(spec, tree)
+        _check_places(spec, tree, is_host=base == "/")
         or _check_links(spec, tree)
         or _check_program(spec, tree, is_host=base == "/")
     )
@@ -111,37 +112,47 @@ def _list_mounted(spec: DaemonSpec) -> Iterator[str]:
     yield from filter(None, spec.properties.get("volumes_required", "").split(";"))
 
 
-def _check_places(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
+def _check_places(spec: DaemonSpec, tree: _Tree, *, is_host: bool) -> Obstacle | None:
     cwd = spec.properties.get("cwd")
     if cwd and not tree.is_hidden(cwd):
         found = tree.look(cwd)
         if found is None or not stat.S_ISDIR(found.mode):
             return Obstacle("InvalidPath", f"cwd: there is no directory {quote(cwd)}")
-    stdin = spec.properties.get("stdin_path")
-    if (
-        stdin
-        and not tree.is_hidden(stdin)
-        and tree.look(stdin) is None
-        and not Path(stdin).exists()
-    ):
-        return Obstacle("InvalidValue", f"stdin_path: there is no {quote(stdin)}")
-    for name in ("stdout_path", "stderr_path"):
+    # portod opens the streams as the daemon's user.
+    who = _find_identity(spec) if is_host else None
+    user = spec.properties.get("user", "root")
+    for name in ("stdin_path", "stdout_path", "stderr_path"):
         path = spec.properties.get(name)
-        problem = _find_no_output(path, tree) if path and not tree.is_hidden(path) else ""
+        if not path or tree.is_hidden(path):
+            continue
+        find = _find_no_input if name == "stdin_path" else _find_no_output
+        problem = find(path, tree, who)
         if problem:
-            return Obstacle("InvalidValue", f"{name}: {problem}")
+            return Obstacle("InvalidValue", f"{name}: {problem.replace(_USER, f'user {user}')}")
     return None
 
 
-def _find_no_output(path: str, tree: _Tree) -> str:
+def _find_no_input(path: str, tree: _Tree, who: _Identity | None) -> str:
+    """Why nothing can be read from `path`."""
+    there = tree.look(path)
+    if there is None:
+        return "" if Path(path).exists() else f"there is no {quote(path)}"
+    return "" if _may(there, who, _READ) else f"{_USER} may not read {quote(path)}"
+
+
+def _find_no_output(path: str, tree: _Tree, who: _Identity | None) -> str:
     """Why no output can be written to `path`, which portod makes where it is not there."""
     there = tree.look(path)
+    if there is not None and stat.S_ISDIR(there.mode):
+        return f"{quote(path)} is a directory"
     if there is not None:
-        return f"{quote(path)} is a directory" if stat.S_ISDIR(there.mode) else ""
+        return "" if _may(there, who, _WRITE) else f"{_USER} may not write to {quote(path)}"
     folder = os.path.dirname(os.path.normpath(path))  # noqa: PTH120 - a path of another root
     found = tree.look(folder)
-    is_folder = found is not None and stat.S_ISDIR(found.mode)
-    return "" if is_folder else f"there is no directory {quote(folder)}"
+    if found is None or not stat.S_ISDIR(found.mode):
+        return f"there is no directory {quote(folder)}"
+    may_make = _may(found, who, _WRITE | _EXECUTE)
+    return "" if may_make else f"{_USER} may not make a file in {quote(folder)}"
 
 
 def _check_links(spec: DaemonSpec, tree: _Tree) -> Obstacle | None:
@@ -187,7 +198,7 @@ def _check_program(spec: DaemonSpec, tree: _Tree, *, is_host: bool) -> Obstacle 
     if not is_host:
         return None
     who = _find_identity(spec)
-    runnable = [place for place, found in there if who is None or _may_execute(found, who)]
+    runnable = [place for place, found in there if _may(found, who, _EXECUTE)]
     if not runnable:
         user = spec.properties.get("user", "root")
         words = f"cmd: {quote(there[0][0])} cannot be executed by user {user}; see its permissions"
@@ -242,6 +253,11 @@ def _find_identity(spec: DaemonSpec) -> _Identity | None:
     """As whom it will run; None where that is not known here."""
     if spec.properties.get("userns") == "true" or spec.properties.get("root", "/") != "/":
         return None
+    if spec.properties.get("virt_mode") == "os":
+        # portod makes it root, whoever is named.
+        return None
+    if "DAC_OVERRIDE" in spec.properties.get("capabilities_ambient", "").split(";"):
+        return None
     # Not the user's own group: conformance/user-and-group-texts.
     user, group = spec.properties.get("user", "root"), spec.properties.get("group", "root")
     try:
@@ -263,10 +279,12 @@ class _Found:
     has_acl: bool
 
 
-def _may_execute(found: _Found, who: _Identity) -> bool:
-    if found.has_acl:
+def _may(found: _Found, who: _Identity | None, right: int) -> bool:
+    """Whether it has the right to the file, and may go there; true where nobody can tell."""
+    if found.has_acl or who is None:
         return True
-    return all(_has_right(one, who) for one in found.stats)
+    file, *folders = found.stats
+    return _has_right(file, who, right) and all(_has_right(one, who) for one in folders)
 
 
 def _has_right(found: os.stat_result, who: _Identity, right: int = _EXECUTE) -> bool:
@@ -274,7 +292,7 @@ def _has_right(found: os.stat_result, who: _Identity, right: int = _EXECUTE) -> 
         is_any = stat.S_ISDIR(found.st_mode) or right != _EXECUTE
         return is_any or bool(found.st_mode & 0o111)
     shift = 6 if found.st_uid == who.uid else 3 if found.st_gid in who.gids else 0
-    return bool(found.st_mode >> shift & right)
+    return found.st_mode >> shift & right == right
 
 
 class _Tree:

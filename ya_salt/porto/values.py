@@ -26,6 +26,7 @@ _NUMBER = re.compile(
     r"[ \t]*(?P<unit>[A-Za-z%]*)",
     re.ASCII,
 )
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\$\(\([^()]*\)\)|\$\{[^{}]*\}""", re.DOTALL)
 _TRUE = frozenset({"true", "yes", "on"})
 _FALSE = frozenset({"false", "no", "off"})
 _SIZE_UNITS = "bkmgtpe"
@@ -287,7 +288,14 @@ def parse_command(text: str) -> str:
     unquoted, is_open = _strip_quotes(command)
     if is_open:
         raise ValueError("has a quote that is not closed; close it, or give cmd as a list")
-    bad = re.search(r"[;|&<>\n]", unquoted)
+    if unquoted.endswith("\\"):
+        raise ValueError("ends with a backslash that quotes nothing; remove it")
+    if _substitutes(command):
+        raise ValueError(
+            "holds `…` or $(…), which Porto refuses: it runs no command for a word;"
+            " give cmd as a list, or run sh -c '…' in single quotes"
+        )
+    bad = re.search(r"[;|&<>\n(){}]", unquoted)
     if bad:
         raise ValueError(
             f"holds {quote(bad[0])} outside quotes, which Porto refuses: it is no shell;"
@@ -297,9 +305,23 @@ def parse_command(text: str) -> str:
 
 
 def _strip_quotes(command: str) -> tuple[str, bool]:
-    """Return what stands outside quotes, and whether a quote stays open."""
-    rest = re.sub(r"""\\.|'[^']*'|"(?:[^"\\]|\\.)*\"""", "", command, flags=re.DOTALL)
+    """Return what stands outside quotes, and whether a quote stays open.
+
+    Sums and `${NAME}` are left out as well.
+    """
+    rest = _QUOTED.sub("", command)
     return rest, "'" in rest or '"' in rest
+
+
+def _substitutes(command: str) -> bool:
+    """Whether the output of a command is to become a word; between single quotes it is no such."""
+    spoken = re.sub(
+        r"""(?:\\.|"(?:[^"\\]|\\.)*"|[^'\\"])+|'[^']*'""",
+        lambda found: "" if found[0].startswith("'") else found[0],
+        command,
+        flags=re.DOTALL,
+    )
+    return bool(re.search(r"`|\$\((?!\()", re.sub(r"\\.", "", spoken, flags=re.DOTALL)))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -347,6 +369,14 @@ _NET_SHARED = {
     **{"container": "container", "netns": "netns"},
 }
 """Porto's words for networks that are not made for the container -> whose they are."""
+
+_SYSCTLS = (
+    *(f"fs.mqueue.{name}" for name in _words("queues_max msg_max msgsize_max")),
+    *(f"fs.mqueue.{name}" for name in _words("msg_default msgsize_default")),
+    *(f"kernel.{name}" for name in _words("shmmax shmall shmmni shm_rmid_forced")),
+    *(f"kernel.{name}" for name in _words("msgmax msgmni msgmnb sem")),
+)
+"""Beside those of the network."""
 
 _CPU_SET = re.compile(
     r"all|inherit|[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*"
@@ -606,4 +636,11 @@ def parse_mapped(text: str) -> str:
 def check_sysctl(key: str) -> str:
     if not re.fullmatch(r"[a-z0-9_]+(?:[./][A-Za-z0-9_-]+)+", key, re.ASCII):
         raise ValueError(f"{quote(key)} is not a sysctl; write e.g. net.ipv4.ip_forward")
-    return key
+    # portod knows them by dots alone.
+    name = key.replace("/", ".")
+    if not name.startswith("net.") and name not in _SYSCTLS:
+        raise ValueError(
+            f"{quote(key)} is not one that portod sets for a container;"
+            f" leave it out, or set net.… or one of {', '.join(_SYSCTLS)}"
+        )
+    return name

@@ -216,7 +216,7 @@ def _check_networks(report: Diagnostics, members: dict[str, Member], texts: dict
         _add(report, members["net_rx_limit"], f"needs a network of its own; {_SET_NET}")
     ipc = texts.get("virt_mode") != "host" and texts.get("isolate") != "false"
     for key in [key for key in texts if key.startswith("sysctl[")]:
-        name = key[len("sysctl[") : -1].replace("/", ".")
+        name = key[len("sysctl[") : -1]
         if name.startswith("net.") and not own_net:
             _add(report, members["sysctl"], f"{name} needs a network of its own; {_SET_NET}")
         elif not name.startswith("net.") and not ipc:
