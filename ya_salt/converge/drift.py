@@ -48,7 +48,7 @@ def hash_values(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _hash_secret(text: str, key: bytes) -> str:
-    """12 hex digits that tell nothing to who has not the host's key."""
+    """12 hex digits that tell nothing to anybody without the host's key."""
     return hmac.digest(key, text.encode(), "sha256").hex()[:12] if key else _KEYLESS
 
 

@@ -324,7 +324,7 @@ def is_same(held: Slot, other: Slot | None) -> bool:
 
 
 def put_state(held: Slot, state: State, error: str) -> Slot:
-    """What went wrong is only of interest where something did."""
+    """The slot in another state; `error` is kept with `failed` alone, cut to a bounded length."""
     words = error.encode(errors="replace")[:_MAX_ERROR_BYTES].decode(errors="ignore")
     return replace(held, state=state, error=words if state == "failed" else "")
 
