@@ -219,7 +219,7 @@ class _Round:
                 result = run_pass(host, request, self._mode.lock_wait_s)
         statuses = {status.name: status for status in result.statuses}
         return {
-            spec.name: report_result(
+            spec.name: make_return(
                 spec, statuses[spec.name], result.outcomes[spec.name], result.before
             )
             for spec in request.targets
@@ -293,7 +293,7 @@ def _preview_waiting(
     return StateReturn(None, f"{words}{waiting}{steps}", changes, tuple(plan.notes))
 
 
-def report_result(
+def make_return(
     spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed
 ) -> StateReturn:
     done = [item.step for item in outcome.results if item.is_done]
