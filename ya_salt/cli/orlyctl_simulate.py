@@ -291,9 +291,9 @@ def _describe_halt(result: Result, halt: Halt) -> str:
 
 def _describe_limits(result: Result) -> str:
     rate = result.scenario.rule.rate
-    starts = (
-        f"; at most {result.max_starts} starts in {show_duration(rate.window_s)}" if rate else ""
-    )
+    starts = ""
+    if rate:
+        starts = f"; at most {count(result.max_starts, 'start')} in {show_duration(rate.window_s)}"
     return f"at most {result.max_at_once} at once{starts}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ya_salt.messages import format_time
 from ya_salt.model import Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Memory, Totals
+from ya_salt.text import count
 
 MAX_PASS_AGE_S = 3600
 """A last pass older than this is a problem of the host."""
@@ -241,7 +242,7 @@ def _list_gate_problems(gate: GateMetrics) -> Iterator[Problem]:
 def _describe_age(age_s: float | None) -> str:
     if age_s is None:
         return "no pass over the daemons directory was made yet"
-    return f"the last pass ended {int(age_s // 60)} minutes ago"
+    return f"the last pass ended {count(int(age_s // 60), 'minute')} ago"
 
 
 def _describe_rejected(rejected: tuple[tuple[str, str], ...]) -> str:
