@@ -349,5 +349,5 @@ def _name(value: Any, needed: bool = False) -> str:
 
 def _number(value: Any, name: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise SaltInvocationError(f"{name}: {value!r} is no whole number from 0 on")
+        raise SaltInvocationError(f"{name}: {value!r} is not a whole number from 0 on")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import sys
@@ -14,6 +15,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 # Whatever runs the tests may have them ignore SIGINT; what they start must not inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The environment with Salt has no hypothesis.
+with contextlib.suppress(ImportError):
+    from hypothesis import settings
+
+    # How long an example takes is a matter of the machine and its other work.
+    settings.register_profile("any-time", deadline=None)
+    settings.load_profile("any-time")
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from ya_salt.model import (
 SPEC = DaemonSpec("a", "2.0", "/a.yaml", "d" * 64, {}, (Package("p", "2.0"),))
 NEW = InstallPackages("a", (Package("p", "2.0"),), "p 1.0 -> 2.0")
 REPLACE = ReplaceContainer(SPEC, "packages: p 1.0 -> 2.0")
-FULL = Deferral("Full", "8 hosts are at it")
+FULL = Deferral("Full", "8 of 8 slots in use")
 
 
 def look(state: str = "running", digest: str = "e" * 64, *, was_created: bool = True) -> Observed:
@@ -132,7 +132,7 @@ def test_who_shares_a_package_with_one_that_waits_waits_too() -> None:
     assert set(found) == {"b"}
     assert found["b"].reason == "SharedPackage"
     assert "package q is also a's" in found["b"].message
-    assert "Full: 8 hosts are at it" in found["b"].message
+    assert "Full: 8 of 8 slots in use" in found["b"].message
 
 
 def test_waiting_goes_on_from_one_to_the_next() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from helpers.receiver import check_yasm
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from made import GOOD, make_news
 
@@ -188,6 +188,7 @@ events = st.one_of(
 )
 
 
+@example([("restart", "a", "half-way"), ("remove", "a"), ("recreate", "a"), ("restart", "a", "")])
 @given(st.lists(events, max_size=25))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_sums_that_were_accepted_are_what_happened(story: list[tuple[Any, ...]]) -> None:

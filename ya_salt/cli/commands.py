@@ -84,15 +84,15 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
         return plan(options, in_force)
     settings = in_force.settings
     override = check_override(options.override_gate)
-    scope, broken = _load_scope(options.files, settings)
-    scope = replace(scope, override_gate=override)
+    request, broken = _load_request(options.files, settings)
+    request = replace(request, override_gate=override)
     log = open_log(settings.log_file)
     # apt and its policy-rc.d are put away on the way out, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _stop_on_signal)
     outlive_terminal()
     try:
         with ProgressLine(sys.stderr) as progress:
-            result = run_pass(make_host(settings, progress), scope)
+            result = run_pass(make_host(settings, progress), request)
     finally:
         # Not before: a reader who takes his time must not hold the pass up.
         _say_rejected(broken)
@@ -135,10 +135,10 @@ def plan(options: argparse.Namespace, in_force: InForce) -> int:
     from ya_salt.converge.host import make_host
     from ya_salt.converge.preview import preview_pass
 
-    scope, broken = _load_scope(options.files, in_force.settings)
+    request, broken = _load_request(options.files, in_force.settings)
     _say_rejected(broken)
-    observed, plans = preview_pass(make_host(in_force.settings), scope)
-    specs = {spec.name: spec for spec in scope.targets}
+    observed, plans = preview_pass(make_host(in_force.settings), request)
+    specs = {spec.name: spec for spec in request.targets}
     changes = {
         plan.name: describe_changes(specs[plan.name], (*plan.steps, *plan.waiting), observed)
         for plan in plans
@@ -158,7 +158,7 @@ def _judge_plans(plans: Sequence[DaemonPlan], broken: Sequence[Rejected]) -> int
     return FAILED if broken or any(item.refusal for item in plans) else OK
 
 
-def _load_scope(
+def _load_request(
     files: Sequence[str], settings: Settings
 ) -> tuple[PassRequest, tuple[Rejected, ...]]:
     """What a pass is about, and the files in its way that cannot be used."""

@@ -23,7 +23,7 @@ from ya_salt.gate.overview import (
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_change import RuleResult, make_file
 from ya_salt.messages import format_time
-from ya_salt.text import printable
+from ya_salt.text import count, printable
 
 _OVERVIEW = ("RULE", "STATE", "LIMIT", "HELD", "FAILED", "LOST", "STARTS")
 _HOLDERS = ("HOST", "SLOT", "STATE", "DOING", "SINCE", "HEARD OF", "WHY")
@@ -123,10 +123,12 @@ def render_status(item: RuleStatus, now: float) -> str:
 
 
 def _describe_counts(item: RuleStatus) -> str:
-    limit = f" of {item.rule.max_concurrent}" if item.rule else ""
     starts = _describe_starts(item)
+    taken = count(len(item.slots), "slot")
+    if item.rule:
+        taken = f"{len(item.slots)} of {item.rule.max_concurrent} slots"
     counts = [
-        f"{len(item.slots)}{limit} slots held",
+        f"{taken} held",
         f"{len(item.failures)} failed",
         f"{item.count_lost()} lost",
         *([f"{starts} started"] if starts else []),

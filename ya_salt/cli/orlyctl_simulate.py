@@ -270,7 +270,7 @@ def _describe_outcome(result: Result) -> str:
 
 
 def _describe_rest(result: Result) -> str:
-    """Who will not have it though nobody waits."""
+    """Hosts that never get the version, though no host waits any more."""
     words = [
         f"{result.states[state]} {state}" for state in ("failed", "lost") if result.states[state]
     ]
@@ -291,14 +291,14 @@ def _describe_halt(result: Result, halt: Halt) -> str:
 
 def _describe_limits(result: Result) -> str:
     rate = result.scenario.rule.rate
-    starts = (
-        f"; at most {result.max_starts} starts in {show_duration(rate.window_s)}" if rate else ""
-    )
+    starts = ""
+    if rate:
+        starts = f"; at most {count(result.max_starts, 'start')} in {show_duration(rate.window_s)}"
     return f"at most {result.max_at_once} at once{starts}"
 
 
 def _list_course(result: Result) -> list[str]:
-    """Halts and what came after, but for what the first line says."""
+    """Halts and what came after them; not what the first line has said already."""
     halts = result.halts[:-1] if result.outcome == "halted" else result.halts
     lines = [_describe_halt_and_after(result, halt) for halt in halts[:_MAX_HALTS]]
     if len(halts) > _MAX_HALTS:

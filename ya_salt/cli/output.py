@@ -80,7 +80,7 @@ def own_streams() -> None:
 
 
 def _claim(fd: int) -> OSError | None:
-    """Fill the place of a closed descriptor; why it was none."""
+    """Put /dev/null where a descriptor is closed, and give the error that told so."""
     try:
         os.fstat(fd)
     except OSError as error:
@@ -159,7 +159,7 @@ def _clean(text: str) -> str:
 
 
 def say_painted(text: str) -> None:
-    """For what was cleaned, and then painted by us."""
+    """A line for stdout as it is: its parts were cleaned before we put colours around them."""
     sys.stdout.write(text + "\n")
 
 

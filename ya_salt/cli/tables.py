@@ -45,6 +45,9 @@ _CELL_COLOURS = {
 }
 
 
+# -- any table -----------------------------------------------------------------------------------
+
+
 def paint_nothing(_column: str, cell: str) -> str:
     """For a pipe, a file, and whoever asked for no colours."""
     return cell
@@ -72,6 +75,9 @@ def render_table(
         ).rstrip()
         for row in table
     )
+
+
+# -- how the daemons stand -----------------------------------------------------------------------
 
 
 def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showing it
@@ -195,6 +201,8 @@ def _describe_gate(status: DaemonStatus) -> str:
     return f"its {gate.change} waits for the gate: {gate.reason}: {gate.message}"
 
 
+# -- plans ---------------------------------------------------------------------------------------
+
 Changes: TypeAlias = "Mapping[str, Mapping[str, Any]]"
 """packages, container and process of one daemon, each what changes: {name: {old, new}}."""
 
@@ -240,6 +248,9 @@ def plans_to_data(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) -
     }
 
 
+# -- sizes and ages ------------------------------------------------------------------------------
+
+
 def format_bytes(count: int) -> str:
     """512B, 37M, 1.5G: as much as one reads in a table."""
     size = float(count)
@@ -257,6 +268,9 @@ def format_age(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size}{unit}"
     return f"{whole}s"
+
+
+# -- around the daemons --------------------------------------------------------------------------
 
 
 def describe_sinks(sinks: Iterable[Mapping[str, Any]], now: float) -> list[str]:
@@ -313,6 +327,9 @@ def describe_silence(trouble: str, last_pass: Mapping[str, Any] | None, now: flo
         else f"shown is what the last pass saw at {when}, when it still answered"
     )
     return [*lines, known]
+
+
+# -- one daemon ----------------------------------------------------------------------------------
 
 
 def render_details(item: DaemonStatus, details: Details, now: float) -> str:

@@ -114,7 +114,7 @@ def _describe_container(spec: DaemonSpec, step: Step, observed: Observed) -> dic
             name: _change("", _show(name, text))
             for name, text in mask_secrets(spec.properties).items()
         }
-    changed = _Comparison(spec, container, observed).describe()
+    changed = _ChangedContainer(spec, container, observed).describe()
     if not changed and isinstance(step, ChangeLive):
         # Nothing of the container is other than it should be but our own note.
         label = f"labels[{LABEL}]"
@@ -122,7 +122,7 @@ def _describe_container(spec: DaemonSpec, step: Step, observed: Observed) -> dic
     return changed
 
 
-class _Comparison:
+class _ChangedContainer:
     """A container against the spec that it is to have."""
 
     def __init__(self, spec: DaemonSpec, container: Container, observed: Observed) -> None:

@@ -33,6 +33,9 @@ _MAX_SHUFFLED = 6
 """Entries of a map whose every order is tried against a hash that earlier versions made."""
 
 
+# -- hashes --------------------------------------------------------------------------------------
+
+
 def hash_text(text: str) -> str:
     """12 hex digits that stand for `text`."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
@@ -48,7 +51,7 @@ def hash_values(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _hash_secret(text: str, key: bytes) -> str:
-    """12 hex digits that tell nothing to who has not the host's key."""
+    """12 hex digits that tell nothing to anybody without the host's key."""
     return hmac.digest(key, text.encode(), "sha256").hex()[:12] if key else _KEYLESS
 
 
@@ -94,6 +97,9 @@ def _write_lines(base: str, entries: Iterable[tuple[str, str]]) -> str:
     return "".join(f"{base}[{name}]={text}\n" for name, text in entries)
 
 
+# -- names of entries ----------------------------------------------------------------------------
+
+
 def base_name(name: str) -> str:
     """`ulimit[nofile]` -> `ulimit`."""
     return name.partition("[")[0]
@@ -125,6 +131,9 @@ def name_read_back(name: str) -> str:
     """Under which name a property is read back: maps whole, but for those that portod adds to."""
     base = base_name(name)
     return name if base == "controllers" else base
+
+
+# -- what a container remembers ------------------------------------------------------------------
 
 
 def encode_last_applied(applied: LastApplied) -> str:
@@ -192,6 +201,8 @@ def decode_last_applied(text: str) -> LastApplied | None:
 def _strings(data: Mapping[str, object] | None) -> dict[str, str]:
     return {str(key): str(value) for key, value in (data or {}).items()}
 
+
+# -- what is wanted ------------------------------------------------------------------------------
 
 OUR_PROPERTIES: Mapping[str, str] = {"respawn": "true"}
 """What ya-salt itself sets on every container, beside the label and `private`."""

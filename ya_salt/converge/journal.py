@@ -132,7 +132,7 @@ class Journal:
             return sorted([*self._ended, *self._began.values()], key=lambda deed: deed.at)
 
     def clear(self) -> None:
-        """The store knows it all."""
+        """Forget the deeds: the store has them."""
         clear_journal(self._path.parent)
 
     def close(self) -> None:

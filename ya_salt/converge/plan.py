@@ -113,10 +113,14 @@ def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPla
 
     So it comes back as it was, and a change cannot pass the gate by a crash.
     """
+    return replace(plan, steps=_keep_repair(plan, observed), deferral=deferral, waiting=plan.steps)
+
+
+def _keep_repair(plan: DaemonPlan, observed: Observed) -> tuple[Step, ...]:
+    """What starts the daemon again as it was, where that is all that is to be done now."""
     container = observed.containers.get(plan.name)
     is_removal = any(isinstance(step, RemoveContainer) for step in plan.steps)
-    steps = _plan_repair(container) if container is not None and not is_removal else ()
-    return replace(plan, steps=steps, deferral=deferral, waiting=plan.steps)
+    return _plan_repair(container) if container is not None and not is_removal else ()
 
 
 def hold_packages(
@@ -142,7 +146,7 @@ def _hold(
     return tuple(
         DaemonPlan(
             plan.name,
-            defer(plan, Deferral("Unknown", words), observed).steps,
+            _keep_repair(plan, observed),
             refusal=plan.refusal or words,
             refusal_reason=plan.refusal_reason or "Unknown",
             notes=plan.notes,

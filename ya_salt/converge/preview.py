@@ -200,14 +200,14 @@ def say_gate(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str
     return [said]
 
 
-def plan_pass(host: Host, scope: PassRequest) -> tuple[DaemonPlan, ...]:
+def plan_pass(host: Host, request: PassRequest) -> tuple[DaemonPlan, ...]:
     """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
-    return preview_pass(host, scope)[1]
+    return preview_pass(host, request)[1]
 
 
-def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+def preview_pass(host: Host, request: PassRequest) -> tuple[Observed, tuple[DaemonPlan, ...]]:
     """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
-    scope = spell_packages(scope, host.apt)
+    request = spell_packages(request, host.apt)
     store = read_store(host.settings.state_dir)
     records = store.load_records() if store else {}
     memory, portod = load_gate(store), load_portod(store)
@@ -215,9 +215,9 @@ def preview_pass(host: Host, scope: PassRequest) -> tuple[Observed, tuple[Daemon
     if store:
         store.close()
     with host.connect() as client:
-        observed, plans = look_and_plan(host, scope, records, portod, client)
+        observed, plans = look_and_plan(host, request, records, portod, client)
     with open_gate(host, memory, hostname) as gate:
-        deferrals = preview_deferrals(gate, scope.targets, plans, observed)
+        deferrals = preview_deferrals(gate, request.targets, plans, observed)
     plans = _note_unavailable(host, put_off(plans, deferrals, observed))
     return observed, _note_obstacles(host, plans)
 
@@ -272,7 +272,7 @@ def put_off(
 
 def look_and_plan(
     host: Host,
-    scope: PassRequest,
+    request: PassRequest,
     records: Mapping[str, Record],
     portod: Portod,
     client: PortoClient,
@@ -282,15 +282,15 @@ def look_and_plan(
     It is asked again only where something is to be changed, and planned again only where it has
     changed its mind: whether there are steps does not depend on that.
     """
-    observed = observe(scope.targets, records, host.apt, client)
+    observed = observe(request.targets, records, host.apt, client)
     observed = replace(
         observed,
         key=load_key(host.settings.state_dir),
         portod=portod.version,
         dynamic=portod.dynamic,
     )
-    context = (*scope.context, *_list_rejected(scope, records))
-    plans = _plan(scope, context, observed)
+    context = (*request.context, *_list_rejected(request, records))
+    plans = _plan(request, context, observed)
     if any(plan.steps for plan in plans):
         try:
             now = Portod(client.version(), client.list_dynamic())
@@ -300,21 +300,21 @@ def look_and_plan(
             return observed, hold_changes(plans, str(error), observed)
         observed = replace(observed, portod=now.version, dynamic=now.dynamic)
         if now != portod:
-            plans = _plan(scope, context, observed)
+            plans = _plan(request, context, observed)
     return observed, plans
 
 
 def _plan(
-    scope: PassRequest, context: Sequence[DaemonSpec], observed: Observed
+    request: PassRequest, context: Sequence[DaemonSpec], observed: Observed
 ) -> tuple[DaemonPlan, ...]:
-    plans = make_plan(scope.targets, context, observed)
-    return add_restarts(plans, scope.targets, observed, scope.restarts)
+    plans = make_plan(request.targets, context, observed)
+    return add_restarts(plans, request.targets, observed, request.restarts)
 
 
-def _list_rejected(scope: PassRequest, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
+def _list_rejected(request: PassRequest, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:
     """The last good specs of daemons whose file is broken now: they still claim their packages."""
-    broken = {item.path for item in scope.loaded.rejected}
-    valid = {spec.name for spec in scope.context}
+    broken = {item.path for item in request.loaded.rejected}
+    valid = {spec.name for spec in request.context}
     return tuple(
         record.spec
         for record in records.values()

@@ -152,6 +152,8 @@ class _Recalled:
     counters: Memory
     gate: GateMemory
     hostname: HostName
+    rejected: Mapping[str, tuple[str, ...]]
+    """Path -> problems of files that the last pass could not use."""
     deeds: tuple[Deed, ...]
     """What a pass that was cut short has left in the journal."""
 
@@ -177,6 +179,8 @@ class _Acted:
     before: Observed
     after: Observed
     outcomes: Mapping[str, Outcome]
+    troubles: Mapping[str, str]
+    """Daemon -> what its container said last, where it does not run."""
 
 
 @dataclass(frozen=True)
@@ -232,8 +236,9 @@ def _make_pass(
         with permits.keep_alive():
             outcomes, lasts = _execute(start, plans, before, permits, journal)
             after, outcomes = _look_again(start, client, before, outcomes)
-        acted = _Acted(plans, before, after, outcomes)
-        results = _judge(start, client, acted)
+        troubles = look_for_troubles(client, request.targets, after)
+        acted = _Acted(plans, before, after, outcomes, troubles)
+        results = _judge(start, acted)
         settled = report_results(gate, permits, results, host.now(), is_whole=request.whole)
     statuses = tuple(_with_standing(start, result.status, settled) for result in results)
     return _Done(
@@ -286,8 +291,17 @@ def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> 
         counters=load_memory(store),
         gate=gate,
         hostname=hostname,
+        rejected=_read_rejected(store),
         deeds=list_unsaved(journal.left, store),
     )
+
+
+def _read_rejected(store: Store) -> dict[str, tuple[str, ...]]:
+    last = store.load_fact(LAST_PASS)
+    try:
+        return {path: tuple(problems) for path, problems in last["rejected"]} if last else {}
+    except (TypeError, LookupError, ValueError):
+        return {}
 
 
 def _count_cut_short(recalled: _Recalled, before: Observed) -> _Recalled:
@@ -491,19 +505,14 @@ def _describe_start(name: str, container: Container | None) -> str:
 # -- judging -------------------------------------------------------------------------------------
 
 
-def _judge(
-    start: _Start,
-    client: PortoClient,
-    acted: _Acted,
-) -> list[DaemonResult]:
+def _judge(start: _Start, acted: _Acted) -> list[DaemonResult]:
     """How every daemon stands that the pass is about; a whole pass is about all that are known."""
     now, after = start.host.now(), acted.after
-    troubles = look_for_troubles(client, start.request.targets, after)
     results = []
     for spec in start.request.targets:
         outcome = acted.outcomes[spec.name]
         previous = start.records.get(spec.name, Record(spec.name)).status
-        trouble = troubles.get(spec.name, "")
+        trouble = acted.troubles.get(spec.name, "")
         try:
             status = make_status(spec, after, outcome, previous, now, trouble=trouble)
         except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
@@ -673,10 +682,9 @@ def _say_rejected(start: _Start) -> list[tuple[str, str]]:
     """Log the files that cannot be used and could be, or were not there, in the last pass."""
     if not start.request.whole:
         return []
-    told = _read_rejected(start.store)
     said = []
     for item in start.request.loaded.rejected:
-        if told.get(item.path) == item.problems:
+        if start.recalled.rejected.get(item.path) == item.problems:
             continue
         name = item.name or PurePath(item.path).name
         for problem in item.problems:
@@ -690,20 +698,12 @@ def _shorten(item: Rejected) -> str:
     return f"{item.problems[0] if item.problems else item.path}{more}"
 
 
-def _read_rejected(store: Store) -> dict[str, tuple[str, ...]]:
-    last = store.load_fact(LAST_PASS)
-    try:
-        return {path: tuple(problems) for path, problems in last["rejected"]} if last else {}
-    except (TypeError, LookupError, ValueError):
-        return {}
-
-
 def _count(
     start: _Start, acted: _Acted, lasts: Iterable[Container], statuses: Iterable[DaemonStatus]
 ) -> Memory:
     after, counters = acted.after, start.recalled.counters
     specs = {spec.name: spec for spec in start.request.targets}
-    # It lived: the statuses say what became of them.
+    # This process has lived to see the end: the statuses say what became of them.
     counters.drop_marks(_list_replaced(acted.plans))
     counters.see_containers(lasts)
     counters.see_containers(after.containers.values())

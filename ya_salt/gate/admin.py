@@ -21,7 +21,7 @@ from ya_salt.gate.etcd import (
     unchanged,
 )
 from ya_salt.gate.overview import Released, RuleStatus, find_released
-from ya_salt.gate.records import Keys, make_standings, read_pause
+from ya_salt.gate.records import Keys, make_statuses, read_pause
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_change import RuleResult, compare_rule
 from ya_salt.text import printable
@@ -68,7 +68,7 @@ class RuleAdmin:
     def read_all(self) -> tuple[RuleStatus, ...]:
         """All rules at one moment, by name."""
         (found,) = self._etcd.read(Range(self._prefix, is_prefix=True)).found
-        return make_standings(self._prefix, [(item.key, item.value) for item in found])
+        return make_statuses(self._prefix, [(item.key, item.value) for item in found])
 
     def read(self, name: str) -> RuleStatus:
         """All that there is of a rule, at one moment. Raises NotPossibleError: there is none."""
@@ -78,7 +78,7 @@ class RuleAdmin:
         keys = self._keys(name)
         parts = self._etcd.read(*keys.list_ranges()).found
         found = {item.key: item for part in parts for item in part}
-        statuses = make_standings(self._prefix, [(k, item.value) for k, item in found.items()])
+        statuses = make_statuses(self._prefix, [(k, item.value) for k, item in found.items()])
         if not statuses:
             raise NotPossibleError(self._explain_missing(name))
         return _Look(keys, statuses[0], found)

@@ -132,7 +132,7 @@ class GateConnection:
         return self._call(lambda gate: gate.release(slot))
 
     def mend(self) -> None:
-        """Try it again, however it was before."""
+        """Ask the gate again from now on, also after a call that failed."""
         self._broken = None
 
     def _call(self, question: Callable[[Gate], T], *, is_proof: bool = True) -> T | Deferral:
@@ -204,7 +204,7 @@ def recall_slots(
 
 
 def _keep(held: dict[str, Slot], slot: Slot, answer: Slot | Deferral | None) -> bool:
-    """Take over how the slot stands by an answer; False where it is ours no more."""
+    """Put the gate's answer about a slot into `held`; False where the slot is ours no more."""
     if isinstance(answer, Slot):
         held[slot.daemon] = answer
     elif answer is None:

@@ -43,7 +43,7 @@ _MAX_WORDS = 300
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 """Between rounds over all servers; each further one lasts as long as the last."""
 _LEAST_S = 0.05
-"""With less time left nothing is begun."""
+"""No request is sent with less time than this left before the deadline."""
 _SPARE_S = 0.5
 
 # gRPC's status codes.

@@ -51,7 +51,7 @@ from ya_salt.text import printable
 
 _TRIES = 3
 
-_log = logging.getLogger("ya_salt.rollout")
+_log = logging.getLogger("ya_salt.gate")
 
 
 class OrlyGate:
@@ -148,7 +148,7 @@ class OrlyGate:
                 keys = self._keys(ask.daemon)
                 return None if self._free_lost(keys, look.view.rule, refusal) else refusal
 
-    def _look(self, ask: SlotRequest) -> Look | Deferral:
+    def _look(self, ask: SlotRequest) -> RuleLook | Deferral:
         keys = self._keys(ask.daemon)
         read = self._etcd.read(*list_ranges(keys, self._host))
         return parse_look(keys, read.found, read.revision)
@@ -213,13 +213,15 @@ def _find_holder(keys: Keys, item: KeyValue) -> Holder | None:
         return None
 
 
+# -- one look at a rule --------------------------------------------------------------------------
+
 _MAX_ERROR_BYTES = 512
 _MAX_WORDS = 500
 _Found = tuple[tuple[KeyValue, ...], ...]
 
 
 @dataclass(frozen=True)
-class Look:
+class RuleLook:
     """What there is to decide on, and at which revision the rule was so."""
 
     view: View
@@ -244,7 +246,7 @@ def list_own_ranges(keys: Keys, host: str) -> tuple[Range, Range]:
     return Range(keys.holder(host)), Range(keys.alive(host))
 
 
-def parse_look(keys: Keys, found: _Found, revision: int) -> Look | Deferral:
+def parse_look(keys: Keys, found: _Found, revision: int) -> RuleLook | Deferral:
     """`found` is for the ranges of `list_ranges`. Raises GateError for what no host writes."""
     rules, pauses, holders, alive, slots, starts, failures = found
     rule = parse_rule_value(keys, rules)
@@ -262,7 +264,7 @@ def parse_look(keys: Keys, found: _Found, revision: int) -> Look | Deferral:
         pause=read_pause(pauses[0].value) if pauses else None,
         held=parse_held(keys, holders, alive, rule),
     )
-    return Look(view, rules[0].mod_revision, revision)
+    return RuleLook(view, rules[0].mod_revision, revision)
 
 
 def parse_rule_value(keys: Keys, rules: tuple[KeyValue, ...]) -> Rule | Deferral:
@@ -324,7 +326,7 @@ def is_same(held: Slot, other: Slot | None) -> bool:
 
 
 def put_state(held: Slot, state: State, error: str) -> Slot:
-    """What went wrong is only of interest where something did."""
+    """The slot in another state; `error` is kept with `failed` alone, cut to a bounded length."""
     words = error.encode(errors="replace")[:_MAX_ERROR_BYTES].decode(errors="ignore")
     return replace(held, state=state, error=words if state == "failed" else "")
 
@@ -352,6 +354,8 @@ def encode(**values: object) -> str:
     return json.dumps(values, separators=(",", ":"))
 
 
+# -- taking a slot -------------------------------------------------------------------------------
+
 TOKEN_MARGIN_S = 10
 """A token's lease begins before its transaction, and at most the deadline of a question before."""
 
@@ -368,7 +372,7 @@ class Taking:
         self._ask = ask
         self._unused: dict[tuple[_Lease, int], int] = {}
 
-    def take(self, look: Look, slot: int | None, token: int | None, now: float) -> Slot | None:
+    def take(self, look: RuleLook, slot: int | None, token: int | None, now: float) -> Slot | None:
         """The slot as it is then ours; None where somebody else was quicker.
 
         `slot` of None keeps the one that we have; `token` of None: there is no rate.
@@ -394,7 +398,7 @@ class Taking:
             self._etcd.drop_lease(lease)
         self._unused.clear()
 
-    def _make_held(self, look: Look, slot: int | None, now: float) -> Slot:
+    def _make_held(self, look: RuleLook, slot: int | None, now: float) -> Slot:
         rule, old = look.view.rule, look.view.held
         return Slot(
             daemon=self._ask.daemon,
@@ -415,7 +419,7 @@ class Taking:
             lease = self._unused[kind, ttl_s] = self._etcd.grant_lease(ttl_s)
         return lease
 
-    def _list_compares(self, look: Look, slot: int | None, token: int | None) -> list[Compare]:
+    def _list_compares(self, look: RuleLook, slot: int | None, token: int | None) -> list[Compare]:
         keys, old = self._keys, look.view.held
         holder = keys.holder(self._host)
         compares = [
@@ -433,7 +437,7 @@ class Taking:
         return compares
 
     def _list_puts(
-        self, look: Look, held: Slot, slot: int | None, token: int | None
+        self, look: RuleLook, held: Slot, slot: int | None, token: int | None
     ) -> tuple[Put, ...]:
         keys, rule = self._keys, look.view.rule
         host = encode(host=self._host)
@@ -448,7 +452,7 @@ class Taking:
             puts.append(Put(keys.start(token), host, lease))
         return tuple(puts)
 
-    def _resolve(self, look: Look, held: Slot, puts: Sequence[Put]) -> Slot | None:
+    def _resolve(self, look: RuleLook, held: Slot, puts: Sequence[Put]) -> Slot | None:
         """What became of it; where it was not done, it is not done later either."""
         mine = self._find(look, held)
         if mine is None:
@@ -458,7 +462,7 @@ class Taking:
         self._note_used(puts if mine else [put for put in puts if put.lease == held.lease])
         return mine
 
-    def _find(self, look: Look, held: Slot) -> Slot | None:
+    def _find(self, look: RuleLook, held: Slot) -> Slot | None:
         holders, alive = self._etcd.read(*list_own_ranges(self._keys, self._host)).found
         mine = parse_held(self._keys, holders, alive, look.view.rule)
         return mine if mine is not None and mine.id == held.id else None
@@ -466,6 +470,9 @@ class Taking:
     def _note_used(self, puts: Sequence[Put]) -> None:
         used = {put.lease for put in puts}
         self._unused = {key: lease for key, lease in self._unused.items() if lease not in used}
+
+
+# -- a slot that is taken ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

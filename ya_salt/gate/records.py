@@ -195,7 +195,7 @@ _Values = Mapping[str, Mapping[str, str]]
 """Kind ("rules", "holders", …) -> the rest of the key after the rule's name -> value."""
 
 
-def make_standings(prefix: str, found: Iterable[tuple[str, str]]) -> tuple[RuleStatus, ...]:
+def make_statuses(prefix: str, found: Iterable[tuple[str, str]]) -> tuple[RuleStatus, ...]:
     """`found` are keys with their values; all of a rule's are needed, in any order."""
     rules: dict[str, dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for key, value in found:

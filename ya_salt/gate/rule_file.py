@@ -53,6 +53,8 @@ from ya_salt.specs.tree import (
     read_yaml,
 )
 
+# -- the file ------------------------------------------------------------------------------------
+
 
 def load_rule_file(path: str) -> Rule:
     """Read and check a file (`-`: standard input); `.json` at its end means JSON, else it is YAML.
@@ -92,6 +94,8 @@ def _decode(content: bytes, origin: str) -> str:
         words = "is not UTF-8 here; save the file as UTF-8"
         raise SpecError((SpecProblem(origin, line, column, "", words),)) from error
 
+
+# -- the document --------------------------------------------------------------------------------
 
 KIND = "OrlyRule"
 MANIFEST_FIELDS = ("meta", "spec")
@@ -240,6 +244,8 @@ def _read_max_failures(spec: Message) -> int | None:
     return None if halts is False else limit or Rule.max_failures
 
 
+# -- parts of the spec ---------------------------------------------------------------------------
+
 RATE_FIELDS = ("count", "window")
 FREEZE_FIELDS = ("from", "to", "reason")
 WINDOW_FIELDS = ("days", "from", "to")
@@ -377,6 +383,8 @@ def _list_members(spec: Message, name: str, right: str) -> list[tuple[Node, str]
     member = spec.members.get(name)
     return [] if member is None else list_items(spec.report, member, right)
 
+
+# -- single values -------------------------------------------------------------------------------
 
 MAX_S = 30 * 86400
 """The longest time that a rule may name."""
@@ -548,6 +556,8 @@ def _list_zones() -> dict[str, str]:
     names = sorted(zoneinfo.available_timezones(), key=lambda name: (-name.count("/"), name))
     return {name.lower(): name for name in names if not _NO_ZONES.fullmatch(name)}
 
+
+# -- mappings ------------------------------------------------------------------------------------
 
 T = TypeVar("T")
 

@@ -186,14 +186,15 @@ class Memory:
             self.accept(sink, totals)
 
     def forget(self, known: Iterable[str], sinks: Iterable[str]) -> None:
-        """Drop daemons that nobody knows any more, once all of `sinks` know all about them."""
+        """Drop daemons that nobody knows any more, once all of `sinks` know all about them.
+
+        Until then they are kept: the next daemon of that name counts its restarts from 0 on.
+        """
         news = [self.list_news(sink) for sink in sinks]
-        gone = [
-            name
-            for name in set(self.counters) - set(known)
-            if not any(any(item.get(name, ())) for item in news)
-        ]
-        for name in gone:
+        for name in set(self.counters) - set(known):
+            if any(any(item.get(name, ())) for item in news):
+                self.counters[name] = self.counters[name].with_restarts(0)
+                continue
             del self.counters[name]
             for told in self.accepted.values():
                 told.pop(name, None)

@@ -1,4 +1,4 @@
-"""Turn statuses and counters into the facts that every sink tells in its own words. Pure."""
+"""Turn statuses and counters into the metrics that every sink sends in its own form. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ya_salt.messages import format_time
 from ya_salt.model import Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Memory, Totals
-from ya_salt.text import printable
+from ya_salt.text import count, printable
 
 MAX_PASS_AGE_S = 3600
 """A last pass older than this is a problem of the host."""
@@ -136,9 +136,9 @@ def make_metrics(
     Where the last pass could not ask portod nobody knows how a daemon stands, so none is ready.
     """
     standing = [status for status in statuses if status.phase != _GONE]
-    host = _make_host_facts(standing, last_pass or {}, _read_gate(gate), now)
+    host = _make_host_metrics(standing, last_pass or {}, _read_gate(gate), now)
     return Metrics(
-        daemons=tuple(_make_daemon_facts(item, memory, host) for item in standing),
+        daemons=tuple(_make_daemon_metrics(item, memory, host) for item in standing),
         host=host,
         news=memory.list_news("yasm"),
         now=now,
@@ -156,7 +156,7 @@ def _read_gate(gate: Mapping[str, Any]) -> GateMetrics:
     )
 
 
-def _make_host_facts(
+def _make_host_metrics(
     statuses: Sequence[DaemonStatus], last_pass: Mapping[str, Any], gate: GateMetrics, now: float
 ) -> HostMetrics:
     started, duration = last_pass.get("started_at"), float(last_pass.get("duration_s", 0.0))
@@ -176,7 +176,7 @@ def _make_host_facts(
     )
 
 
-def _make_daemon_facts(status: DaemonStatus, memory: Memory, host: HostMetrics) -> DaemonMetrics:
+def _make_daemon_metrics(status: DaemonStatus, memory: Memory, host: HostMetrics) -> DaemonMetrics:
     ready, running, blind = status.ready, status.running, host.pass_error
     counter = memory.find_counter(status.name)
     return DaemonMetrics(
@@ -242,7 +242,7 @@ def _list_gate_problems(gate: GateMetrics) -> Iterator[Problem]:
 def _describe_age(age_s: float | None) -> str:
     if age_s is None:
         return "no pass over the daemons directory was made yet"
-    return f"the last pass ended {int(age_s // 60)} minutes ago"
+    return f"the last pass ended {count(int(age_s // 60), 'minute')} ago"
 
 
 def _describe_rejected(rejected: tuple[tuple[str, str], ...]) -> str:

@@ -95,9 +95,9 @@ def _report(
     memory.settle()
     if not settings.monitoring.yasm.enabled:
         memory.accept("yasm", memory.list_totals())
-    facts = make_metrics(found.statuses, memory, found.last_pass, found.now, found.gate)
+    metrics = make_metrics(found.statuses, memory, found.last_pass, found.now, found.gate)
     desk = _Desk()
-    sinks = _list_sinks(settings, facts, memory, hostname, desk)
+    sinks = _list_sinks(settings, metrics, memory, hostname, desk)
     deliveries = desk.run(sinks, lambda totals: _mark(store, memory, totals))
     _remember(memory, deliveries, found.now)
     _clear_textfiles(memory, settings.monitoring.prometheus, deliveries)
@@ -116,21 +116,23 @@ def save_hostname(store: Store, hostname: HostName) -> None:
 
 
 def _list_sinks(
-    settings: Settings, facts: Metrics, memory: Memory, hostname: HostName, desk: _Desk
+    settings: Settings, metrics: Metrics, memory: Memory, hostname: HostName, desk: _Desk
 ) -> list[Sink]:
     told = settings.monitoring
     sinks: list[Sink] = []
     if told.yasm.enabled:
         totals = memory.list_totals()
         is_in_doubt = "yasm" in memory.doubted
-        sinks.append(YasmSink(facts, told.yasm, totals, lambda: desk.ask_mark(totals), is_in_doubt))
+        sinks.append(
+            YasmSink(metrics, told.yasm, totals, lambda: desk.ask_mark(totals), is_in_doubt)
+        )
     if told.juggler.enabled:
-        sinks.append(JugglerSink(facts, told.juggler, hostname))
+        sinks.append(JugglerSink(metrics, told.juggler, hostname))
     if told.prometheus.enabled:
-        sinks.append(PrometheusSink(facts, told.prometheus))
+        sinks.append(PrometheusSink(metrics, told.prometheus))
     if told.alertmanager.enabled and told.alertmanager.url:
         before = dict(memory.alerts)
-        sinks.append(AlertmanagerSink(facts, told.alertmanager, hostname, before))
+        sinks.append(AlertmanagerSink(metrics, told.alertmanager, hostname, before))
     return sinks
 
 

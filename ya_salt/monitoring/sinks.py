@@ -90,7 +90,7 @@ def _post(
 class YasmSink:
     """Signals; the only sink that is told deltas, so `mark` is called before they leave us."""
 
-    facts: Metrics
+    metrics: Metrics
     settings: YasmSettings
     totals: Mapping[str, Totals]
     mark: Callable[[], bool]
@@ -103,8 +103,8 @@ class YasmSink:
         return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
     def _send(self, deadline: Deadline) -> Delivery:
-        has_news = any(any(news) for news in self.facts.news.values())
-        pushed = yasm.render_push(self.facts, self.settings)
+        has_news = any(any(news) for news in self.metrics.news.values())
+        pushed = yasm.render_push(self.metrics, self.settings)
         if not has_news:
             return self._judge(_post(self.settings.url, pushed, deadline), self.totals)
 
@@ -125,7 +125,7 @@ class YasmSink:
             return self._judge(_post(self.settings.url, self._render_states(), deadline), {})
 
     def _render_states(self) -> list[dict[str, Any]]:
-        return yasm.render_push(replace(self.facts, news={}), self.settings)
+        return yasm.render_push(replace(self.metrics, news={}), self.settings)
 
     def _judge(self, answer: Answer, totals: Mapping[str, Totals]) -> Delivery:
         told = answer.parse()
@@ -143,7 +143,7 @@ class _UnmarkedError(Exception):
 class JugglerSink:
     """Raw events, at most fifty a request, each with a verdict of its own."""
 
-    facts: Metrics
+    metrics: Metrics
     settings: JugglerSettings
     hostname: HostName
     name: str = "juggler"
@@ -152,7 +152,7 @@ class JugglerSink:
         return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
     def _send(self, deadline: Deadline) -> Delivery:
-        events = juggler.render_events(self.facts, self.settings, self.hostname.find())
+        events = juggler.render_events(self.metrics, self.settings, self.hostname.find())
         refused: list[tuple[juggler.Event, int, str]] = []
         problems: list[Exception] = []
         for request in juggler.render_requests(events, self.settings.source):
@@ -204,7 +204,7 @@ def _describe_refused(refused: Sequence[tuple[juggler.Event, int, str]], total: 
 class PrometheusSink:
     """A file that is always whole: written beside, then moved."""
 
-    facts: Metrics
+    metrics: Metrics
     settings: PrometheusSettings
     name: str = "prometheus"
 
@@ -212,7 +212,7 @@ class PrometheusSink:
         path = self.settings.textfile_dir
         if not Path(path).is_dir():
             return Delivery(self.name, "absent", f"there is no directory {path}")
-        text = prometheus.render_text(self.facts)
+        text = prometheus.render_text(self.metrics)
         if not deadline.seconds_left():
             return Delivery(self.name, "refused", "there was no time left to write the file")
         try:
@@ -272,7 +272,7 @@ def remove_textfile(path: str) -> str:
 class AlertmanagerSink:
     """Alerts that fire, and those that are over until that was accepted."""
 
-    facts: Metrics
+    metrics: Metrics
     settings: AlertmanagerSettings
     hostname: HostName
     before: Mapping[str, alertmanager.Alert]
@@ -282,8 +282,8 @@ class AlertmanagerSink:
         return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
     def _send(self, deadline: Deadline) -> Delivery:
-        firing = alertmanager.render_firing(self.facts, self.hostname.find())
-        alerts = alertmanager.merge_alerts(firing, self.before, self.facts.now)
+        firing = alertmanager.render_firing(self.metrics, self.hostname.find())
+        alerts = alertmanager.merge_alerts(firing, self.before, self.metrics.now)
         answer = _post(self.settings.url.rstrip("/") + alertmanager.API, alerts, deadline)
         if not answer.ok:
             raise _SaidNoError(answer.describe())

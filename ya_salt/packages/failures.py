@@ -81,6 +81,9 @@ def is_locked(lines: Sequence[str]) -> bool:
     return any("Could not get lock" in line or "Unable to lock" in line for line in lines)
 
 
+# -- what dpkg said ------------------------------------------------------------------------------
+
+
 def find_failures(
     lines: Sequence[str],
     hung: Collection[str] = (),
@@ -227,6 +230,9 @@ def _name_of(what: str, native: str) -> str:
     return shorten_package_name(what, native)
 
 
+# -- what apt said -------------------------------------------------------------------------------
+
+
 def _find_fetch_failures(lines: Sequence[str], native: str = "") -> list[Failure]:
     found: dict[str, Failure] = {}
     for line in lines:
@@ -302,6 +308,9 @@ def _find_general(lines: Sequence[str]) -> Failure:
         "AptFailed", f"apt-get failed: {said or last_lines(lines, 1) or 'it said nothing'}",
         output=output,
     )  # fmt: skip
+
+
+# -- what a person is told -----------------------------------------------------------------------
 
 
 def explain_unknown(package: Package, updated: Finished | None, instead: str = "") -> PackageError:

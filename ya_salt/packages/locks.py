@@ -20,7 +20,7 @@ _FLOCK = "hhqqi4x"
 
 
 @dataclass(frozen=True)
-class Holder:
+class LockHolder:
     """A process with a lock. `pid` is 0 where it lives in another pid namespace."""
 
     path: Path
@@ -32,7 +32,7 @@ class Holder:
         return f"{who} holds {self.path}"
 
 
-def find_holder(paths: Iterable[Path]) -> Holder | None:
+def find_holder(paths: Iterable[Path]) -> LockHolder | None:
     """Find the first lock that another process holds. A missing file is a free lock."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -42,7 +42,7 @@ def find_holder(paths: Iterable[Path]) -> Holder | None:
             finally:
                 os.close(descriptor)
             if pid is not None:
-                return Holder(path, pid, _read_command(pid))
+                return LockHolder(path, pid, _read_command(pid))
     return None
 
 
@@ -63,7 +63,7 @@ def wait_for_locks(
         time.sleep(min(_POLL_S, timeout_s - waited))
 
 
-def held_too_long(holder: Holder | None, timeout_s: float) -> PackageError:
+def held_too_long(holder: LockHolder | None, timeout_s: float) -> PackageError:
     who = str(holder) if holder else "another process holds a lock of apt"
     return PackageError(
         "LockHeld",

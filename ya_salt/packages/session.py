@@ -47,7 +47,7 @@ class TransactionResult:
 
 
 @dataclass
-class Work:
+class Remaining:
     """Shrinks as groups are done or refused."""
 
     todo: dict[str, tuple[Package, ...]]

@@ -30,10 +30,10 @@ from ya_salt.packages.keeping import keep_versions
 from ya_salt.packages.purge import Purge
 from ya_salt.packages.session import (
     Groups,
+    Remaining,
     Replaceable,
     Session,
     TransactionResult,
-    Work,
     be_silent,
     compare,
     merge_packages,
@@ -97,7 +97,7 @@ class PackagePass:
         self._session.pinned = {p.name: p.version for p in every} | self._session.pinned
         names = [package.name for package in every]
         before = self._apt.query(names)
-        work = Work({g: tuple(p) for g, p in groups.items() if find_wrong(p, before)})
+        work = Remaining({g: tuple(p) for g, p in groups.items() if find_wrong(p, before)})
         if not work.todo:
             return TransactionResult({}, before)
         try:
@@ -183,7 +183,7 @@ def _refuse_two_versions(packages: Sequence[Package]) -> PackageError | None:
 class Installation:
     """Takes `work` from wanted to installed or failed."""
 
-    def __init__(self, session: Session, work: Work) -> None:
+    def __init__(self, session: Session, work: Remaining) -> None:
         self._session = session
         self._apt = session.apt
         self._work = work

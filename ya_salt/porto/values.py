@@ -43,6 +43,9 @@ _NS_PER_UNIT = {
 _UNLIMITED = frozenset({"unlimited", "unlim", "inf", "-1"})
 
 
+# -- numbers -------------------------------------------------------------------------------------
+
+
 def parse_bool(text: str) -> str:
     word = text.strip().lower()
     if word in _TRUE:
@@ -204,6 +207,9 @@ def parse_hex(text: str) -> str:
     return f"0x{int(stripped, 16):x}"
 
 
+# -- words out of a list -------------------------------------------------------------------------
+
+
 def parse_choice(text: str, choices: tuple[str, ...]) -> str:
     if text in choices:
         return text
@@ -252,6 +258,9 @@ def parse_rlimit(text: str) -> str:
 
 def _parse_bound(word: str) -> str:
     return "unlimited" if word.lower() in _UNLIMITED else parse_size(word)
+
+
+# -- commands ------------------------------------------------------------------------------------
 
 
 def parse_argv(items: tuple[str, ...]) -> str:
@@ -327,6 +336,8 @@ def _substitutes(command: str) -> bool:
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
+
+# -- lines, paths, users -------------------------------------------------------------------------
 
 _BIND_FLAGS = _words(
     "ro rw rec dev nodev suid nosuid exec noexec private unbindable noatime nodiratime relatime"
@@ -502,6 +513,9 @@ def is_node_only(devices: str) -> bool:
     return all("m" in access and not {"r", "w"} & {*access} for access in accesses)
 
 
+# -- the network ---------------------------------------------------------------------------------
+
+
 def parse_net(text: str) -> str:
     """Take one entry of `net`: Porto's word, and as many more as go with it."""
     line = parse_words(text)
@@ -563,6 +577,9 @@ def _parse_ip(word: str) -> str:
             f"{quote(word)} is not an address; write e.g. 192.0.2.1 or 2001:db8::1/64"
         ) from None
     return word
+
+
+# -- entries of lists and maps -------------------------------------------------------------------
 
 
 def parse_capability(text: str) -> str:

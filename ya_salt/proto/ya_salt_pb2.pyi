@@ -1071,7 +1071,7 @@ class OrlyRule(google.protobuf.message.Message):
     FREEZE_FIELD_NUMBER: builtins.int
     WINDOWS_FIELD_NUMBER: builtins.int
     max_concurrent: builtins.int
-    """Required. Hosts that may be at it at once, 1 to 10000. One that failed is at it until it succeeds
+    """Required. Hosts that may have a slot at once, 1 to 10000. One that failed keeps its own until it succeeds
     or is released.
     """
     halt_on_failure: builtins.bool

@@ -188,8 +188,8 @@ class _Round:
         # A pass over the whole directory also judges what is left over; one over states alone has
         # no business to.
         whole = bool(loaded.specs) and all(spec.name in known for spec in loaded.specs)
-        scope = PassRequest(targets, loaded, whole=whole, restarts=restarts)
-        told = self._preview(scope) if self._mode.test else self._run(scope)
+        request = PassRequest(targets, loaded, whole=whole, restarts=restarts)
+        told = self._preview(request) if self._mode.test else self._run(request)
         for key, spec in self._specs.items():
             # The second state of one file finds the work done.
             self._returns[key] = self._add_file(key, told.pop(spec.name, done(spec)))
@@ -201,28 +201,28 @@ class _Round:
         result = None if self._mode.test and returned.result else returned.result
         return replace(returned, result=result, changes={**change, **returned.changes})
 
-    def _preview(self, scope: PassRequest) -> dict[str, StateReturn]:
+    def _preview(self, request: PassRequest) -> dict[str, StateReturn]:
         host = make_host(self._settings)
-        observed, plans = preview_pass(host, scope)
-        specs = {spec.name: spec for spec in scope.targets}
+        observed, plans = preview_pass(host, request)
+        specs = {spec.name: spec for spec in request.targets}
         return {
             plan.name: preview_state(specs[plan.name], plan, observed, host.now()) for plan in plans
         }
 
-    def _run(self, scope: PassRequest) -> dict[str, StateReturn]:
+    def _run(self, request: PassRequest) -> dict[str, StateReturn]:
         with log_to(self._settings.log_file):
             host = make_host(self._settings, Narrator())
             try:
-                result = run_pass(host, scope)
+                result = run_pass(host, request)
             except LockHeldError as error:
                 _log.info("pass: waiting for another one to end: %s", error)
-                result = run_pass(host, scope, self._mode.lock_wait_s)
+                result = run_pass(host, request, self._mode.lock_wait_s)
         statuses = {status.name: status for status in result.statuses}
         return {
-            spec.name: report_result(
+            spec.name: make_return(
                 spec, statuses[spec.name], result.outcomes[spec.name], result.before
             )
-            for spec in scope.targets
+            for spec in request.targets
         }
 
 
@@ -293,7 +293,7 @@ def _preview_waiting(
     return StateReturn(None, f"{words}{waiting}{steps}", changes, tuple(plan.notes))
 
 
-def report_result(
+def make_return(
     spec: DaemonSpec, status: DaemonStatus, outcome: Outcome, before: Observed
 ) -> StateReturn:
     done = [item.step for item in outcome.results if item.is_done]

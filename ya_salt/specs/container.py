@@ -38,7 +38,7 @@ Json = str | int | float | bool | list["Json"] | dict[str, "Json"]
 
 
 @dataclass
-class Container:
+class ContainerDraft:
     """Porto's names and texts in the order of setting, and the same as protobuf JSON."""
 
     texts: dict[str, str] = field(default_factory=dict)
@@ -46,9 +46,9 @@ class Container:
     has_command: bool = False
 
 
-def read_container(report: Diagnostics, node: Node, path: str) -> Container:
+def read_container(report: Diagnostics, node: Node, path: str) -> ContainerDraft:
     members = read_fields(report, node, path, _FIELDS)
-    container = Container()
+    container = ContainerDraft()
     _read_command(report, members, container)
     for name, row in PROPERTIES.items():
         if name in members:
@@ -72,7 +72,9 @@ def _explain(key: str) -> str:
 _FIELDS = Fields(spellings(("cmd", "command", *PROPERTIES)), _explain)
 
 
-def _read_command(report: Diagnostics, members: dict[str, Member], container: Container) -> None:
+def _read_command(
+    report: Diagnostics, members: dict[str, Member], container: ContainerDraft
+) -> None:
     cmd, command = members.get("cmd"), members.get("command")
     container.has_command = bool(cmd or command)
     if cmd and command:
@@ -92,7 +94,7 @@ def _read_command(report: Diagnostics, members: dict[str, Member], container: Co
             container.document["command"] = text
 
 
-def _read_argv(report: Diagnostics, node: ListNode, path: str, container: Container) -> None:
+def _read_argv(report: Diagnostics, node: ListNode, path: str, container: ContainerDraft) -> None:
     if not node.items:
         report.add(node.place, path, "is an empty list; write the program and its arguments")
     items = [
@@ -120,14 +122,18 @@ def _to_json(row: Property, text: str) -> Json:
             return SECRET_MASK if row.is_secret else row.show(text)
 
 
-def _read_one(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
+def _read_one(
+    report: Diagnostics, row: Property, member: Member, container: ContainerDraft
+) -> None:
     text = read_value(report, member.node, member.field, row.parse)
     if text is not None:
         container.texts[row.name] = text
         container.document[row.name] = _to_json(row, text)
 
 
-def _read_list(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
+def _read_list(
+    report: Diagnostics, row: Property, member: Member, container: ContainerDraft
+) -> None:
     items = _list_items(report, member, row.joint)
     found = [convert(report, node.place, path, text, row.parse) for node, path, text in items]
     good = [text for text in found if text is not None]
@@ -160,7 +166,9 @@ def _list_items(
     return [(node, path, part) for part in parts]
 
 
-def _read_map(report: Diagnostics, row: Property, member: Member, container: Container) -> None:
+def _read_map(
+    report: Diagnostics, row: Property, member: Member, container: ContainerDraft
+) -> None:
     shown: dict[str, Json] = {}
     for entry in read_members(report, member.node, member.field, index, "write a mapping"):
         key = convert(report, entry.key.place, entry.field, entry.key.text, row.check_key or str)

@@ -27,7 +27,7 @@ from ya_salt.specs.checks import (
     spellings,
     unknown_field,
 )
-from ya_salt.specs.container import Container, Json, read_container
+from ya_salt.specs.container import ContainerDraft, Json, read_container
 from ya_salt.specs.tree import START, ListNode, MapNode, Node, Place
 
 KIND = "PortoDaemon"
@@ -46,7 +46,7 @@ class Draft:
     version: str = ""
     delete_requested: bool = False
     annotations: dict[str, str] = field(default_factory=dict)
-    container: Container = field(default_factory=Container)
+    container: ContainerDraft = field(default_factory=ContainerDraft)
     packages: list[Package] = field(default_factory=list)
     min_ready_s: float | None = None
     ready_timeout_s: float | None = None

@@ -88,6 +88,9 @@ def key_path(parent: str, key: str) -> str:
     return f"{parent}.{shown}" if parent else shown
 
 
+# -- building one --------------------------------------------------------------------------------
+
+
 @dataclass
 class _Frame:
     node: ListNode | MapNode
@@ -182,6 +185,8 @@ class TreeBuilder:
             frame.node.entries.append((frame.key, node))
             frame.key = None
 
+
+# -- YAML ----------------------------------------------------------------------------------------
 
 MAX_ALIASES = 32
 
@@ -314,6 +319,8 @@ class _YamlReader:
                 place, f"has the tag {quote(str(event.tag))}; write the value without a tag"
             )
 
+
+# -- JSON ----------------------------------------------------------------------------------------
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*(?:\\.[^"\\\x00-\x1f]*)*"')

@@ -306,6 +306,9 @@ class _Rollout:
         return "unfinished", queue.refusal
 
 
+# -- hosts, and what they leave at the gate ------------------------------------------------------
+
+
 class Kind(IntEnum):
     """What an event is. At the same moment what ends comes before what begins."""
 
@@ -482,6 +485,8 @@ def _draw_phase(scenario: Scenario, number: int, interval: int, random: Random) 
 def to_ms(seconds: float) -> int:
     return round(seconds * 1000)
 
+
+# -- how it went ---------------------------------------------------------------------------------
 
 _PERCENTS = (1, 10, 25, 50, 75, 90, 100)
 

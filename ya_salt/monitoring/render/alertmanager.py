@@ -18,27 +18,27 @@ _MAX_TEXT_BYTES = 4096
 Alert = dict[str, Any]
 
 
-def render_firing(facts: Metrics, hostname: str) -> dict[str, Alert]:
+def render_firing(metrics: Metrics, hostname: str) -> dict[str, Alert]:
     """Our own key -> alert: every daemon that is not ready, everything wrong with the host."""
     alerts = {
         f"daemon {daemon.name}": _make_alert(
             {"alertname": "PortoDaemonNotReady", "daemon": daemon.name, "severity": "critical"},
             f"porto-daemon-{daemon.name} is not ready on {hostname}",
             daemon.description,
-            daemon.since or facts.now,
-            facts.now,
+            daemon.since or metrics.now,
+            metrics.now,
         )
-        for daemon in facts.daemons
+        for daemon in metrics.daemons
         if not daemon.ready
     }
-    for problem in facts.host.problems:
+    for problem in metrics.host.problems:
         severity = "critical" if problem.is_critical else "warning"
         alerts[f"host {problem.kind}"] = _make_alert(
             {"alertname": "PortoDaemonsProblem", "problem": problem.kind, "severity": severity},
             f"porto-daemons: {problem.kind} on {hostname}",
             problem.text,
-            facts.now,
-            facts.now,
+            metrics.now,
+            metrics.now,
         )
     for alert in alerts.values():
         alert["labels"]["instance"] = hostname

@@ -17,7 +17,7 @@ MAX_DESCRIPTION_BYTES = 1024
 Event = dict[str, Any]
 
 
-def render_events(facts: Metrics, settings: JugglerSettings, hostname: str) -> list[Event]:
+def render_events(metrics: Metrics, settings: JugglerSettings, hostname: str) -> list[Event]:
     """One event a daemon, OK when ready, else CRIT; and `porto-daemons` for the host."""
     told = [
         (
@@ -25,7 +25,7 @@ def render_events(facts: Metrics, settings: JugglerSettings, hostname: str) -> l
             "OK" if daemon.ready else "CRIT",
             daemon.description,
         )
-        for daemon in facts.daemons
+        for daemon in metrics.daemons
     ]
     return [
         {
@@ -36,12 +36,12 @@ def render_events(facts: Metrics, settings: JugglerSettings, hostname: str) -> l
             "description": cut_text(description, MAX_DESCRIPTION_BYTES),
             "tags": [TAG],
         }
-        for service, status, description in (*told, _describe_host(facts))
+        for service, status, description in (*told, _describe_host(metrics))
     ]
 
 
-def _describe_host(facts: Metrics) -> tuple[str, str, str]:
-    problems = facts.host.problems
+def _describe_host(metrics: Metrics) -> tuple[str, str, str]:
+    problems = metrics.host.problems
     if not problems:
         return "porto-daemons", "OK", "every file is used, the last pass was made"
     status = "CRIT" if any(problem.is_critical for problem in problems) else "WARN"

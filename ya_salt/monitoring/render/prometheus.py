@@ -1,4 +1,4 @@
-"""node_exporter's textfile collector: the same facts by Prometheus' conventions. Pure."""
+"""node_exporter's textfile collector: the same metrics by Prometheus' conventions. Pure."""
 
 from __future__ import annotations
 
@@ -73,64 +73,64 @@ _HOST_GAUGES: Sequence[tuple[str, str, Callable[[HostMetrics], _Value]]] = (
 )
 
 
-def render_text(facts: Metrics) -> bytes:
+def render_text(metrics: Metrics) -> bytes:
     """The whole file, in Prometheus' text format."""
     # Only hosts with a node_exporter pay for it.
     from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
 
     class Snapshot:
         def collect(self) -> Iterable[Metric]:
-            return make_metrics(facts)
+            return make_metrics(metrics)
 
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Snapshot())
     return generate_latest(registry)
 
 
-def make_metrics(facts: Metrics) -> list[Metric]:
+def make_metrics(metrics: Metrics) -> list[Metric]:
     """What is not known (the memory of a container that does not run) has no sample."""
-    return [*_make_daemons(facts), *_make_infos(facts), *_make_host(facts)]
+    return [*_make_daemons(metrics), *_make_infos(metrics), *_make_host(metrics)]
 
 
-def _make_daemons(facts: Metrics) -> list[Metric]:
+def _make_daemons(metrics: Metrics) -> list[Metric]:
     from prometheus_client.core import (  # noqa: PLC0415 - only where somebody collects
         CounterMetricFamily,
         GaugeMetricFamily,
     )
 
-    metrics: list[Metric] = []
+    made: list[Metric] = []
     for family, rows in ((GaugeMetricFamily, _GAUGES), (CounterMetricFamily, _COUNTERS)):
         for name, text, find in rows:
             metric = family(f"porto_daemon_{name}", text, labels=("daemon",))
-            for daemon in facts.daemons:
+            for daemon in metrics.daemons:
                 value = find(daemon)
                 if value is not None:
                     metric.add_metric((daemon.name,), float(value))
-            metrics.append(metric)
-    return metrics
+            made.append(metric)
+    return made
 
 
-def _make_infos(facts: Metrics) -> list[Metric]:
+def _make_infos(metrics: Metrics) -> list[Metric]:
     from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
     info = GaugeMetricFamily(
         "porto_daemon_info", "What the daemon runs from.", labels=("daemon", "version", "digest")
     )
-    for daemon in facts.daemons:
+    for daemon in metrics.daemons:
         info.add_metric((daemon.name, daemon.version, daemon.digest), 1)
     rejected = GaugeMetricFamily(
         "porto_daemon_spec_rejected", "A file that cannot be used.", labels=("file",)
     )
-    for path, _problem in facts.host.rejected:
+    for path, _problem in metrics.host.rejected:
         rejected.add_metric((path,), 1)
     return [info, rejected]
 
 
-def _make_host(facts: Metrics) -> list[Metric]:
+def _make_host(metrics: Metrics) -> list[Metric]:
     from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
 
     return [
         GaugeMetricFamily(f"porto_daemons_{name}", text, value=float(value))
         for name, text, find in _HOST_GAUGES
-        if (value := find(facts.host)) is not None
+        if (value := find(metrics.host)) is not None
     ]

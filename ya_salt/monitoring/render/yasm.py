@@ -13,9 +13,9 @@ _ALPHABET = frozenset(string.ascii_letters + string.digits + "-_.@")
 """Of a daemon's characters those that YASM takes in a signal's name."""
 
 
-def render_push(facts: Metrics, settings: YasmSettings) -> list[dict[str, Any]]:
+def render_push(metrics: Metrics, settings: YasmSettings) -> list[dict[str, Any]]:
     """The body of a push: `[{"ttl": s, "tags": {…}, "values": [{"name": …, "val": …}]}]`."""
-    values = [{"name": name, "val": value} for name, value in _list_values(facts)]
+    values = [{"name": name, "val": value} for name, value in _list_values(metrics)]
     return [{"ttl": settings.ttl_s, "tags": dict(settings.tags), "values": values}]
 
 
@@ -27,24 +27,24 @@ def map_name(name: str) -> str:
     return "".join(char if char in _ALPHABET else f"/{ord(char):02x}" for char in name)
 
 
-def _list_values(facts: Metrics) -> Iterator[tuple[str, int]]:
-    standing = {daemon.name for daemon in facts.daemons}
-    for daemon in facts.daemons:
-        yield from _list_daemon(daemon, facts)
-    for name, (respawns, restarts) in facts.news.items():
+def _list_values(metrics: Metrics) -> Iterator[tuple[str, int]]:
+    standing = {daemon.name for daemon in metrics.daemons}
+    for daemon in metrics.daemons:
+        yield from _list_daemon(daemon, metrics)
+    for name, (respawns, restarts) in metrics.news.items():
         # A daemon that is gone: only what happened before it went.
         if name not in standing and (respawns or restarts):
             yield from _list_counts(name, respawns, restarts)
-    yield from _list_host(facts)
+    yield from _list_host(metrics)
 
 
-def _list_daemon(daemon: DaemonMetrics, facts: Metrics) -> Iterator[tuple[str, int]]:
+def _list_daemon(daemon: DaemonMetrics, metrics: Metrics) -> Iterator[tuple[str, int]]:
     prefix = f"porto-daemon-{map_name(daemon.name)}"
     yield f"{prefix}-ready_thhh", int(daemon.ready)
     yield f"{prefix}-running_thhh", int(daemon.running)
     yield f"{prefix}-gate_waiting_thhh", int(daemon.waits)
     yield f"{prefix}-gate_failed_thhh", int(daemon.slot == "failed")
-    yield from _list_counts(daemon.name, *facts.news.get(daemon.name, (0, 0)))
+    yield from _list_counts(daemon.name, *metrics.news.get(daemon.name, (0, 0)))
 
 
 def _list_counts(name: str, respawns: int, restarts: int) -> Iterator[tuple[str, int]]:
@@ -53,8 +53,8 @@ def _list_counts(name: str, respawns: int, restarts: int) -> Iterator[tuple[str,
     yield f"{prefix}-restart_count_thhh", restarts
 
 
-def _list_host(facts: Metrics) -> Iterator[tuple[str, int]]:
-    host = facts.host
+def _list_host(metrics: Metrics) -> Iterator[tuple[str, int]]:
+    host = metrics.host
     yield "porto-daemons-rejected_files_thhh", len(host.rejected)
     yield "porto-daemons-orphans_thhh", len(host.orphans)
     yield "porto-daemons-pass_failed_thhh", int(bool(host.pass_error))
