@@ -18,6 +18,7 @@ from helpers.fleetlock import Face, Locks
 from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
+from ya_salt.errors import PortoError
 from ya_salt.gate import client
 from ya_salt.gate.admin import RuleAdmin
 from ya_salt.gate.decide import Pause
@@ -337,15 +338,24 @@ def test_a_restart_that_waits_is_not_forgotten(running: Fleet) -> None:
 
 
 def test_what_portod_does_not_change_live_is_asked_before_it_restarts(running: Fleet) -> None:
-    """portod lists resolv_conf as dynamic, but switches it on only while nothing runs."""
+    """portod lists a property as dynamic, and does not change it while something runs."""
+
+    class Stiff(PortoClient):
+        def set_property(self, name: str, variable: str, value: str) -> None:
+            stiff = name == "agent" and variable == "memory_limit"
+            if stiff and self.get_property(name, "state") == "running":
+                raise PortoError("InvalidState", "not while it runs", f"set {name} {variable}")
+            super().set_property(name, variable, value)
+
     pid, held = running.pid(), running.other()
-    running.host.write("agent", "resolv_conf: [nameserver 192.0.2.1]")
-    status = running.status()
+    running.host.write("agent", "memory_limit: 64Mb")
+    (status,) = running.host.run(Stiff).statuses
     assert status.gate is not None
     assert (status.gate.reason, status.gate.operation) == ("Full", "restart")
     assert running.pid() == pid
     running.leave(held)
-    assert running.host.run_one().actions[0].startswith("restart: ")
+    (status,) = running.host.run(Stiff).statuses
+    assert status.actions[0].startswith("restart: ")
     assert running.pid() != pid
     assert running.holders() == {}
 
