@@ -12,6 +12,7 @@ from helpers.portod import DevPortod
 
 from ya_salt.converge.containers import STOP_TIMEOUT_S
 from ya_salt.converge.drift import decode_last_applied
+from ya_salt.model import ReplaceContainer
 
 NAME = "changing"
 LIVE = [
@@ -197,3 +198,26 @@ def test_a_daemon_that_ignores_sigterm_is_destroyed_after_ten_seconds(passes: Pa
     assert time.monotonic() - started >= STOP_TIMEOUT_S == 10
     with passes.client() as client:
         assert client.get([NAME], ["state"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind"),
+    [
+        ("umask: '022'", "umask: '022'\nresolv_conf: default", "live change"),
+        ("resolv_conf: inherit", "resolv_conf: default", "live change"),
+        ("resolv_conf: keep", "resolv_conf: default", "restart"),
+        ("resolv_conf: [nameserver 192.0.2.1]", "resolv_conf: default", "restart"),
+        ("resolv_conf: keep", "resolv_conf: inherit", "live change"),
+    ],
+)
+def test_what_becomes_of_resolv_conf_is_foretold(
+    passes: Passes, before: str, after: str, kind: str
+) -> None:
+    passes.write(NAME, before)
+    passes.run_one()
+    passes.write(NAME, after)
+    (step,) = passes.plan()[NAME].steps
+    assert isinstance(step, ReplaceContainer) == (kind == "restart")
+    status = passes.run_one()
+    assert {action.split(":")[0] for action in status.actions} == {kind}
+    assert passes.run_one().actions == ()

@@ -79,6 +79,7 @@ REFUSED = [
     ("net: [tap a, L3 veth]", "net"),
     ("net: [container a], net_rx_limit: {default: 1M}", "net_rx_limit"),
     ("net: [container a], sysctl: {net.ipv4.ip_forward: '1'}", "sysctl"),
+    ("virt_mode: os, net: inherited, net_rx_limit: {default: 1M}", "net_rx_limit"),
     ("cpu_set: jail 0", "cpu_set"),
     ("cpu_set: jail 2; 0-3", "cpu_set"),
     ("cpu_set: 3-1", "cpu_set"),
@@ -104,6 +105,7 @@ TAKEN = [
     "net: [netns a], sysctl: {net.ipv4.ip_forward: '1'}, net_rx_limit: {default: 1M}",
     "net: [L3 extra_routes veth eth0]",
     "cpu_set: jail 4; mems 0",
+    "virt_mode: os, net_rx_limit: {default: 1M}, sysctl: {net.ipv4.ip_forward: '1'}",
     "controllers: {memory: false}, cpu_limit: 1c",
 ]
 

@@ -545,9 +545,9 @@ def check_net_together(entries: Sequence[str]) -> str:
     return ""
 
 
-def has_own_net(net: str | None) -> bool:
+def has_own_net(net: str) -> bool:
     """Whether a container with this `net` has a network that portod may set up: not another's."""
-    words = [entry.split(" ")[0] for entry in (net or "inherited").split(";")]
+    words = [entry.split(" ")[0] for entry in net.split(";")]
     return not any(_NET_SHARED.get(word) in {"parent", "container"} for word in words)
 
 

@@ -218,7 +218,9 @@ def _check_networks(report: Diagnostics, members: dict[str, Member], texts: dict
         problem = values.check_net_together(texts["net"].split(";"))
         if problem:
             _add(report, members["net"], problem)
-    own_net = values.has_own_net(texts.get("net"))
+    # In os mode portod gives it one that is empty.
+    default = "none" if texts.get("virt_mode") == "os" else "inherited"
+    own_net = values.has_own_net(texts.get("net", default))
     if not own_net and any(key.startswith("net_rx_limit[") for key in texts):
         # Taken live, and then no start whatever for goes well any more.
         _add(report, members["net_rx_limit"], f"needs a network of its own; {_SET_NET}")
