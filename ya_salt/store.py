@@ -103,7 +103,7 @@ class Store:
 
     def save_records(self, records: Iterable[Record]) -> None:
         for record in records:
-            self._content.records[record.name] = _encode(_mask(record))
+            self._content.records[record.name] = _encode(mask_record(record))
 
     def forget(self, names: Iterable[str]) -> None:
         for name in names:
@@ -118,15 +118,19 @@ class Store:
         return None if text is None else json.loads(text)
 
     def save_fact(self, name: str, data: object) -> None:
+        """What is there already costs no write: a transaction compares before it goes to disk."""
         self._content.facts[name] = _encode(data)
 
     # -- history -------------------------------------------------------------------------------
 
     def add_history(self, events: Sequence[Event]) -> None:
         """Append (seconds since 1970, daemon, sentence)."""
+        if not events:
+            return
         history = self._content.history
-        for at, daemon, what in events:
-            history[max(history, default=0) + 1] = (float(at), daemon, what)
+        first = max(history, default=0) + 1
+        for number, (at, daemon, what) in enumerate(events, first):
+            history[number] = (float(at), daemon, what)
         for number in sorted(history)[:-HISTORY_LIMIT]:
             del history[number]
 
@@ -340,7 +344,7 @@ def _explain(error: Exception) -> str:
     return str(error) if isinstance(error, WeatherError) else "its file is damaged"
 
 
-def _mask(record: Record) -> Record:
+def mask_record(record: Record) -> Record:
     spec = record.spec
     if spec is None:
         return record

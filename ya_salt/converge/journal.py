@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,8 @@ class Journal:
 
     def clear(self) -> None:
         """Forget the deeds: the store has them."""
-        clear_journal(self._path.parent)
+        with contextlib.suppress(OSError):
+            self._path.unlink()
 
     def close(self) -> None:
         if self._file is not None:
@@ -160,7 +161,7 @@ def _read(state_dir: Path | str) -> tuple[tuple[Deed, ...], bool]:
         return (), False
     finally:
         os.close(file)
-    return tuple(_parse(text.splitlines())), is_under_way
+    return _parse(text.splitlines()), is_under_way
 
 
 def _try_lock(file: int, kind: int) -> bool:
@@ -172,14 +173,10 @@ def _try_lock(file: int, kind: int) -> bool:
     return True
 
 
-def clear_journal(state_dir: Path | str) -> None:
-    with contextlib.suppress(OSError):
-        (Path(state_dir) / FILE_NAME).unlink()
-
-
-def _parse(lines: Iterable[str]) -> Iterator[Deed]:
+def _parse(lines: Iterable[str]) -> tuple[Deed, ...]:
     """A line of the end takes the place of its beginning."""
-    open_: dict[tuple[float, str], Deed] = {}
+    open_: dict[tuple[float, str], int] = {}
+    """(when, daemon) of a step without an end yet -> its place in `order`."""
     order: list[Deed] = []
     for line in lines:
         try:
@@ -198,12 +195,12 @@ def _parse(lines: Iterable[str]) -> Iterator[Deed]:
         key = (deed.at, deed.name)
         begun = open_.pop(key, None)
         if begun is not None and deed.ended:
-            order[order.index(begun)] = deed
+            order[begun] = deed
         else:
             order.append(deed)
         if not deed.ended:
-            open_[key] = deed
-    return iter([deed for deed in order if deed.ended != "dropped"])
+            open_[key] = len(order) - 1
+    return tuple(deed for deed in order if deed.ended != "dropped")
 
 
 def _check(deed: Deed) -> None:

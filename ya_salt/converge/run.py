@@ -91,8 +91,7 @@ from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
-from ya_salt.porto.properties import mask_secrets
-from ya_salt.store import LAST_PASS, Store, load_portod, open_store, save_portod
+from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store, save_portod
 
 _RELEARNING = "relearning"
 """The fact that says that a store has begun anew, and what only others know is not asked yet."""
@@ -200,7 +199,7 @@ class _Start:
         """Before the gate is asked: for whom, and under which name."""
         self.recalled.hostname.find()
         with self.store.transaction():
-            _save_gate(self.store, memory)
+            self.store.save_fact(GATE, encode_memory(memory))
             save_hostname(self.store, self.recalled.hostname)
 
     def mark_restarts(self, names: Iterable[str]) -> None:
@@ -601,15 +600,17 @@ def _make_record(
     is_there = container is not None and container.is_ours
     reason = _find_restart_reason(start.request, old, outcome)
     was_changed = _is_changed_under_it(spec, acted, was=old.restart_pending)
-    return replace(
+    record = replace(
         old,
-        spec=replace(spec, properties=mask_secrets(spec.properties)),
+        spec=spec,
         package_names=() if is_removed else list_packages_ever(spec, after),
         restart_pending=bool(reason) or was_changed,
         restart_reason=reason,
         was_created=not is_removed and (old.was_created or is_there),
         status=status,
     )
+    # As the store keeps it, so that it can be compared with what is there.
+    return mask_record(record)
 
 
 def _find_restart_reason(request: PassRequest, record: Record, outcome: Outcome) -> str:
@@ -726,7 +727,7 @@ def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: 
             store.forget(name for name in done.recalled.records if name not in known)
         if done.recalled.is_store_new and not done.recalled.blindness:
             store.save_fact(_RELEARNING, False)
-        _save_gate(store, done.gate)
+        store.save_fact(GATE, encode_memory(done.gate))
         save_memory(store, done.counters)
         save_hostname(store, done.recalled.hostname)
         now = Portod(done.result.before.portod, done.result.before.dynamic)
@@ -736,12 +737,6 @@ def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: 
             ended = _describe_pass(request, started, host.now(), done.result.ok)
             store.save_fact(LAST_PASS, ended)
     return f"the store cannot be written: {store.trouble}" if store.trouble else ""
-
-
-def _save_gate(store: Store, memory: GateMemory) -> None:
-    data = encode_memory(memory)
-    if data != store.load_fact(GATE):
-        store.save_fact(GATE, data)
 
 
 def _save_cut_short(
@@ -794,8 +789,7 @@ def _count_done(store: Store, journal: Journal, request: PassRequest) -> list[Re
         if spec is not None and done.touched:
             # What runs now is to be held against what it was made from.
             status = status or DaemonStatus(name, wanted_version=spec.version, path=spec.path)
-            masked = replace(spec, properties=mask_secrets(spec.properties))
-            record = replace(record, spec=masked, was_created=True)
+            record = replace(record, spec=spec, was_created=True)
         if status is not None:
             status = replace(status, restart_count=status.restart_count + done.restarts)
         is_pending = record.restart_pending and not done.touched

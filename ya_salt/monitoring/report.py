@@ -47,10 +47,8 @@ def load_memory(store: Store) -> Memory:
 
 
 def save_memory(store: Store, memory: Memory) -> None:
-    """Write it, in the caller's transaction, if there is anything new in it."""
-    data = encode_memory(memory)
-    if data != store.load_fact(FACT):
-        store.save_fact(FACT, data)
+    """Write it, in the caller's transaction."""
+    store.save_fact(FACT, encode_memory(memory))
 
 
 @dataclass(frozen=True)
@@ -109,9 +107,9 @@ def _report(
 
 
 def save_hostname(store: Store, hostname: HostName) -> None:
-    """Remember the name in the caller's transaction, if anybody asked for it and it is new."""
+    """Remember the name in the caller's transaction, if anybody asked for it."""
     fact = hostname.to_fact()
-    if fact is not None and fact != store.load_fact(HOSTNAME):
+    if fact is not None:
         store.save_fact(HOSTNAME, fact)
 
 
