@@ -23,17 +23,40 @@ class DamagedError(ValueError):
     """The data are none of this class; the text says where, never what was found."""
 
 
-def to_data(value: Any) -> Any:
-    """Dataclasses, mappings and tuples as dicts and lists, as JSON has them."""
-    if dataclasses.is_dataclass(value):
-        return {item.name: to_data(getattr(value, item.name)) for item in dataclasses.fields(value)}
+def to_data(value: Any, *, is_sparse: bool = False) -> Any:
+    """Dataclasses, mappings and tuples as dicts and lists, as JSON has them.
+
+    With `is_sparse` what is at its default is left out: who reads it has the same defaults.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+        if is_sparse:
+            defaults = _defaults(type(value))
+            found = {
+                name: item
+                for name, item in found.items()
+                if name not in defaults or defaults[name] != item
+            }
+        return {name: to_data(item, is_sparse=is_sparse) for name, item in found.items()}
     if isinstance(value, Mapping):
-        return {name: to_data(item) for name, item in value.items()}
+        return {name: to_data(item, is_sparse=is_sparse) for name, item in value.items()}
     if isinstance(value, tuple | list):
-        return [to_data(item) for item in value]
+        return [to_data(item, is_sparse=is_sparse) for item in value]
     if isinstance(value, set | frozenset):
         return sorted(value)
     return value
+
+
+@cache
+def _defaults(kind: type) -> dict[str, Any]:
+    """Field -> its default, of those that have one."""
+    found = {}
+    for item in dataclasses.fields(kind):
+        if item.default is not dataclasses.MISSING:
+            found[item.name] = item.default
+        elif item.default_factory is not dataclasses.MISSING:
+            found[item.name] = item.default_factory()
+    return found
 
 
 def from_data(kind: type[Some], data: object) -> Some:

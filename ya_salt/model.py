@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ya_salt.life import Life
+
 Progress = Callable[[str], None]
 """Told in a sentence what is being done, for a person who looks."""
+
+READY_TIMEOUT_S, PROBED_READY_TIMEOUT_S = 60.0, 300.0
+"""Defaults of `ready_timeout_s`, without `readiness` and with."""
 
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
@@ -119,6 +124,44 @@ class Package:
 
 
 @dataclass(frozen=True)
+class Readiness:
+    """How a daemon is asked whether it is ready: by one of `exec`, `tcp`, `http_port`."""
+
+    exec: tuple[str, ...] = ()
+    tcp: int = 0
+    http_port: int = 0
+    http_path: str = "/"
+    http_status: int = 200
+    period_s: float = 10.0
+    timeout_s: float = 5.0
+    failure_threshold: int = 3
+    on_failure: str = "none"
+    """none, or restart."""
+
+
+@dataclass(frozen=True)
+class UpdatePolicy:
+    """What becomes of an update that fails."""
+
+    on_failure: str = "rollback"
+    """rollback, or keep."""
+    max_failures: int = 3
+    watch_s: float = 600.0
+    state: tuple[str, ...] = ()
+    """Absolute paths that are copied before an update and go back with it."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Files whose change is acted on: `path`, a glob, or with "" the conffiles of the packages."""
+
+    path: str = ""
+    signal: str = ""
+    """Its name (SIGHUP); "" starts the daemon anew."""
+    splay_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class DaemonSpec:
     """One valid file of the daemons directory, or what a Salt state says in its place.
 
@@ -138,8 +181,21 @@ class DaemonSpec:
     annotations: Mapping[str, str] = field(default_factory=dict)
     min_ready_s: float = 5.0
     ready_timeout_s: float = 60.0
+    """How long `apply` waits; how long an update may take is `ready_deadline_s`."""
+    readiness: Readiness | None = None
+    update: UpdatePolicy = field(default_factory=UpdatePolicy)
+    watch: tuple[Watch, ...] = ()
+    after: tuple[str, ...] = ()
+    drift: str = "correct"
+    """correct, or report."""
     document: str = ""
     """The file's meaning as protobuf JSON ({"meta": …, "spec": …}), secrets masked."""
+
+    @property
+    def ready_deadline_s(self) -> float:
+        """Seconds within which an update has to become ready."""
+        default = READY_TIMEOUT_S if self.readiness is None else PROBED_READY_TIMEOUT_S
+        return max(self.ready_timeout_s or default, self.min_ready_s)
 
     @property
     def is_from_state(self) -> bool:
@@ -341,6 +397,7 @@ class Record:
     restart_reason: str = ""
     was_created: bool = False
     """It has run here before: where its container is gone, making it anew is a repair."""
+    life: Life = field(default_factory=Life)
     status: DaemonStatus | None = None
 
 

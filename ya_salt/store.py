@@ -352,4 +352,4 @@ def mask_record(record: Record) -> Record:
 
 
 def _encode(data: object) -> str:
-    return json.dumps(to_data(data), separators=(",", ":"), sort_keys=True)
+    return json.dumps(to_data(data, is_sparse=True), separators=(",", ":"), sort_keys=True)

@@ -25,7 +25,7 @@ from ya_salt.porto.properties import (
     Property,
 )
 from ya_salt.proto.ya_salt_pb2 import PortoDaemonManifest
-from ya_salt.specs import checks, daemon
+from ya_salt.specs import behaviour, checks, daemon
 from ya_salt.specs.directory import parse_spec
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +37,10 @@ MESSAGES = {
     "ObjectMeta": daemon.META_FIELDS,
     "PortoDaemon": daemon.SPEC_FIELDS,
     "Package": daemon.PACKAGE_FIELDS,
+    "Readiness": behaviour.READINESS_FIELDS,
+    "HttpProbe": behaviour.HTTP_FIELDS,
+    "Update": behaviour.UPDATE_FIELDS,
+    "Watch": behaviour.WATCH_FIELDS,
     "PortoProperties": ("cmd", "command", *PROPERTIES),
 }
 
@@ -275,7 +279,7 @@ def test_reading_specs_needs_no_protobuf() -> None:
 
 
 def test_users_reference_names_every_property() -> None:
-    text = (ROOT / "docs/specs.md").read_text()
+    text = "".join((ROOT / f"docs/{page}.md").read_text() for page in ("specs", "lifecycle"))
     rows = [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([a-z_]+)`", row)}
     fields = {name for names in MESSAGES.values() for name in names} - {"meta", "spec", "command"}

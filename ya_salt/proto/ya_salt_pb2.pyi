@@ -118,11 +118,21 @@ class PortoDaemon(google.protobuf.message.Message):
     PACKAGES_FIELD_NUMBER: builtins.int
     MIN_READY_S_FIELD_NUMBER: builtins.int
     READY_TIMEOUT_S_FIELD_NUMBER: builtins.int
+    READINESS_FIELD_NUMBER: builtins.int
+    UPDATE_FIELD_NUMBER: builtins.int
+    WATCH_FIELD_NUMBER: builtins.int
+    AFTER_FIELD_NUMBER: builtins.int
+    DRIFT_FIELD_NUMBER: builtins.int
     min_ready_s: builtins.float
     """Seconds that the container must have run without a respawn to count as ready. Default: 5."""
     ready_timeout_s: builtins.float
-    """Seconds that `ya-salt apply` waits for the daemon to become ready after it changed it; 0 does
-    not wait. Default: 60.
+    """Seconds within which the daemon becomes ready after it was started anew: `ya-salt apply` waits for
+    that long, and an update that takes longer has failed. 0: apply does not wait, and an update has
+    the default. Default: 60; with readiness 300.
+    """
+    drift: builtins.str
+    """What is done where somebody else has changed its container: correct puts it right, report says so
+    and leaves it. Default: correct.
     """
     @property
     def properties(self) -> global___PortoProperties:
@@ -134,6 +144,24 @@ class PortoDaemon(google.protobuf.message.Message):
         starts, updated while the old one still runs, purged with it. Default: none.
         """
 
+    @property
+    def readiness(self) -> global___Readiness:
+        """How it is asked whether it is ready, and goes on being. Default: running for `min_ready_s`."""
+
+    @property
+    def update(self) -> global___Update:
+        """What becomes of an update that fails. Default: it is undone."""
+
+    @property
+    def watch(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Watch]:
+        """Files whose change makes it start anew, or tells it by a signal. Default: none."""
+
+    @property
+    def after(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Daemons of this host that have to be ready before it is started, and are stopped after it.
+        Default: none.
+        """
+
     def __init__(
         self,
         *,
@@ -141,15 +169,198 @@ class PortoDaemon(google.protobuf.message.Message):
         packages: collections.abc.Iterable[global___Package] | None = ...,
         min_ready_s: builtins.float | None = ...,
         ready_timeout_s: builtins.float | None = ...,
+        readiness: global___Readiness | None = ...,
+        update: global___Update | None = ...,
+        watch: collections.abc.Iterable[global___Watch] | None = ...,
+        after: collections.abc.Iterable[builtins.str] | None = ...,
+        drift: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_min_ready_s", b"_min_ready_s", "_ready_timeout_s", b"_ready_timeout_s", "min_ready_s", b"min_ready_s", "properties", b"properties", "ready_timeout_s", b"ready_timeout_s"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_min_ready_s", b"_min_ready_s", "_ready_timeout_s", b"_ready_timeout_s", "min_ready_s", b"min_ready_s", "packages", b"packages", "properties", b"properties", "ready_timeout_s", b"ready_timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_drift", b"_drift", "_min_ready_s", b"_min_ready_s", "_ready_timeout_s", b"_ready_timeout_s", "drift", b"drift", "min_ready_s", b"min_ready_s", "properties", b"properties", "readiness", b"readiness", "ready_timeout_s", b"ready_timeout_s", "update", b"update"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_drift", b"_drift", "_min_ready_s", b"_min_ready_s", "_ready_timeout_s", b"_ready_timeout_s", "after", b"after", "drift", b"drift", "min_ready_s", b"min_ready_s", "packages", b"packages", "properties", b"properties", "readiness", b"readiness", "ready_timeout_s", b"ready_timeout_s", "update", b"update", "watch", b"watch"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_drift", b"_drift"]) -> typing.Literal["drift"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_min_ready_s", b"_min_ready_s"]) -> typing.Literal["min_ready_s"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_ready_timeout_s", b"_ready_timeout_s"]) -> typing.Literal["ready_timeout_s"] | None: ...
 
 global___PortoDaemon = PortoDaemon
+
+@typing.final
+class Readiness(google.protobuf.message.Message):
+    """A question that is asked again and again: exactly one of exec, tcp and http."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXEC_FIELD_NUMBER: builtins.int
+    TCP_FIELD_NUMBER: builtins.int
+    HTTP_FIELD_NUMBER: builtins.int
+    PERIOD_S_FIELD_NUMBER: builtins.int
+    TIMEOUT_S_FIELD_NUMBER: builtins.int
+    FAILURE_THRESHOLD_FIELD_NUMBER: builtins.int
+    ON_FAILURE_FIELD_NUMBER: builtins.int
+    tcp: builtins.int
+    """A port of the daemon's that takes connections, 1 to 65535."""
+    period_s: builtins.float
+    """Seconds between two questions, from 1. Where passes are the only ones to ask, it is once a pass.
+    Default: 10; with exec 30.
+    """
+    timeout_s: builtins.float
+    """Seconds after which no answer is a no. Default: 5."""
+    failure_threshold: builtins.int
+    """How many times in a row it has to say no until it counts as not ready, from 1. Default: 3."""
+    on_failure: builtins.str
+    """none: it is told; restart: it is also started anew. Default: none."""
+    @property
+    def exec(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """A command, a list of arguments, run beside the daemon in its own container's limits and file
+        system: 0 is yes. No shell, unless it is named.
+        """
+
+    @property
+    def http(self) -> global___HttpProbe:
+        """A port of the daemon's that answers a GET."""
+
+    def __init__(
+        self,
+        *,
+        exec: collections.abc.Iterable[builtins.str] | None = ...,
+        tcp: builtins.int | None = ...,
+        http: global___HttpProbe | None = ...,
+        period_s: builtins.float | None = ...,
+        timeout_s: builtins.float | None = ...,
+        failure_threshold: builtins.int | None = ...,
+        on_failure: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_failure_threshold", b"_failure_threshold", "_on_failure", b"_on_failure", "_period_s", b"_period_s", "_tcp", b"_tcp", "_timeout_s", b"_timeout_s", "failure_threshold", b"failure_threshold", "http", b"http", "on_failure", b"on_failure", "period_s", b"period_s", "tcp", b"tcp", "timeout_s", b"timeout_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_failure_threshold", b"_failure_threshold", "_on_failure", b"_on_failure", "_period_s", b"_period_s", "_tcp", b"_tcp", "_timeout_s", b"_timeout_s", "exec", b"exec", "failure_threshold", b"failure_threshold", "http", b"http", "on_failure", b"on_failure", "period_s", b"period_s", "tcp", b"tcp", "timeout_s", b"timeout_s"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_failure_threshold", b"_failure_threshold"]) -> typing.Literal["failure_threshold"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_on_failure", b"_on_failure"]) -> typing.Literal["on_failure"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_period_s", b"_period_s"]) -> typing.Literal["period_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_tcp", b"_tcp"]) -> typing.Literal["tcp"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_timeout_s", b"_timeout_s"]) -> typing.Literal["timeout_s"] | None: ...
+
+global___Readiness = Readiness
+
+@typing.final
+class HttpProbe(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PORT_FIELD_NUMBER: builtins.int
+    PATH_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    port: builtins.int
+    """Required, 1 to 65535."""
+    path: builtins.str
+    """The path that is asked for, with its query. Default: /."""
+    status: builtins.int
+    """The status that means yes, 100 to 599. Default: 200."""
+    def __init__(
+        self,
+        *,
+        port: builtins.int | None = ...,
+        path: builtins.str | None = ...,
+        status: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_path", b"_path", "_port", b"_port", "_status", b"_status", "path", b"path", "port", b"port", "status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_path", b"_path", "_port", b"_port", "_status", b"_status", "path", b"path", "port", b"port", "status", b"status"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_path", b"_path"]) -> typing.Literal["path"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_port", b"_port"]) -> typing.Literal["port"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_status", b"_status"]) -> typing.Literal["status"] | None: ...
+
+global___HttpProbe = HttpProbe
+
+@typing.final
+class Update(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ON_FAILURE_FIELD_NUMBER: builtins.int
+    MAX_FAILURES_FIELD_NUMBER: builtins.int
+    WATCH_S_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    on_failure: builtins.str
+    """rollback: packages and container of the version that was ready before come back; keep: it is left
+    as it is. Default: rollback.
+    """
+    max_failures: builtins.int
+    """How many times the new version may die before it is ready. Default: 3."""
+    watch_s: builtins.float
+    """Seconds after it became ready in which a death, or not being ready, still counts as its failure.
+    Default: 600.
+    """
+    @property
+    def state(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Files and directories of the daemon's that are copied before an update and come back with the
+        version before. Default: none, data stay as they are.
+        """
+
+    def __init__(
+        self,
+        *,
+        on_failure: builtins.str | None = ...,
+        max_failures: builtins.int | None = ...,
+        watch_s: builtins.float | None = ...,
+        state: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_failures", b"_max_failures", "_on_failure", b"_on_failure", "_watch_s", b"_watch_s", "max_failures", b"max_failures", "on_failure", b"on_failure", "watch_s", b"watch_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_failures", b"_max_failures", "_on_failure", b"_on_failure", "_watch_s", b"_watch_s", "max_failures", b"max_failures", "on_failure", b"on_failure", "state", b"state", "watch_s", b"watch_s"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_failures", b"_max_failures"]) -> typing.Literal["max_failures"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_on_failure", b"_on_failure"]) -> typing.Literal["on_failure"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_watch_s", b"_watch_s"]) -> typing.Literal["watch_s"] | None: ...
+
+global___Update = Update
+
+@typing.final
+class Watch(google.protobuf.message.Message):
+    """Exactly one of path and conffiles."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: builtins.int
+    CONFFILES_FIELD_NUMBER: builtins.int
+    SIGNAL_FIELD_NUMBER: builtins.int
+    SPLAY_S_FIELD_NUMBER: builtins.int
+    path: builtins.str
+    """An absolute path; *, ? and [] as the shell has them."""
+    conffiles: builtins.bool
+    """true: the conffiles of the daemon's packages."""
+    signal: builtins.str
+    """Tell it by this signal, SIGHUP, SIGUSR1 or another, and leave it running. Default: it is started
+    anew.
+    """
+    splay_s: builtins.float
+    """Seconds over which hosts spread the signal. Default: 0, at once."""
+    def __init__(
+        self,
+        *,
+        path: builtins.str | None = ...,
+        conffiles: builtins.bool | None = ...,
+        signal: builtins.str | None = ...,
+        splay_s: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_conffiles", b"_conffiles", "_path", b"_path", "_signal", b"_signal", "_splay_s", b"_splay_s", "conffiles", b"conffiles", "path", b"path", "signal", b"signal", "splay_s", b"splay_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_conffiles", b"_conffiles", "_path", b"_path", "_signal", b"_signal", "_splay_s", b"_splay_s", "conffiles", b"conffiles", "path", b"path", "signal", b"signal", "splay_s", b"splay_s"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_conffiles", b"_conffiles"]) -> typing.Literal["conffiles"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_path", b"_path"]) -> typing.Literal["path"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_signal", b"_signal"]) -> typing.Literal["signal"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_splay_s", b"_splay_s"]) -> typing.Literal["splay_s"] | None: ...
+
+global___Watch = Watch
 
 @typing.final
 class Package(google.protobuf.message.Message):
@@ -520,16 +731,16 @@ class PortoProperties(google.protobuf.message.Message):
     virt_mode: builtins.str
     """How it is set up.
 
-    app: a normal process; os: an init; host: no security restrictions; job: a process group of the
-    parent; docker, fuse: what their names say, where portod allows them. Default: app.
+    app: a normal process; os: an init; host: no security restrictions; docker, fuse: what their names
+    say, where portod allows them. Default: app.
     """
     user: builtins.str
     """The user it runs as, a name or number. Default: root, which started it."""
     group: builtins.str
-    """The group it runs as, a name or number. Default: the user's."""
+    """The group it runs as, a name or number. Default: root, whatever the user."""
     isolate: builtins.bool
     """Own namespaces for processes, IPC, host name and environment. Default: true; false with virt_mode
-    host and job, where it cannot be true.
+    host, where it cannot be true.
     """
     root: builtins.str
     """The directory it sees as /. Default: /."""
@@ -638,7 +849,7 @@ class PortoProperties(google.protobuf.message.Message):
     seccomp_name: builtins.str
     """A filter of system calls that portod knows by name. Default: none."""
     userns: builtins.bool
-    """A user namespace of its own; not with virt_mode host or job. Default: false."""
+    """A user namespace of its own; not with virt_mode host. Default: false."""
     unshare_on_exec: builtins.bool
     """A mount namespace of its own right before the command starts. Default: false."""
     @property

@@ -12,6 +12,7 @@ from ya_salt.model import Package
 from ya_salt.names import check_daemon_name, check_package_name, check_package_version, quote
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES
 from ya_salt.porto.values import parse_bool, parse_line, parse_seconds
+from ya_salt.specs.behaviour import BEHAVIOUR_FIELDS, Behaviour, read_behaviour
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,
@@ -33,7 +34,7 @@ from ya_salt.specs.tree import START, ListNode, MapNode, Node, Place
 KIND = "PortoDaemon"
 MANIFEST_FIELDS = ("meta", "spec")
 META_FIELDS = ("kind", "version", "name", "delete_requested", "annotations")
-SPEC_FIELDS = ("properties", "packages", "min_ready_s", "ready_timeout_s")
+SPEC_FIELDS = ("properties", "packages", "min_ready_s", "ready_timeout_s", *BEHAVIOUR_FIELDS)
 PACKAGE_FIELDS = ("name", "version", "allow_held")
 
 
@@ -50,6 +51,7 @@ class Draft:
     packages: list[Package] = field(default_factory=list)
     min_ready_s: float | None = None
     ready_timeout_s: float | None = None
+    behaviour: Behaviour = field(default_factory=Behaviour)
     meta: dict[str, Json] = field(default_factory=dict)
     """The fields of `meta` that were set, for the document."""
     has_spec: bool = False
@@ -159,6 +161,7 @@ def _read_spec(report: Diagnostics, node: Node, draft: Draft) -> None:
     for name in ("min_ready_s", "ready_timeout_s"):
         if name in members:
             setattr(draft, name, read_value(report, *members[name][1:], parse_seconds))
+    draft.behaviour = read_behaviour(report, members)
 
 
 def _report_no_command(report: Diagnostics, properties: Member | None, spec: Node) -> None:

@@ -64,7 +64,7 @@ def _spec(draft: Draft) -> dict[str, Json]:
         spec["minReadyS"] = draft.min_ready_s
     if draft.ready_timeout_s is not None:
         spec["readyTimeoutS"] = draft.ready_timeout_s
-    return spec
+    return spec | draft.behaviour.document
 
 
 def _package(package: Package) -> Json:

@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ya_salt.errors import OperatorError, SpecError, SpecProblem
-from ya_salt.model import DaemonSpec, Ignored, Loaded, Rejected
+from ya_salt.model import (
+    PROBED_READY_TIMEOUT_S,
+    READY_TIMEOUT_S,
+    DaemonSpec,
+    Ignored,
+    Loaded,
+    Rejected,
+)
 from ya_salt.specs.checks import Diagnostics
 from ya_salt.specs.daemon import Draft, read_manifest
 from ya_salt.specs.digest import make_digest, make_document
@@ -247,7 +254,8 @@ def _place_of(before: str) -> Place:
 
 
 def _make_spec(draft: Draft, path: str) -> DaemonSpec:
-    texts, packages = draft.container.texts, tuple(draft.packages)
+    texts, packages, told = draft.container.texts, tuple(draft.packages), draft.behaviour
+    timeout_s = READY_TIMEOUT_S if told.readiness is None else PROBED_READY_TIMEOUT_S
     return DaemonSpec(
         name=draft.name,
         version=draft.version,
@@ -258,7 +266,12 @@ def _make_spec(draft: Draft, path: str) -> DaemonSpec:
         delete_requested=draft.delete_requested,
         annotations=MappingProxyType(draft.annotations),
         min_ready_s=_either(draft.min_ready_s, DaemonSpec.min_ready_s),
-        ready_timeout_s=_either(draft.ready_timeout_s, DaemonSpec.ready_timeout_s),
+        ready_timeout_s=_either(draft.ready_timeout_s, timeout_s),
+        readiness=told.readiness,
+        update=told.update,
+        watch=told.watch,
+        after=told.after,
+        drift=told.drift,
         document=make_document(draft),
     )
 

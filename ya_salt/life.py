@@ -1,0 +1,118 @@
+"""What is remembered of a daemon's life from one pass to the next. Pure data, kept in its record.
+
+All of it may be lost with the store: a daemon then is as one that was just installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What the questions of `spec.readiness` have come to, of one process."""
+
+    started_at: int = 0
+    """portod's time of that start: at another one everything begins anew."""
+    is_ready: bool = False
+    failures: int = 0
+    """In a row, the last ones."""
+    asked_at: float = 0.0
+    answer: str = ""
+    """What came of the last question, a sentence."""
+    since: float = 0.0
+    """Since when `is_ready` is what it is."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Spec and packages that became ready together; the whole of it lies in a file of its own."""
+
+    number: int
+    mark: str
+    """Names spec and packages, secrets and all."""
+    version: str = ""
+    digest: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    ready_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An update that has to prove itself: begun, then ready, then over or undone."""
+
+    mark: str
+    version: str = ""
+    back_to: int = 0
+    """Number of the generation that it took the place of; 0: there is none."""
+    begun_at: float = 0.0
+    ready_at: float = 0.0
+    """0 until it was ready."""
+    deaths: int = 0
+    """Of this version, since it was begun."""
+    host: str = ""
+    """What tells a boot of the host and a start of portod from others."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A version that failed: it is not tried again while the file says the same."""
+
+    mark: str
+    version: str
+    why: str
+    at: float
+    back_to: int = 0
+    """Number of the generation that runs in its place; 0: it was left as it is."""
+    problem: str = ""
+    """Why going back failed; "" where it did not."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """Somebody went back by hand: that generation runs while the file says the same."""
+
+    number: int
+    mark: str
+    """Of what the file said then."""
+    who: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Somebody stopped the daemon: it stays so until it is started, or `until` (0: for ever)."""
+
+    who: str
+    why: str
+    since: float
+    until: float = 0.0
+
+
+@dataclass(frozen=True)
+class CrashLoop:
+    """Deaths that follow each other too soon."""
+
+    deaths: int = 0
+    since: float = 0.0
+    last_at: float = 0.0
+    delay_s: int = 0
+    """How long it rests before it is started again; 0: as its spec says."""
+
+
+@dataclass(frozen=True)
+class Life:
+    """Everything of it; what a daemon has nothing of is None or empty."""
+
+    probes: Probes | None = None
+    generations: tuple[Generation, ...] = ()
+    trial: Trial | None = None
+    rejection: Rejection | None = None
+    pin: Pin | None = None
+    hold: Hold | None = None
+    crash: CrashLoop | None = None
+    watched: Mapping[str, str] = field(default_factory=dict)
+    """File -> hash of what was in it when it was acted on last."""
+    corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Property -> when it was put right, seconds since 1970, of the last hour."""

@@ -1,0 +1,295 @@
+"""Check how a daemon is to be looked after: readiness, update, watch, after, drift. Pure."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ya_salt.model import Readiness, UpdatePolicy, Watch
+from ya_salt.names import check_daemon_name, quote
+from ya_salt.porto.values import (
+    check_argument,
+    parse_argv,
+    parse_bool,
+    parse_choice,
+    parse_integer,
+    parse_real,
+    parse_seconds,
+)
+from ya_salt.specs.checks import (
+    Diagnostics,
+    Member,
+    camel,
+    convert,
+    describe,
+    make_fields,
+    read_fields,
+    read_quoted,
+    read_text,
+    read_value,
+)
+from ya_salt.specs.container import Json
+from ya_salt.specs.tree import ListNode, MapNode, Node
+
+READINESS_FIELDS = (
+    "exec", "tcp", "http", "period_s", "timeout_s", "failure_threshold", "on_failure",
+)  # fmt: skip
+HTTP_FIELDS = ("port", "path", "status")
+UPDATE_FIELDS = ("on_failure", "max_failures", "watch_s", "state")
+WATCH_FIELDS = ("path", "conffiles", "signal", "splay_s")
+BEHAVIOUR_FIELDS = ("readiness", "update", "watch", "after", "drift")
+
+_EXEC_PERIOD_S = 30.0
+_READINESS = make_fields(READINESS_FIELDS, "write a mapping with exec, tcp or http")
+_HTTP = make_fields(HTTP_FIELDS, "write a mapping with port and path")
+_UPDATE = make_fields(UPDATE_FIELDS)
+_WATCH = make_fields(WATCH_FIELDS, "write a mapping with path or conffiles")
+
+
+@dataclass
+class Behaviour:
+    """What a document says of it; None where it says nothing."""
+
+    readiness: Readiness | None = None
+    update: UpdatePolicy = field(default_factory=UpdatePolicy)
+    watch: tuple[Watch, ...] = ()
+    after: tuple[str, ...] = ()
+    drift: str = "correct"
+    document: dict[str, Json] = field(default_factory=dict)
+    """The fields that were set, as protobuf JSON."""
+
+
+def read_behaviour(report: Diagnostics, members: dict[str, Member]) -> Behaviour:
+    found = Behaviour()
+    if "readiness" in members:
+        found.readiness = _read_readiness(report, members["readiness"], found.document)
+    if "update" in members:
+        found.update = _read_update(report, members["update"], found.document)
+    if "watch" in members:
+        found.watch = _read_watches(report, members["watch"], found.document)
+    if "after" in members:
+        found.after = tuple(_read_list(report, members["after"], check_daemon_name))
+        found.document["after"] = list(found.after)
+    if "drift" in members:
+        found.drift = _read_one(report, members["drift"], _choose("correct", "report")) or "correct"
+        found.document["drift"] = found.drift
+    return found
+
+
+# -- readiness -----------------------------------------------------------------------------------
+
+
+def _read_readiness(
+    report: Diagnostics, member: Member, document: dict[str, Json]
+) -> Readiness | None:
+    members = read_fields(report, member.node, member.field, _READINESS)
+    if not isinstance(member.node, MapNode):
+        return None
+    ways = [name for name in ("exec", "tcp", "http") if name in members]
+    if len(ways) != 1:
+        said = f"names {' and '.join(ways)}" if ways else "says not how to ask"
+        report.add(member.node.place, member.field, f"{said}; write one of exec, tcp and http")
+    values: dict[str, Any] = {}
+    shown: dict[str, Json] = {}
+    if "exec" in members:
+        argv = _read_argv(report, members["exec"])
+        values |= {"exec": argv, "period_s": _EXEC_PERIOD_S}
+        shown["exec"] = list(argv)
+    if "http" in members:
+        http = _read_http(report, members["http"])
+        values |= {f"http_{name}": value for name, value in http.items()}
+        shown["http"] = dict(http)
+    _read_into(
+        report,
+        members,
+        {
+            "tcp": _parse_port,
+            "period_s": _parse_period,
+            "timeout_s": _parse_period,
+            "failure_threshold": _parse_count,
+            "on_failure": _choose("none", "restart"),
+        },
+        values,
+        shown,
+    )
+    document["readiness"] = shown
+    return Readiness(**values)
+
+
+def _read_argv(report: Diagnostics, member: Member) -> tuple[str, ...]:
+    argv = tuple(_read_list(report, member, check_argument, read_text))
+    if argv:
+        convert(report, member.node.place, member.field, "", lambda _: parse_argv(argv))
+    elif isinstance(member.node, ListNode) and not member.node.items:
+        report.add(member.node.place, member.field, "is an empty list; write the program and more")
+    return argv
+
+
+def _read_http(report: Diagnostics, member: Member) -> dict[str, Any]:
+    members = read_fields(report, member.node, member.field, _HTTP)
+    found: dict[str, Any] = {}
+    if isinstance(member.node, MapNode) and "port" not in members:
+        report.add(member.node.place, f"{member.field}.port", "is missing; write the port to ask")
+    readers = {"port": _parse_port, "path": _check_url_path, "status": _parse_status}
+    _read_into(report, members, readers, found, {})
+    return found
+
+
+def _check_url_path(text: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", text) or len(text) > 1000 or "#" in text:
+        raise ValueError(f"{quote(text)} is no path; write one as /health, blanks as %20")
+    return text
+
+
+def _parse_port(text: str) -> int:
+    return int(parse_integer(text, 1, 65535))
+
+
+def _parse_status(text: str) -> int:
+    return int(parse_integer(text, 100, 599))
+
+
+def _parse_count(text: str) -> int:
+    return int(parse_integer(text, 1, 1000))
+
+
+def _parse_failures(text: str) -> int:
+    return int(parse_integer(text, 0, 1000))
+
+
+def _parse_period(text: str) -> float:
+    return float(parse_real(text, "1", "86400"))
+
+
+# -- update, watch -------------------------------------------------------------------------------
+
+
+def _read_update(report: Diagnostics, member: Member, document: dict[str, Json]) -> UpdatePolicy:
+    members = read_fields(report, member.node, member.field, _UPDATE)
+    values: dict[str, Any] = {}
+    shown: dict[str, Json] = {}
+    readers = {
+        "on_failure": _choose("rollback", "keep"),
+        "max_failures": _parse_failures,
+        "watch_s": parse_seconds,
+    }
+    _read_into(report, members, readers, values, shown)
+    if "state" in members:
+        values["state"] = tuple(_read_list(report, members["state"], _check_state))
+        shown["state"] = list(values["state"])
+    document["update"] = shown
+    return UpdatePolicy(**values)
+
+
+def _check_path(text: str) -> str:
+    parts = text.split("/")
+    if not text.startswith("/") or ".." in parts or text != text.strip() or "\n" in text:
+        raise ValueError(f"{quote(text)} is no absolute path without ..; write it from / on")
+    return text
+
+
+def _check_state(text: str) -> str:
+    path = _check_path(text).rstrip("/")
+    if path.count("/") < 2:
+        raise ValueError(f"{quote(text)} is not a daemon's own; name a path below it")
+    return path
+
+
+def _read_watches(
+    report: Diagnostics, member: Member, document: dict[str, Json]
+) -> tuple[Watch, ...]:
+    node = member.node
+    if not isinstance(node, ListNode):
+        report.add(node.place, member.field, f"{describe(node)}; write a list of path or conffiles")
+        return ()
+    shown: list[Json] = []
+    found = []
+    for number, item in enumerate(node.items):
+        watch = _read_watch(report, item, f"{member.field}[{number}]", shown)
+        if watch is not None:
+            found.append(watch)
+    document["watch"] = shown
+    return tuple(found)
+
+
+def _read_watch(report: Diagnostics, node: Node, path: str, shown: list[Json]) -> Watch | None:
+    members = read_fields(report, node, path, _WATCH)
+    if not isinstance(node, MapNode):
+        return None
+    values: dict[str, Any] = {}
+    document: dict[str, Json] = {}
+    readers = {
+        "path": _check_path,
+        "conffiles": parse_bool,
+        "signal": _parse_signal,
+        "splay_s": parse_seconds,
+    }
+    _read_into(report, members, readers, values, document)
+    conffiles = values.pop("conffiles", "") == "true"
+    if "conffiles" in document:
+        document["conffiles"] = conffiles
+    if conffiles == ("path" in members):
+        report.add(node.place, path, "write either path, or conffiles: true")
+    if "splay_s" in members and "signal" not in members:
+        member = members["splay_s"]
+        report.add(member.key.place, member.field, "is of use with signal only; leave it out")
+    shown.append({camel(name): value for name, value in document.items()})
+    return Watch(**values)
+
+
+def _parse_signal(text: str) -> str:
+    name = text if text.startswith("SIG") else f"SIG{text}"
+    known = {item.name for item in signal.Signals} - {"SIGKILL", "SIGSTOP"}
+    if name not in known:
+        raise ValueError(f"{quote(text)} is no signal to tell something by; write SIGHUP or such")
+    return name
+
+
+# -- pieces --------------------------------------------------------------------------------------
+
+
+def _read_into(
+    report: Diagnostics,
+    members: dict[str, Member],
+    readers: Mapping[str, Callable[[str], Any]],
+    values: dict[str, Any],
+    shown: dict[str, Json],
+) -> None:
+    """Read what is there by its reader; into `values` by name and `shown` by protobuf JSON's."""
+    for name, parse in readers.items():
+        if name not in members:
+            continue
+        value = _read_one(report, members[name], parse)
+        if value is not None:
+            values[name] = value
+            shown[camel(name)] = value
+
+
+def _read_one(report: Diagnostics, member: Member, parse: Callable[[str], Any]) -> Any:
+    return read_value(report, member.node, member.field, parse)
+
+
+def _read_list(
+    report: Diagnostics,
+    member: Member,
+    parse: Callable[[str], str],
+    read: Callable[[Diagnostics, Node, str], str | None] = read_quoted,
+) -> list[str]:
+    node = member.node
+    if not isinstance(node, ListNode):
+        report.add(node.place, member.field, f"{describe(node)}; write a list")
+        return []
+    found = []
+    for number, item in enumerate(node.items):
+        field = f"{member.field}[{number}]"
+        text = convert(report, item.place, field, read(report, item, field), parse)
+        if text is not None:
+            found.append(text)
+    return found
+
+
+def _choose(*choices: str) -> Callable[[str], str]:
+    return lambda text: parse_choice(text, choices)
