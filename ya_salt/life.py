@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,19 @@ class CrashLoop:
     last_at: float = 0.0
     delay_s: int = 0
     """How long it rests before it is started again; 0: as its spec says."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person asks for by name, once: it is carried out by the pass that it comes with."""
+
+    kind: Literal["stop", "start", "retry", "rollback"]
+    who: str
+    why: str = ""
+    until: float = 0.0
+    """Of stop: seconds since 1970; 0: until somebody starts it."""
+    number: int = 0
+    """Of rollback: the generation; 0: the one before the present."""
 
 
 @dataclass(frozen=True)

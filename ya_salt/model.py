@@ -427,6 +427,8 @@ class Observed:
     key: bytes = field(default=b"", repr=False)
     """The host's secret, for hashes of secrets; empty where it cannot be read."""
     records: Mapping[str, Record] = field(default_factory=dict)
+    lives: Mapping[str, Life] = field(default_factory=dict)
+    """Those of the records, as they have gone on; of every daemon that is looked after."""
 
 
 # -- steps: a closed union, in the order in which a pass takes them ------------------------------

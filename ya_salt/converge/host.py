@@ -15,6 +15,7 @@ from ya_salt.gate.memory import GateMemory
 from ya_salt.gate.protocol import Gate, Slot
 from ya_salt.hostname import FACT as HOSTNAME
 from ya_salt.hostname import HostName
+from ya_salt.life import Order
 from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
@@ -103,6 +104,10 @@ class PassRequest:
     whole: bool = True
     restarts: Mapping[str, str] = field(default_factory=dict)
     """Daemon -> why it gets a new process though nothing about it changed."""
+    orders: Mapping[str, Order] = field(default_factory=dict)
+    """Daemon -> what a person asks for it."""
+    who: str = ""
+    """Who makes the pass: `agent`, `shell: NAME`, `Salt job ID`; "" where nobody said."""
     override_gate: str = ""
     """Why the rollout gate is not asked this time; "" asks it."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ya_salt.converge.drift import (
     base_name,
@@ -18,6 +19,7 @@ from ya_salt.converge.drift import (
     name_read_back,
     set_anew,
 )
+from ya_salt.converge.lives import Intent
 from ya_salt.converge.package_users import (
     describe_kept,
     describe_packages,
@@ -62,10 +64,17 @@ class Context:
     """Package name -> the daemons that stand and need it."""
     conflicts: Mapping[str, str]
     """Daemon -> why its packages cannot be what two specs want at once."""
+    intents: Mapping[str, Intent]
+
+
+_NO_INTENTS: Mapping[str, Intent] = MappingProxyType({})
 
 
 def make_plan(
-    specs: Sequence[DaemonSpec], context: Sequence[DaemonSpec], observed: Observed
+    specs: Sequence[DaemonSpec],
+    context: Sequence[DaemonSpec],
+    observed: Observed,
+    intents: Mapping[str, Intent] = _NO_INTENTS,
 ) -> tuple[DaemonPlan, ...]:
     """What to do about each of `specs`, in their order.
 
@@ -77,6 +86,7 @@ def make_plan(
         observed=observed,
         needed_by=find_users(context, observed.records.values()),
         conflicts=find_conflicts(context),
+        intents=intents,
     )
     return tuple(_plan_guarded(spec, shared) for spec in specs)
 

@@ -11,6 +11,7 @@ from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell
 from ya_salt.converge.host_checks import find_missing_account, find_obstacle
 from ya_salt.converge.host_key import load_key
 from ya_salt.converge.journal import load_last_pass
+from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, defer, hold_changes, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
@@ -290,24 +291,30 @@ def look_and_plan(
         dynamic=portod.dynamic,
     )
     context = (*request.context, *_list_rejected(request, records))
-    plans = _plan(request, context, observed)
+    now = host.now()
+    observed = replace(observed, lives=look_ahead(request.targets, observed, request.orders, now))
+    intents = find_intents(request.targets, observed, now)
+    plans = _plan(request, context, observed, intents)
     if any(plan.steps for plan in plans):
         try:
-            now = Portod(client.version(), client.list_dynamic())
+            told = Portod(client.version(), client.list_dynamic())
         except (PortoUnavailableError, PortoUnknownFateError):
             raise
         except PortoError as error:
             return observed, hold_changes(plans, str(error), observed)
-        observed = replace(observed, portod=now.version, dynamic=now.dynamic)
-        if now != portod:
-            plans = _plan(request, context, observed)
+        observed = replace(observed, portod=told.version, dynamic=told.dynamic)
+        if told != portod:
+            plans = _plan(request, context, observed, intents)
     return observed, plans
 
 
 def _plan(
-    request: PassRequest, context: Sequence[DaemonSpec], observed: Observed
+    request: PassRequest,
+    context: Sequence[DaemonSpec],
+    observed: Observed,
+    intents: Mapping[str, Intent],
 ) -> tuple[DaemonPlan, ...]:
-    plans = make_plan(request.targets, context, observed)
+    plans = make_plan(request.targets, context, observed, intents)
     return add_restarts(plans, request.targets, observed, request.restarts)
 
 

@@ -32,6 +32,7 @@ from ya_salt.converge.journal import (
     list_renewed,
     list_unsaved,
 )
+from ya_salt.converge.lives import look_back
 from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
 from ya_salt.converge.package_users import find_replaceable, list_packages_ever
 from ya_salt.converge.plan import hold_packages
@@ -69,6 +70,7 @@ from ya_salt.gate.memory import FACT as GATE
 from ya_salt.gate.memory import GateMemory, encode_memory, find_gate_facts
 from ya_salt.gate.requests import keep_since, pin_waiting
 from ya_salt.hostname import HostName
+from ya_salt.life import Life
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     ChangeLive,
@@ -236,6 +238,8 @@ def _make_pass(
             outcomes, lasts = _execute(start, plans, before, permits, journal)
             after, outcomes = _look_again(start, client, before, outcomes)
         troubles = look_for_troubles(client, request.targets, after)
+        lives = look_back(request.targets, after, outcomes, host.now())
+        after = replace(after, lives=lives)
         acted = _Acted(plans, before, after, outcomes, troubles)
         results = _judge(start, acted)
         settled = report_results(gate, permits, results, host.now(), is_whole=request.whole)
@@ -579,7 +583,7 @@ def _make_records(
     for status in statuses:
         old = start.records.get(status.name, Record(status.name))
         spec = specs.get(status.name)
-        record = replace(old, status=status)
+        record = replace(old, life=acted.after.lives.get(status.name, old.life), status=status)
         if spec is not None:
             try:
                 record = _make_record(start, acted, spec, old, status)
@@ -607,6 +611,7 @@ def _make_record(
         restart_pending=bool(reason) or was_changed,
         restart_reason=reason,
         was_created=not is_removed and (old.was_created or is_there),
+        life=Life() if is_removed else acted.after.lives.get(spec.name, old.life),
         status=status,
     )
     # As the store keeps it, so that it can be compared with what is there.

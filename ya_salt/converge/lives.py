@@ -1,0 +1,47 @@
+"""How daemons' lives go on: what a look at the host adds, and what they ask of the plan. Pure.
+
+Each concern has a module of its own; here stands their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ya_salt.life import Life, Order
+from ya_salt.model import DaemonSpec, Observed, Outcome
+
+
+@dataclass(frozen=True)
+class Intent:
+    """What bears on the plan of one daemon beside its spec and how it stands."""
+
+    held: str = ""
+    """Why it is to be stopped and to stay so: who, since when, until when; "" where it is not."""
+    resting: str = ""
+    """Why it is not started yet though it is down; "" where nothing keeps it."""
+    restart: str = ""
+    """Why it gets a new process though spec, packages and container are right; ""."""
+
+
+def look_ahead(
+    specs: Sequence[DaemonSpec], observed: Observed, orders: Mapping[str, Order], now: float
+) -> dict[str, Life]:
+    """The lives before the plan: with what happened since they were saved, and orders taken."""
+    del orders, now
+    fresh = {spec.name: Life() for spec in specs}
+    return {**fresh, **{name: record.life for name, record in observed.records.items()}}
+
+
+def find_intents(specs: Sequence[DaemonSpec], observed: Observed, now: float) -> dict[str, Intent]:
+    """Daemon -> what its life asks of the plan, where it asks anything."""
+    del specs, observed, now
+    return {}
+
+
+def look_back(
+    specs: Sequence[DaemonSpec], after: Observed, outcomes: Mapping[str, Outcome], now: float
+) -> dict[str, Life]:
+    """The lives after the work: what was done to whom is in `outcomes`."""
+    del specs, outcomes, now
+    return dict(after.lives)
