@@ -116,6 +116,15 @@ class Order:
 
 
 @dataclass(frozen=True)
+class SeenFile:
+    """A watched file as the process that runs has seen it."""
+
+    hash: str
+    stamp: str = ""
+    """Its stat: while that is the same it need not be read; "" reads it."""
+
+
+@dataclass(frozen=True)
 class Life:
     """Everything of it; what a daemon has nothing of is None or empty."""
 
@@ -126,7 +135,9 @@ class Life:
     pin: Pin | None = None
     hold: Hold | None = None
     crash: CrashLoop | None = None
-    watched: Mapping[str, str] = field(default_factory=dict)
-    """File -> hash of what was in it when it was acted on last."""
+    watched: Mapping[str, Mapping[str, SeenFile]] = field(default_factory=dict)
+    """Entry of `watch` -> its files as they were when it was started, or told, last."""
+    noticed: Mapping[str, float] = field(default_factory=dict)
+    """File -> when a change of it was noticed that is not acted on yet."""
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Property -> when it was put right, seconds since 1970, of the last hour."""

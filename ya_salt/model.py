@@ -160,6 +160,10 @@ class Watch:
     """Its name (SIGHUP); "" starts the daemon anew."""
     splay_s: float = 0.0
 
+    @property
+    def name(self) -> str:
+        return self.path or "conffiles"
+
 
 @dataclass(frozen=True)
 class DaemonSpec:
@@ -402,6 +406,30 @@ class Record:
 
 
 @dataclass(frozen=True)
+class FileNow:
+    """A watched file as it is."""
+
+    hash: str
+    """Stands for what is in it; "" where it is not there."""
+    stamp: str = ""
+    """Its stat; "" where that is too fresh to tell it from a changed one."""
+    changed_at: float = 0.0
+    """When it, or what leads to it, changed last, seconds since 1970; 0 where nobody asked."""
+
+
+@dataclass(frozen=True)
+class WatchedFiles:
+    """What one daemon watches, as it is."""
+
+    found: Mapping[str, Mapping[str, FileNow]] = field(default_factory=dict)
+    """Entry of `watch` -> its files, those remembered among them though they are gone."""
+    unknown: Mapping[str, str] = field(default_factory=dict)
+    """Entry or file -> why it cannot be told."""
+    started_at: float = 0.0
+    """When its process was started, where that has to be known exactly; 0."""
+
+
+@dataclass(frozen=True)
 class Portod:
     """What portod says of itself: its version, and which properties it changes live."""
 
@@ -429,6 +457,10 @@ class Observed:
     records: Mapping[str, Record] = field(default_factory=dict)
     lives: Mapping[str, Life] = field(default_factory=dict)
     """Those of the records, as they have gone on; of every daemon that is looked after."""
+    files: Mapping[str, WatchedFiles] = field(default_factory=dict)
+    """Of daemons that watch any."""
+    hostname: str = ""
+    """Tells this host from others where they are not to act all at once."""
 
 
 # -- steps: a closed union, in the order in which a pass takes them ------------------------------
@@ -501,6 +533,17 @@ class StopContainer:
 
 
 @dataclass(frozen=True)
+class SignalContainer:
+    """Tell the daemon's main process by a signal; it runs on."""
+
+    name: str
+    signal: str
+    reason: str
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Which files it is told of -> their hash, "" where they are gone."""
+
+
+@dataclass(frozen=True)
 class RemoveContainer:
     """Stop the daemon gracefully and destroy its container."""
 
@@ -525,6 +568,7 @@ Step = (
     | ChangeLive
     | StartContainer
     | StopContainer
+    | SignalContainer
     | RemoveContainer
     | PurgePackages
 )
@@ -545,6 +589,8 @@ def describe_step(step: Step) -> str:  # noqa: PLR0911 - one line for each kind 
             return f"start: {reason}"
         case StopContainer(reason=reason):
             return f"stop: {reason}"
+        case SignalContainer(signal=signal, reason=reason):
+            return f"{signal}: {reason}"
         case RemoveContainer(reason=reason):
             return f"remove: {reason}"
         case PurgePackages(packages=packages, reason=reason):
@@ -573,6 +619,8 @@ class DaemonPlan:
     """Why `waiting` is not done now."""
     waiting: tuple[Step, ...] = ()
     """Steps that wait for the rollout gate."""
+    meanwhile: tuple[Step, ...] = ()
+    """Steps that are taken in place of the others while those wait."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ya_salt.converge.drift import (
     read_entries,
     wanted_properties,
 )
+from ya_salt.converge.watching import find_changes
 from ya_salt.errors import describe_bug
 from ya_salt.model import (
     LABEL,
@@ -31,6 +32,7 @@ from ya_salt.model import (
     PurgePackages,
     RemoveContainer,
     ReplaceContainer,
+    SignalContainer,
     StartContainer,
     Step,
     StopContainer,
@@ -44,8 +46,9 @@ _NOT_THERE = frozenset({"not-installed", "config-files"})
 
 
 def describe_changes(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Changes:
-    """{"packages": {name: {old, new}}, "container": {property: …}, "process": {…}}; no empty ones.
+    """{"packages": {name: {old, new}}, "container", "files", "process": {…}}; no empty ones.
 
+    Properties stand below `container`, watched files below `files`.
     `observed` is the host before the first step. A process goes from portod's state of it, or
     `absent`, to `running`, `restarted` or `absent`.
     """
@@ -71,7 +74,21 @@ def _describe(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Ch
             case CreateContainer() | ReplaceContainer() | ChangeLive():
                 container |= _describe_container(spec, step, observed)
         process = _describe_process(step, observed) or process
-    told: Changes = {"packages": packages, "container": container, "process": process}
+    renewing = CreateContainer | ReplaceContainer | SignalContainer
+    files = (
+        {
+            path: _change("there" if item.old else "", "changed" if item.old and item.new else "")
+            for path, item in sorted(find_changes(spec, observed).items())
+        }
+        if any(isinstance(step, renewing) for step in steps)
+        else {}
+    )
+    told: Changes = {
+        "packages": packages,
+        "container": container,
+        "files": files,
+        "process": process,
+    }
     return {key: value for key, value in told.items() if value}
 
 
@@ -100,6 +117,8 @@ def _describe_process(step: Step, observed: Observed) -> Change:
             return _change(before, "restarted")
         case RemoveContainer() | StopContainer():
             return _change(before, "absent")
+        case SignalContainer(signal=signal):
+            return _change(before, f"told by {signal}")
         case InstallPackages() | PurgePackages() | ChangeLive():
             return {}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from ya_salt.converge.host_checks import find_obstacle
 from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.package_users import describe_kept, find_users, list_packages_ever
+from ya_salt.converge.watching import is_renewed
 from ya_salt.errors import (
     PackageError,
     PortoError,
@@ -39,6 +41,7 @@ from ya_salt.model import (
     PurgePackages,
     RemoveContainer,
     ReplaceContainer,
+    SignalContainer,
     StartContainer,
     Step,
     StepResult,
@@ -68,6 +71,8 @@ class Tools:
     """Asked by any thread right before a step that stops a daemon; a reason not to, or None."""
     see_last: Callable[[Container], None] = lambda _last: None
     """Shown a container right before it is destroyed, and its counters with it; by any thread."""
+    see_files: Callable[[str], None] = lambda _name: None
+    """Told the name of a daemon right before its process is started; by any thread."""
     roots: Sequence[str] = ("/",)
     """Where a daemon's program may be: the host's root, and the one that apt fills."""
 
@@ -202,6 +207,9 @@ def _run_containers(
         return
     with tools.connect() as client:
         for step in filter(_is_container_step, plan.steps):
+            if isinstance(step, SignalContainer) and is_renewed(item.step for item in results):
+                # A live change that became a restart: the new process has seen the files.
+                continue
             for result in _run_step(client, step, observed, tools):
                 _end(result, results, tools)
             if _is_stuck(results):
@@ -269,17 +277,24 @@ def _do(
     match step:
         case CreateContainer(spec=spec):
             names = list_packages_ever(spec, observed)
+            tools.see_files(spec.name)
             containers.create_container(client, spec, observed, names)
         case ReplaceContainer(spec=spec):
             names = list_packages_ever(spec, observed)
             _check_host(spec, tools)
             look = _make_last_look(client, spec.name, tools, stopped)
+            # In case there is nothing left to be destroyed.
+            tools.see_files(spec.name)
             containers.replace_container(client, spec, observed, names, look)
         case ChangeLive(spec=spec):
             names = list_packages_ever(spec, observed)
             containers.change_live(client, step, observed, names)
         case StartContainer(name=name, state=state):
+            if state != "paused":
+                tools.see_files(name)
             containers.start_container(client, name, state)
+        case SignalContainer(name=name, signal=word):
+            client.kill(name, signal.Signals[word])
         case RemoveContainer(name=name):
             look = _make_last_look(client, name, tools)
             containers.remove_container(client, name, look)
@@ -300,6 +315,7 @@ def _make_last_look(
 ) -> Callable[[], None]:
     def look() -> None:
         stopped()
+        tools.see_files(name)
         # What cannot be counted is no reason to keep it.
         with contextlib.suppress(PortoError):
             for last in look_at_containers(client, (), [name]).containers.values():

@@ -6,10 +6,11 @@ Each concern has a module of its own; here stands their order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ya_salt.converge import watching
 from ya_salt.life import Life, Order
-from ya_salt.model import DaemonSpec, Observed, Outcome
+from ya_salt.model import DaemonSpec, Observed, Outcome, SignalContainer
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class Intent:
     """Why it is not started yet though it is down; "" where nothing keeps it."""
     restart: str = ""
     """Why it gets a new process though spec, packages and container are right; ""."""
+    signals: tuple[SignalContainer, ...] = ()
+    """How its process is told of changed files, where it keeps it."""
+    notes: tuple[str, ...] = ()
 
 
 def look_ahead(
@@ -35,13 +39,21 @@ def look_ahead(
 
 def find_intents(specs: Sequence[DaemonSpec], observed: Observed, now: float) -> dict[str, Intent]:
     """Daemon -> what its life asks of the plan, where it asks anything."""
-    del specs, observed, now
-    return {}
+    intents: dict[str, Intent] = {}
+    for spec in specs:
+        wish = watching.find_wish(spec, observed, now)
+        intent = Intent(restart=wish.restart, signals=wish.signals, notes=wish.notes)
+        if intent != Intent():
+            intents[spec.name] = intent
+    return intents
 
 
 def look_back(
     specs: Sequence[DaemonSpec], after: Observed, outcomes: Mapping[str, Outcome], now: float
 ) -> dict[str, Life]:
     """The lives after the work: what was done to whom is in `outcomes`."""
-    del specs, outcomes, now
-    return dict(after.lives)
+    lives = dict(after.lives)
+    for spec in specs:
+        after = replace(after, lives=lives)
+        lives[spec.name] = watching.remember(spec, after, outcomes.get(spec.name), now)
+    return lives

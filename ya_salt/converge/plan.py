@@ -44,6 +44,7 @@ from ya_salt.model import (
     PurgePackages,
     RemoveContainer,
     ReplaceContainer,
+    SignalContainer,
     StartContainer,
     Step,
 )
@@ -114,7 +115,7 @@ def _add_restart(plan: DaemonPlan, spec: DaemonSpec, reason: str) -> DaemonPlan:
         return DaemonPlan(plan.name, (ReplaceContainer(spec, reason),), notes=plan.notes)
     if plan.refusal or spec.delete_requested or any(isinstance(s, renewing) for s in plan.steps):
         return plan
-    kept = tuple(step for step in plan.steps if not isinstance(step, ChangeLive))
+    kept = tuple(s for s in plan.steps if not isinstance(s, ChangeLive | SignalContainer))
     return replace(plan, steps=(*kept, ReplaceContainer(spec, reason)))
 
 
@@ -123,7 +124,8 @@ def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPla
 
     So it comes back as it was, and a change cannot pass the gate by a crash.
     """
-    return replace(plan, steps=_keep_repair(plan, observed), deferral=deferral, waiting=plan.steps)
+    steps = (*_keep_repair(plan, observed), *plan.meanwhile)
+    return replace(plan, steps=steps, deferral=deferral, waiting=plan.steps)
 
 
 def _keep_repair(plan: DaemonPlan, observed: Observed) -> tuple[Step, ...]:
@@ -219,8 +221,12 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
             spec.name, _plan_repair(container), refusal=refused, refusal_reason=REFUSED
         )
     steps: list[Step] = [*_plan_install(spec, missing, shared.observed)]
-    steps += _plan_container(spec, container, missing, shared.observed)
-    return DaemonPlan(spec.name, tuple(steps))
+    intent = shared.intents.get(spec.name, Intent())
+    steps += _plan_container(spec, container, missing, shared.observed, intent)
+    if any(isinstance(step, ReplaceContainer | CreateContainer) for step in steps):
+        # The new process has seen the files; while it waits for the gate the old one is told.
+        return DaemonPlan(spec.name, tuple(steps), notes=intent.notes, meanwhile=intent.signals)
+    return DaemonPlan(spec.name, (*steps, *intent.signals), notes=intent.notes)
 
 
 def _find_refused(spec: DaemonSpec, container: Container | None, observed: Observed) -> str:
@@ -253,19 +259,27 @@ def _plan_container(
     container: Container | None,
     missing: tuple[Package, ...],
     observed: Observed,
+    intent: Intent,
 ) -> tuple[Step, ...]:
     if container is None:
         return (CreateContainer(spec, "there is no container"),)
     record = observed.records.get(spec.name)
     if missing:
-        return (ReplaceContainer(spec, f"packages: {describe_packages(missing, observed)}"),)
+        reason = f"packages: {describe_packages(missing, observed)}"
+        return (ReplaceContainer(spec, _join(reason, intent.restart)),)
     if record is not None and record.restart_pending:
         reason = record.restart_reason or "its packages were changed while it ran"
-        return (ReplaceContainer(spec, reason),)
+        return (ReplaceContainer(spec, _join(reason, intent.restart)),)
     changed = _plan_change(spec, container, observed)
-    if any(isinstance(step, ReplaceContainer) for step in changed):
-        return changed
+    renewing = next((step for step in changed if isinstance(step, ReplaceContainer)), None)
+    if renewing is not None or intent.restart:
+        reason = renewing.reason if renewing is not None else ""
+        return (ReplaceContainer(spec, _join(reason, intent.restart)),)
     return (*changed, *_plan_repair(container))
+
+
+def _join(*reasons: str) -> str:
+    return "; ".join(filter(None, reasons))
 
 
 def _plan_repair(container: Container) -> tuple[Step, ...]:

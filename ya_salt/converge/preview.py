@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import add_restarts, defer, hold_changes, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
+from ya_salt.converge.watched_files import look_at_files
 from ya_salt.errors import (
     PackageError,
     PortoError,
@@ -289,10 +291,12 @@ def look_and_plan(
         key=load_key(host.settings.state_dir),
         portod=portod.version,
         dynamic=portod.dynamic,
+        hostname=host.settings.hostname or socket.gethostname(),
     )
     context = (*request.context, *_list_rejected(request, records))
     now = host.now()
     observed = replace(observed, lives=look_ahead(request.targets, observed, request.orders, now))
+    observed = look_at_files(request.targets, observed, host.apt, client)
     intents = find_intents(request.targets, observed, now)
     plans = _plan(request, context, observed, intents)
     if any(plan.steps for plan in plans):

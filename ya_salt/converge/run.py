@@ -49,6 +49,8 @@ from ya_salt.converge.status import (
     make_status,
     make_unmanaged_status,
 )
+from ya_salt.converge.watched_files import look_once
+from ya_salt.converge.watching import note_told
 from ya_salt.errors import (
     PortoError,
     PortoUnavailableError,
@@ -87,7 +89,9 @@ from ya_salt.model import (
     Record,
     Rejected,
     ReplaceContainer,
+    SignalContainer,
     StepResult,
+    WatchedFiles,
 )
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
@@ -185,6 +189,16 @@ class _Acted:
 
 
 @dataclass(frozen=True)
+class _Seen:
+    """What is looked at in the middle of the work, by any thread."""
+
+    files: dict[str, WatchedFiles]
+    """What daemons watch, as it was right before each was started."""
+    lasts: list[Container]
+    """Containers that went, as they were seen last."""
+
+
+@dataclass(frozen=True)
 class _Start:
     """What a pass goes by: the same from its first stage to its last."""
 
@@ -235,8 +249,9 @@ def _make_pass(
         plans = put_off(plans, permits.deferrals, before)
         _save_intent(start, plans)
         with permits.keep_alive():
-            outcomes, lasts = _execute(start, plans, before, permits, journal)
+            outcomes, seen = _execute(start, plans, before, permits, journal)
             after, outcomes = _look_again(start, client, before, outcomes)
+        after = replace(after, files={**after.files, **seen.files})
         troubles = look_for_troubles(client, request.targets, after)
         lives = look_back(request.targets, after, outcomes, host.now())
         after = replace(after, lives=lives)
@@ -254,7 +269,7 @@ def _make_pass(
         ),
         records=_make_records(start, acted, statuses),
         events=_list_events(start, permits, journal, statuses, outcomes),
-        counters=_count(start, acted, lasts, statuses),
+        counters=_count(start, acted, seen.lasts, statuses),
         gate=settled.memory,
         recalled=start.recalled,
     )
@@ -373,12 +388,19 @@ def _execute(
     before: Observed,
     permits: Permits,
     journal: Journal,
-) -> tuple[dict[str, Outcome], list[Container]]:
-    """The outcome by daemon, and the containers that went, as they were seen last."""
-    lasts: list[Container] = []
+) -> tuple[dict[str, Outcome], _Seen]:
+    """The outcome by daemon, and what was seen meanwhile."""
+    seen = _Seen({}, [])
     if not any(plan.steps for plan in plans):
-        return {plan.name: Outcome(plan) for plan in plans}, lasts
+        return {plan.name: Outcome(plan) for plan in plans}, seen
     host = start.host
+    watching = {spec.name: spec for spec in start.request.targets if spec.watch}
+
+    def see_files(name: str) -> None:
+        if name in watching:
+            life = before.lives.get(name, Life())
+            seen.files[name] = look_once(watching[name], life, host.apt)
+
     tools = Tools(
         packages=PackagePass(
             host.apt,
@@ -392,10 +414,11 @@ def _execute(
         mark_restarts=start.mark_restarts,
         parallel=host.settings.parallel,
         permit=permits.check,
-        see_last=lasts.append,
+        see_last=seen.lasts.append,
+        see_files=see_files,
         roots=("/", host.settings.root),
     )
-    return execute(plans, before, tools), lasts
+    return execute(plans, before, tools), seen
 
 
 def _pin_versions(start: _Start) -> dict[str, str]:
@@ -788,7 +811,10 @@ def _count_done(store: Store, journal: Journal, request: PassRequest) -> list[Re
     for name, results in journal.results.items():
         record = records.get(name, Record(name))
         done = Outcome(DaemonPlan(name), tuple(results))
-        if not done.touched and not done.restarts:
+        for item in results:
+            if isinstance(item.step, SignalContainer) and item.is_done:
+                record = replace(record, life=note_told(record.life, item.step.files))
+        if not done.touched and not done.restarts and record == records.get(name):
             continue
         spec, status = specs.get(name), record.status
         if spec is not None and done.touched:
