@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ya_salt.model import Condition, DaemonStatus, Loaded, Record
+from ya_salt.life import Generation
+from ya_salt.model import Condition, DaemonStatus, Event, Loaded, Record
 
 _LAST_MOMENT = 253402300799.0
 """9999-12-31T23:59:59Z, the last that RFC 3339 can write."""
@@ -46,8 +47,8 @@ class Details:
     """Of its main process; 0 where there is none."""
     limits: Mapping[str, str] = field(default_factory=dict)
     """Limits and guarantees of its spec -> what portod has."""
-    history: tuple[tuple[float, str, str], ...] = ()
-    """(seconds since 1970, daemon, sentence), newest last."""
+    history: tuple[Event, ...] = ()
+    """Newest last."""
     stderr: str = ""
     """Its end."""
 
@@ -143,7 +144,10 @@ def make_host_status(  # noqa: PLR0913, PLR0917 - each is a part of it
 def _make_details(details: Details) -> dict[str, Any]:
     told: dict[str, Any] = {
         "limits": dict(details.limits),
-        "history": [{"time": format_time(at), "what": what} for at, _, what in details.history],
+        "history": [
+            {"time": format_time(item.at), "what": item.what, "who": item.who}
+            for item in details.history
+        ],
         "stderr": details.stderr,
     }
     return {**told, "pid": details.pid} if details.pid else told
@@ -193,6 +197,32 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
     if status.gate is not None:
         told["gate"] = {**asdict(status.gate), "since": format_time(status.gate.since)}
     return told
+
+
+def make_generations(record: Record) -> list[dict[str, Any]]:
+    """What a daemon can go back to, oldest first; `state` is one word, or "" where it is none."""
+    life = record.life
+    running = record.status.digest if record.status else ""
+    rejected = life.rejection.mark if life.rejection else ""
+
+    def name_state(item: Generation) -> str:
+        if life.pin is not None and life.pin.number == item.number:
+            return "pinned"
+        if item.mark == rejected:
+            return "rejected"
+        return "current" if item.digest and item.digest == running else ""
+
+    return [
+        {
+            "number": item.number,
+            "version": item.version,
+            "readyAt": format_time(item.ready_at),
+            "state": name_state(item),
+            "packages": dict(item.packages),
+            "digest": item.digest,
+        }
+        for item in sorted(life.generations, key=lambda item: item.number)
+    ]
 
 
 def _make_condition(condition: Condition) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ya_salt.life import Life
 
@@ -461,6 +462,19 @@ class Observed:
     """Of daemons that watch any."""
     hostname: str = ""
     """Tells this host from others where they are not to act all at once."""
+
+
+class Event(NamedTuple):
+    """A line of the history."""
+
+    at: float
+    """Seconds since 1970."""
+    name: str
+    """The daemon's."""
+    what: str
+    """A sentence."""
+    who: str = ""
+    """Who had it done: `agent`, `shell: NAME`, `Salt job ID`; "" where nobody did."""
 
 
 # -- steps: a closed union, in the order in which a pass takes them ------------------------------

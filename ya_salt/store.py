@@ -23,11 +23,10 @@ from typing import Any
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import StoreError
-from ya_salt.model import Portod, Record
+from ya_salt.model import Event, Portod, Record
 from ya_salt.porto.properties import mask_secrets
 from ya_salt.store_file import (
     Content,
-    Event,
     Found,
     WeatherError,
     check_place,
@@ -124,25 +123,29 @@ class Store:
     # -- history -------------------------------------------------------------------------------
 
     def add_history(self, events: Sequence[Event]) -> None:
-        """Append (seconds since 1970, daemon, sentence)."""
+        """Append them, in their order."""
         if not events:
             return
         history = self._content.history
         first = max(history, default=0) + 1
-        for number, (at, daemon, what) in enumerate(events, first):
-            history[number] = (float(at), daemon, what)
+        for number, event in enumerate(events, first):
+            history[number] = Event(float(event[0]), *event[1:])
         for number in sorted(history)[:-HISTORY_LIMIT]:
             del history[number]
 
     def load_history(self, daemon: str = "", limit: int = 100) -> list[Event]:
         """The newest events, oldest first."""
-        events = [event for event in self._list_events() if daemon in {"", event[1]}]
+        events = [event for event in self._list_events() if daemon in {"", event.name}]
         return events[-limit:] if limit > 0 else []
 
     def load_last_causes(self) -> dict[str, tuple[float, str]]:
         """Daemon -> the newest event that was more than its becoming ready: (time, sentence)."""
         events = self._list_events()
-        return {name: (at, what) for at, name, what in events if not what.startswith("ready (")}
+        return {
+            event.name: (event.at, event.what)
+            for event in events
+            if not event.what.startswith("ready (")
+        }
 
     def _list_events(self) -> list[Event]:
         with self._lock:

@@ -1,7 +1,7 @@
 """The store on the disk: rows with checksums in SQLite; what can be read of it, however damaged.
 
-Nothing of a row's content is ever in an error. Columns may be added by newer versions, with
-defaults, and none is taken away: then any version reads what any other has written.
+Nothing of a row's content is ever in an error. Tables, and columns with defaults, may be added by
+newer versions, and none is taken away: then any version reads what any other has written.
 """
 
 from __future__ import annotations
@@ -22,26 +22,31 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ya_salt.model import Event
 from ya_salt.trusted_files import UntrustedError, find_problem
 
-FORMAT = 2
+FORMAT = 3
 _SCHEMA = (
     "CREATE TABLE daemon (name TEXT PRIMARY KEY, data TEXT NOT NULL, checksum TEXT)",
     "CREATE TABLE fact (name TEXT PRIMARY KEY, data TEXT NOT NULL, checksum TEXT)",
     "CREATE TABLE history (id INTEGER PRIMARY KEY, at REAL NOT NULL, daemon TEXT NOT NULL,"
     " what TEXT NOT NULL, checksum TEXT)",
+    # Beside the history, as earlier versions make their checksums of its columns as they are.
+    "CREATE TABLE author (id INTEGER PRIMARY KEY, who TEXT NOT NULL, checksum TEXT)",
 )
 _COLUMNS = {
     "daemon": ("name", "data"),
     "fact": ("name", "data"),
     "history": ("at", "daemon", "what"),
+    "author": ("who",),
 }
+_NUMBERED = frozenset({"history", "author"})
+"""Tables whose rows are known by number: who had a line of the history done has its number."""
+_LATER = frozenset({"author"})
+"""Tables that a store of an earlier version lacks."""
 _MAGIC = b"SQLite format 3\0"
 _KEPT_ASIDE = 3
 """Unusable stores kept for somebody to look at; the oldest go first."""
-
-Event = tuple[float, str, str]
-"""(seconds since 1970, daemon, sentence)"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class Found:
     lost: int = 0
     """Rows that are there and cannot be trusted."""
     is_old: bool = False
-    """It is whole, but its rows have no checksums yet."""
+    """It is whole, but made by an earlier version, without checksums or a table of ours."""
 
 
 class WeatherError(Exception):
@@ -140,17 +145,18 @@ def _read_connected(path: Path, *, thoroughly: bool) -> Found:
         db.execute("PRAGMA trusted_schema = OFF")
         if not thoroughly:
             db.execute("PRAGMA query_only = ON")
-        damage, has_checksums = _examine(db, thoroughly=thoroughly)
+        damage, has_checksums, lacking = _examine(db, thoroughly=thoroughly)
         if damage and not has_checksums:
             # Without a checksum nothing tells what is whole.
             return Found(damage=damage)
-        found = _read_rows(db, has_checksums=has_checksums)
-        return replace(found, damage=damage or found.damage, is_old=not has_checksums)
+        found = _read_rows(db, lacking, has_checksums=has_checksums)
+        is_old = not has_checksums or bool(lacking)
+        return replace(found, damage=damage or found.damage, is_old=is_old)
 
 
-def _examine(db: sqlite3.Connection, *, thoroughly: bool) -> tuple[str, bool]:
-    """(what is wrong with the whole, whether its rows have checksums)."""
-    damage, has_checksums = "", False
+def _examine(db: sqlite3.Connection, *, thoroughly: bool) -> tuple[str, bool, frozenset[str]]:
+    """(what is wrong with the whole, whether its rows have checksums, tables that are not yet)."""
+    damage, has_checksums, lacking = "", False, set[str]()
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         schema = db.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
@@ -162,6 +168,9 @@ def _examine(db: sqlite3.Connection, *, thoroughly: bool) -> tuple[str, bool]:
         has_checksums = True
         for table, wanted in _COLUMNS.items():
             there = {row[1].decode() for row in db.execute(f"PRAGMA table_info({table})")}
+            if not there and table in _LATER:
+                lacking.add(table)
+                continue
             has_checksums = has_checksums and "checksum" in there
             if not there >= set(wanted):
                 damage = "it lacks tables"
@@ -171,13 +180,15 @@ def _examine(db: sqlite3.Connection, *, thoroughly: bool) -> tuple[str, bool]:
     except (sqlite3.DatabaseError, UnicodeDecodeError, AttributeError, TypeError) as error:
         _raise_weather(error)
         damage = "its structure is damaged"
-    return damage, has_checksums
+    return damage, has_checksums, frozenset(lacking)
 
 
-def _read_rows(db: sqlite3.Connection, *, has_checksums: bool) -> Found:
+def _read_rows(db: sqlite3.Connection, lacking: frozenset[str], *, has_checksums: bool) -> Found:
     content, lost, damage = Content(), 0, ""
     for table, columns in _COLUMNS.items():
-        key = "id" if table == "history" else "name"
+        if table in lacking:
+            continue
+        key = "id" if table in _NUMBERED else "name"
         names = ", ".join((key, *columns, *(("checksum",) if has_checksums else ())))
         try:
             for row in db.execute(f"SELECT {names} FROM {table} NOT INDEXED"):  # noqa: S608 - ours
@@ -206,7 +217,13 @@ def _put(content: Content, table: str, key: Any, values: list[Any]) -> None:
         at, daemon, what = values
         if not (isinstance(at, float) and 0 <= at < 1e11) or not isinstance(daemon + what, str):
             raise TypeError
-        content.history[int(key)] = (at, daemon, what)
+        content.history[int(key)] = Event(at, daemon, what)
+        return
+    if table == "author":
+        (who,) = values
+        # Of a line that an earlier version has dropped nobody is the author any more.
+        if int(key) in content.history:
+            content.history[int(key)] = content.history[int(key)]._replace(who=str(who))
         return
     name, data = values
     json.loads(data)
@@ -261,17 +278,18 @@ def _write_rows(db: sqlite3.Connection, old: Content, new: Content) -> None:
     parts: tuple[tuple[str, dict[Any, Any], dict[Any, Any]], ...] = (
         ("daemon", old.records, new.records),
         ("fact", old.facts, new.facts),
-        ("history", old.history, new.history),
+        ("history", _list_lines(old), _list_lines(new)),
+        ("author", _list_authors(old), _list_authors(new)),
     )
     for table, was, now in parts:
-        key = "id" if table == "history" else "name"
+        key = "id" if table in _NUMBERED else "name"
         columns = _COLUMNS[table]
         rows = []
         for name, value in now.items():
             if was.get(name) != value:
                 values = [*value] if isinstance(value, tuple) else [name, value]
                 rows.append(_make_row(table, name, values))
-        names = (*(("id",) if table == "history" else ()), *columns, "checksum")
+        names = (*(("id",) if table in _NUMBERED else ()), *columns, "checksum")
         marks = ", ".join("?" * len(names))
         gone = [(name,) for name in was if name not in now]
         db.executemany(f"DELETE FROM {table} WHERE {key} = ?", gone)  # noqa: S608 - names are ours
@@ -279,8 +297,16 @@ def _write_rows(db: sqlite3.Connection, old: Content, new: Content) -> None:
 
 
 def _make_row(table: str, key: object, values: list[object]) -> tuple[object, ...]:
-    own = (key,) if table == "history" else ()
+    own = (key,) if table in _NUMBERED else ()
     return (*own, *values, checksum(table, key, values))
+
+
+def _list_lines(content: Content) -> dict[int, tuple[float, str, str]]:
+    return {key: (item.at, item.name, item.what) for key, item in content.history.items()}
+
+
+def _list_authors(content: Content) -> dict[int, tuple[str]]:
+    return {key: (item.who,) for key, item in content.history.items() if item.who}
 
 
 def _set_aside(path: Path) -> Path:

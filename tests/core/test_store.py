@@ -19,7 +19,16 @@ import pytest
 from ya_salt import store as store_module
 from ya_salt.errors import LockHeldError, StoreError
 from ya_salt.lock import hold_lock
-from ya_salt.model import Condition, DaemonSpec, DaemonStatus, GateStanding, Package, Portod, Record
+from ya_salt.model import (
+    Condition,
+    DaemonSpec,
+    DaemonStatus,
+    Event,
+    GateStanding,
+    Package,
+    Portod,
+    Record,
+)
 from ya_salt.store import (
     FILE_NAME,
     HISTORY_LIMIT,
@@ -30,6 +39,7 @@ from ya_salt.store import (
     read_store,
     save_portod,
 )
+from ya_salt.store_file import checksum
 from ya_salt.trusted_files import UntrustedError
 
 RECORD = Record(
@@ -88,12 +98,12 @@ def test_history_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     with store.transaction():
         store.add_history(
-            [(float(i), "a" if i % 2 else "b", str(i)) for i in range(HISTORY_LIMIT + 9)]
+            [Event(float(i), "a" if i % 2 else "b", str(i)) for i in range(HISTORY_LIMIT + 9)]
         )
     everything = store.load_history(limit=HISTORY_LIMIT * 2)
     assert len(everything) == HISTORY_LIMIT
-    assert everything[-1] == (float(HISTORY_LIMIT + 8), "b", str(HISTORY_LIMIT + 8))
-    assert [name for _, name, _ in store.load_history("a", 3)] == ["a"] * 3
+    assert everything[-1] == Event(float(HISTORY_LIMIT + 8), "b", str(HISTORY_LIMIT + 8))
+    assert [event.name for event in store.load_history("a", 3)] == ["a"] * 3
 
 
 def test_only_root_may_read_it(tmp_path: Path) -> None:
@@ -153,9 +163,13 @@ def _save(folder: Path, records: list[Record]) -> None:
     with store.transaction():
         store.save_records(records)
         store.save_fact(LAST_PASS, PASS)
-        store.add_history([(1.0, "juggler", "start: it was dead"), (2.0, "other", "restart: new")])
+        store.add_history(EVENTS)
 
 
+EVENTS = [
+    Event(1.0, "juggler", "start: it was dead", "shell: alice"),
+    Event(2.0, "other", "restart: new"),
+]
 PASS = {
     "started_at": 1.5,
     "duration_s": 1,
@@ -297,6 +311,46 @@ def test_a_store_from_before_checksums_is_taken_over(tmp_path: Path) -> None:
         assert db.execute("SELECT count(checksum) FROM daemon").fetchone() == (1,)
 
 
+def _go_back_to_format_2(folder: Path) -> None:
+    """As the version before `who` has made it."""
+    with sqlite3.connect(folder / FILE_NAME) as db:
+        db.execute("DROP TABLE author")
+        db.execute("PRAGMA user_version = 2")
+
+
+def test_a_store_from_before_who_is_taken_over(tmp_path: Path) -> None:
+    _save(tmp_path, [RECORD])
+    _go_back_to_format_2(tmp_path)
+    shown = read_store(str(tmp_path))
+    assert shown is not None
+    assert [event.what for event in shown.load_history()] == [event.what for event in EVENTS]
+    store = open_store(str(tmp_path))
+    assert (store.rebuilt, store.lost) == (False, 0)
+    assert [event.who for event in store.load_history()] == ["", ""]
+    with store.transaction():
+        store.add_history([Event(3.0, "juggler", "restart: asked for", "agent")])
+    assert open_store(str(tmp_path)).load_history()[-1].who == "agent"
+
+
+def test_an_earlier_version_reads_lines_with_who(tmp_path: Path) -> None:
+    _save(tmp_path, [RECORD])
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        rows = db.execute("SELECT id, at, daemon, what, checksum FROM history").fetchall()
+    assert [row[4] for row in rows] == [checksum("history", row[0], row[1:4]) for row in rows]
+
+
+def test_who_that_was_changed_on_the_disk_is_not_believed(tmp_path: Path) -> None:
+    _save(tmp_path, [RECORD])
+    with sqlite3.connect(tmp_path / FILE_NAME) as db:
+        db.execute("UPDATE author SET who = 'shell: mallory'")
+    store = open_store(str(tmp_path))
+    assert store.lost == 1
+    assert [(event.what, event.who) for event in store.load_history()] == [
+        ("start: it was dead", ""),
+        ("restart: new", ""),
+    ]
+
+
 def test_every_field_of_a_record_comes_back(tmp_path: Path) -> None:
     standing = GateStanding("waiting", "Closed", "not now", 3.0, "update", "2")
     status = replace(RECORD.status, gate=standing, memory_bytes=1, cpu_ns=2, running=None)
@@ -435,13 +489,13 @@ def test_no_damage_is_believed_and_all_of_it_heals(tmp_path: Path, damage) -> No
         with store.transaction():
             store.save_records(records.values())
             store.save_fact(LAST_PASS, AGAIN)
-            store.add_history([(3.0, "d1", "start: again")])
+            store.add_history([Event(3.0, "d1", "start: again", "agent")])
         assert store.trouble == ""
         healed = open_store(str(folder))
         assert (healed.rebuilt, healed.lost) == (False, 0)
         assert healed.load_records() == records
         assert healed.load_fact(LAST_PASS) == AGAIN
-        assert healed.load_history(limit=1) == [(3.0, "d1", "start: again")]
+        assert healed.load_history(limit=1) == [Event(3.0, "d1", "start: again", "agent")]
         shutil.rmtree(folder)
 
 
@@ -450,7 +504,8 @@ def _check_true(store: Store | None, records: dict[str, Record]) -> None:
     found = store.load_records()
     assert found == {name: records[name] for name in found}
     assert store.load_fact(LAST_PASS) in (None, PASS)
-    events = [(1.0, "juggler", "start: it was dead"), (2.0, "other", "restart: new")]
+    # Whoever had it done may be lost; a wrong one is not told.
+    events = [*EVENTS, *(event._replace(who="") for event in EVENTS)]
     assert all(event in events for event in store.load_history())
 
 
@@ -516,7 +571,7 @@ def test_a_disk_that_fills_up_costs_what_is_learnt_and_nothing_else(small_disk: 
     assert open_store(str(state)).load_records() == {"juggler": RECORD}
     (small_disk / "filler").unlink()
     with store.transaction():
-        store.add_history([(9.0, "d1", "there is room again")])
+        store.add_history([Event(9.0, "d1", "there is room again")])
     assert store.trouble == ""
     assert len(open_store(str(state)).load_records()) == 201
 

@@ -15,15 +15,17 @@ from pathlib import Path
 import pytest
 
 from ya_salt.cli.tables import (
+    describe_line,
     format_bytes,
     paint_cell,
     render_details,
+    render_history,
     render_plans,
     render_statuses,
     summarize,
 )
 from ya_salt.messages import Details
-from ya_salt.model import Condition, DaemonPlan, DaemonStatus, GateStanding
+from ya_salt.model import Condition, DaemonPlan, DaemonStatus, Event, GateStanding
 from ya_salt.store import open_store
 
 NOW = 1_700_000_000.0
@@ -116,11 +118,11 @@ def test_the_last_cause_is_more_than_becoming_ready(tmp_path: Path) -> None:
     with store.transaction():
         store.add_history(
             [
-                (1.0, "a", "create: there is no container"),
-                (2.0, "a", "restart: cwd changed"),
-                (3.0, "a", "ready (Ready): running"),
-                (4.0, "b", "ready (Ready): running"),
-                (5.0, "c", "not ready (Dead): it exited with code 3"),
+                Event(1.0, "a", "create: there is no container"),
+                Event(2.0, "a", "restart: cwd changed"),
+                Event(3.0, "a", "ready (Ready): running"),
+                Event(4.0, "b", "ready (Ready): running"),
+                Event(5.0, "c", "not ready (Dead): it exited with code 3"),
             ]
         )
     assert store.load_last_causes() == {
@@ -222,11 +224,16 @@ def test_text_from_outside_cannot_steer_a_terminal() -> None:
         DEAD, version=evil, error=f"no {evil}", actions=(f"start: {evil}",), warnings=(evil,)
     )
     details = Details(
-        7, {"memory_limit": evil}, ((NOW, "dead", evil),), f"one\n{evil}\tthree\x1b]0;x\x07"
+        7,
+        {"memory_limit": evil},
+        (Event(NOW, "dead", evil, evil),),
+        f"one\n{evil}\tthree\x1b]0;x\x07",
     )
     shown = [
         render_statuses([said], NOW, causes={"dead": (NOW, evil)}, show_actions=True),
         render_details(said, details, NOW),
+        render_history(details.history),
+        describe_line(details.history[0]),
         render_plans(
             [DaemonPlan("d", refusal=evil, notes=(evil,))],
             {"d": {"container": {"cwd": {"old": evil, "new": ""}}}},

@@ -158,7 +158,7 @@ def test_what_only_the_real_start_refuses_brings_the_old_one_back(passes: Passes
         (status,) = passes.run().statuses
         assert status.ready is not None
         assert status.ready.reason == "Refused"
-        assert f"salt-call porto_daemon.restart {NAME}" in status.error
+        assert f"ya-salt retry {NAME}" in status.error
         assert read(passes)["root_pid"] == after["root_pid"]
     assert not passes.plan()[NAME].steps
     # Dead, it is started as it was; repaired, the new one comes.

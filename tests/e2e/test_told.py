@@ -60,7 +60,7 @@ def history(host: Passes) -> list[str]:
     store = read_store(host.settings.state_dir)
     assert store is not None
     try:
-        return [f"{name}: {what}" for _at, name, what in store.load_history()]
+        return [f"{item.name}: {item.what}" for item in store.load_history()]
     finally:
         store.close()
 
@@ -77,7 +77,8 @@ def last_pass(host: Passes) -> dict[str, object]:
 def shown(host: Passes) -> list[str]:
     """The history as `ya-salt history` has it."""
     store = read_store(host.settings.state_dir)
-    return [f"{name}: {what}" for _, name, what in load_history(store, host.settings.state_dir)]
+    events = load_history(store, host.settings.state_dir)
+    return [f"{item.name}: {item.what}" for item in events]
 
 
 def shown_pass(host: Passes) -> dict[str, object]:

@@ -421,6 +421,6 @@ def test_history_and_the_record_name_the_file(host: Watching) -> None:
     host.file.write_text("two")
     host.run_one()
     store = open_store(host.settings.state_dir)
-    said = [what for _, _, what in store.load_history(NAME, 100)]
+    said = [item.what for item in store.load_history(NAME, 100)]
     assert f"restart: changed: {host.file}" in said
     store.close()

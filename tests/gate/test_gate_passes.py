@@ -170,7 +170,7 @@ def test_a_wait_is_told_once_in_the_history(running: Fleet) -> None:
     assert again is not None
     assert again.since == since.since
     store = open_store(running.host.settings.state_dir)
-    told = [what for _, _, what in store.load_history("agent") if "gate" in what]
+    told = [item.what for item in store.load_history("agent") if "gate" in item.what]
     store.close()
     (line,) = told
     assert line.startswith("update to 2: gate: waiting (Full): 1 of 1 slots in use")
@@ -369,7 +369,7 @@ def test_root_may_go_past_the_gate(running: Fleet) -> None:
     assert (status.version, status.gate) == ("2", None)
     store = open_store(running.host.settings.state_dir)
     fact = store.load_fact(FACT)
-    told = [what for _, _, what in store.load_history("agent")]
+    told = [item.what for item in store.load_history("agent")]
     store.close()
     assert fact["override"] == "INC-1: it leaks"
     assert any("INC-1: it leaks" in what for what in told)

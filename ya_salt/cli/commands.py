@@ -9,7 +9,9 @@ import argparse
 import contextlib
 import difflib
 import importlib.util
+import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -17,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ya_salt.cli.logs import LogFile, open_log, show_output
@@ -24,6 +27,7 @@ from ya_salt.cli.output import (
     ProgressLine,
     answer,
     complain,
+    find_break,
     find_paint,
     outlive_terminal,
     say,
@@ -33,19 +37,26 @@ from ya_salt.cli.output import (
 from ya_salt.cli.tables import (
     describe_gate_trouble,
     describe_last_pass,
+    describe_line,
     describe_silence,
     describe_sinks,
     paint_cell,
     paint_nothing,
     plans_to_data,
     render_details,
+    render_history,
     render_plans,
     render_statuses,
     render_table,
 )
-from ya_salt.converge.journal import load_history, load_last_causes, load_last_pass
+from ya_salt.converge.journal import (
+    load_history,
+    load_last_causes,
+    load_last_pass,
+    look_for_change,
+)
 from ya_salt.converge.status import is_fine
-from ya_salt.errors import PortoError, UsageError
+from ya_salt.errors import PortoError, StoreError, UsageError
 from ya_salt.messages import (
     Details,
     describe_portod,
@@ -55,7 +66,16 @@ from ya_salt.messages import (
     read_last_pass,
     with_files,
 )
-from ya_salt.model import DaemonPlan, DaemonStatus, Loaded, Record, Rejected, Settings
+from ya_salt.model import (
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Event,
+    Loaded,
+    Record,
+    Rejected,
+    Settings,
+)
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs.directory import (
     DaemonsDirectoryError,
@@ -64,6 +84,7 @@ from ya_salt.specs.directory import (
     load_specs,
 )
 from ya_salt.store import Store, read_store
+from ya_salt.text import printable
 
 if TYPE_CHECKING:
     from ya_salt.converge.host import PassRequest
@@ -76,16 +97,25 @@ OK, FAILED, PENDING = 0, 1, 4
 
 
 def apply(options: argparse.Namespace, in_force: InForce) -> int:
-    """`ya-salt apply [-f FILE…] [--dry-run]`."""
+    """`ya-salt apply [NAME…] [-f FILE…] [--dry-run]`."""
+    request, broken = _load_request(options, in_force.settings)
+    return make_pass(options, in_force.settings, request, broken)
+
+
+def make_pass(
+    options: argparse.Namespace,
+    settings: Settings,
+    request: PassRequest,
+    broken: Sequence[Rejected] = (),
+) -> int:
+    """Make the pass, or with `--dry-run` say what it would do; print how its daemons stand."""
     from ya_salt.converge.host import make_host
     from ya_salt.converge.run import run_pass
 
     if options.dry_run:
-        return plan(options, in_force)
-    settings = in_force.settings
+        return _show_plan(options, settings, request, broken)
     override = check_override(options.override_gate)
-    request, broken = _load_request(options.files, settings)
-    request = replace(request, override_gate=override)
+    request = replace(request, override_gate=override, who=request.who or name_caller())
     log = open_log(settings.log_file)
     # apt and its policy-rc.d are put away on the way out, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _stop_on_signal)
@@ -130,14 +160,23 @@ def report(options: argparse.Namespace, in_force: InForce) -> int:
 
 
 def plan(options: argparse.Namespace, in_force: InForce) -> int:
-    """`ya-salt plan [-f FILE…]`."""
+    """`ya-salt plan [NAME…] [-f FILE…]`."""
+    request, broken = _load_request(options, in_force.settings)
+    return _show_plan(options, in_force.settings, request, broken)
+
+
+def _show_plan(
+    options: argparse.Namespace,
+    settings: Settings,
+    request: PassRequest,
+    broken: Sequence[Rejected],
+) -> int:
     from ya_salt.converge.changes import describe_changes
     from ya_salt.converge.host import make_host
     from ya_salt.converge.preview import preview_pass
 
-    request, broken = _load_request(options.files, in_force.settings)
     _say_rejected(broken)
-    observed, plans = preview_pass(make_host(in_force.settings), request)
+    observed, plans = preview_pass(make_host(settings), request)
     specs = {spec.name: spec for spec in request.targets}
     changes = {
         plan.name: describe_changes(specs[plan.name], (*plan.steps, *plan.waiting), observed)
@@ -159,16 +198,64 @@ def _judge_plans(plans: Sequence[DaemonPlan], broken: Sequence[Rejected]) -> int
 
 
 def _load_request(
-    files: Sequence[str], settings: Settings
+    options: argparse.Namespace, settings: Settings
 ) -> tuple[PassRequest, tuple[Rejected, ...]]:
     """What a pass is about, and the files in its way that cannot be used."""
     from ya_salt.converge.host import PassRequest
 
-    if not files:
+    if not options.files and not options.names:
         loaded = load_specs(settings.specs_dir)
         return PassRequest(loaded.specs, loaded), loaded.rejected
-    given = load_files(files)
-    return PassRequest(given.specs, _load_rest(settings), whole=False), given.rejected
+    given = load_files(options.files) if options.files else Loaded()
+    loaded = load_specs(settings.specs_dir) if options.names else _load_rest(settings)
+    named, broken = _pick_named(options.names, loaded, settings)
+    ours = {spec.name for spec in given.specs}
+    targets = (*given.specs, *(spec for spec in named if spec.name not in ours))
+    return PassRequest(targets, loaded, whole=False), (*given.rejected, *broken)
+
+
+def _pick_named(
+    names: Iterable[str], loaded: Loaded, settings: Settings
+) -> tuple[list[DaemonSpec], list[Rejected]]:
+    """The daemons of these names, and the files of those that have none that can be used.
+
+    Raises UsageError where no file has a daemon of such a name.
+    """
+    specs = {spec.name: spec for spec in loaded.specs}
+    rejected = {item.name: item for item in loaded.rejected if item.name}
+    for name in names:
+        if name not in specs and name not in rejected:
+            near = difflib.get_close_matches(name, sorted({*specs, *rejected}), 1)
+            hint = f"did you mean {near[0]}?" if near else "ya-salt status lists those that are"
+            raise UsageError(f"no file of {settings.specs_dir} has a daemon {name}; {hint}")
+    wanted = dict.fromkeys(names)
+    return (
+        [specs[name] for name in wanted if name in specs],
+        [rejected[name] for name in wanted if name not in specs],
+    )
+
+
+def name_caller() -> str:
+    """Who typed the command, for the history: the login behind sudo, or whoever this is."""
+    name = os.environ.get("SUDO_USER", "") or _name_login()
+    # It may come from an environment that somebody else has set.
+    return f"shell: {printable(name, 64)}"
+
+
+def _name_login() -> str:
+    """By the number that PAM gave the session, which outlives su; else by the process's own."""
+    uid = os.getuid()
+    with contextlib.suppress(OSError, ValueError):
+        login = int(Path("/proc/self/loginuid").read_text())
+        uid = login if 0 <= login < _NO_LOGIN else uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+_NO_LOGIN = (1 << 32) - 1
+"""What the kernel says where nobody has logged in."""
 
 
 def _load_rest(settings: Settings) -> Loaded:
@@ -198,7 +285,7 @@ def spec(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt spec [NAME]`."""
     store = read_store(in_force.settings.state_dir)
     records = store.load_records() if store else {}
-    _check_known(options.name, records, in_force.settings)
+    check_known(options.name, records, in_force.settings)
     chosen = [item for item in records.values() if options.name in (None, item.name)]
     data = make_spec_list(chosen)
     rows = [
@@ -264,7 +351,7 @@ def _gather(options: argparse.Namespace, settings: Settings, store: Store | None
 
     last_pass = read_last_pass(load_last_pass(store, settings.state_dir)) if store else None
     records = store.load_records() if store else {}
-    _check_known(options.name, records, settings)
+    check_known(options.name, records, settings)
     chosen = {name: item for name, item in records.items() if options.name in (None, name)}
     # Without daemons there is nothing to ask portod.
     is_asked = bool(chosen) and not options.saved
@@ -360,22 +447,77 @@ def _load_now(settings: Settings) -> Loaded | None:
 
 
 def history(options: argparse.Namespace, in_force: InForce) -> int:
-    """`ya-salt history [NAME] [-n N]`."""
-    store = read_store(in_force.settings.state_dir)
-    name = options.name or ""
-    _check_count(options.lines)
-    events = load_history(store, in_force.settings.state_dir, name, options.lines)
+    """`ya-salt history [NAME] [-n N] [-f]`."""
+    state_dir, name = in_force.settings.state_dir, options.name or ""
+    check_count(options.lines)
+    # Before it is read: what is written meanwhile is read again.
+    seen_at = look_for_change(state_dir)
+    store = read_store(state_dir)
+    events = load_history(store, state_dir, name, _EVERYTHING)
     if name and not events:
         records = store.load_records() if store else {}
-        _check_known(name, records, in_force.settings)
-    rows = [(format_time(at), daemon, what) for at, daemon, what in events]
-    data = [{"time": at, "name": daemon, "what": what} for at, daemon, what in rows]
-    answer(
-        options.output,
-        lambda: render_table(("TIME", "NAME", "WHAT"), rows) if rows else "no history",
-        lambda: {"history": data},
-    )
+        check_known(name, records, in_force.settings)
+    newest = events[-options.lines :] if options.lines else []
+    if options.follow:
+        return _follow_history(options, in_force.settings, newest, events, seen_at)
+    data = [_event_to_data(event) for event in newest]
+    answer(options.output, lambda: render_history(newest), lambda: {"history": data})
     return OK
+
+
+def _event_to_data(event: Event) -> dict[str, Any]:
+    return {
+        "time": format_time(event.at),
+        "name": event.name,
+        "what": event.what,
+        "who": event.who,
+    }
+
+
+def _follow_history(
+    options: argparse.Namespace,
+    settings: Settings,
+    newest: Iterable[Event],
+    known: Iterable[Event],
+    seen_at: object,
+) -> int:
+    """Print lines as they are written, by whichever process, until Ctrl-C."""
+    if options.output == "yaml":
+        raise UsageError("-f shows a line an event: as text, or with -o json as JSON")
+    seen = set(known)
+    _say_events(options, newest)
+    while find_break(sys.stdout) is None:
+        time.sleep(_FOLLOW_S)
+        now = look_for_change(settings.state_dir)
+        store = _read_quietly(settings) if now != seen_at else None
+        if store is None:
+            continue
+        seen_at = now
+        events = load_history(store, settings.state_dir, options.name or "", _EVERYTHING)
+        _say_events(options, (event for event in events if event not in seen))
+        # Of a store that began anew nothing that was shown before comes back.
+        seen = set(events) if events else seen
+    return OK
+
+
+def _say_events(options: argparse.Namespace, events: Iterable[Event]) -> None:
+    for event in events:
+        is_json = options.output == "json"
+        say(json.dumps(_event_to_data(event)) if is_json else describe_line(event))
+    sys.stdout.flush()
+
+
+def _read_quietly(settings: Settings) -> Store | None:
+    """The store; None while there is none that can be read."""
+    try:
+        return read_store(settings.state_dir)
+    except StoreError:
+        return None
+
+
+_FOLLOW_S = 0.5
+_EVERYTHING = 1 << 30
+"""Lines: more than the history keeps."""
 
 
 def settings(options: argparse.Namespace, in_force: InForce) -> int:
@@ -405,12 +547,12 @@ def logs(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt logs NAME [-n N] [-f]`."""
     from ya_salt.porto.client import PortoClient
 
-    _check_count(options.lines)
+    check_count(options.lines)
     with PortoClient(in_force.settings.porto_socket) as client:
         if not _has_container(client, options.name):
             store = read_store(in_force.settings.state_dir)
             records = store.load_records() if store else {}
-            _check_known(options.name, records, in_force.settings)
+            check_known(options.name, records, in_force.settings)
             complain(
                 f"ya-salt: {options.name} has no container at the moment, so there is no output; "
                 f"ya-salt status {options.name} says why"
@@ -458,12 +600,12 @@ def _find_dev_portod() -> list[str]:
     return [script]
 
 
-def _check_count(lines: int) -> None:
+def check_count(lines: int) -> None:
     if lines < 0:
         raise UsageError("-n counts from the end: it cannot be negative")
 
 
-def _check_known(name: str | None, known: Iterable[str], settings: Settings) -> None:
+def check_known(name: str | None, known: Iterable[str], settings: Settings) -> None:
     """Raises UsageError where a name was given that is none of them."""
     known = set(known)
     if name is None or name in known:

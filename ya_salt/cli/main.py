@@ -18,11 +18,14 @@ exit codes:
   1  a daemon failed or is not ready, a spec file cannot be used, or portod cannot be asked
   2  the command line or the configuration cannot be used
   3  another pass is running
-  4  changes are pending (plan, apply --dry-run), or wait for the rollout gate (apply)
+  4  changes are pending (plan, --dry-run), or wait for the rollout gate (apply, restart, …)
 """
 
 
-_DEEDS = frozenset({"apply", "report"})
+_VERBS = frozenset({"restart", "stop", "start", "retry", "rollback", "generations"})
+"""Commands about one daemon, in a module of their own."""
+
+_DEEDS = frozenset({"apply", "report", "restart", "stop", "start", "retry", "rollback"})
 """Commands that do something: what became of it is their exit code, whoever listens."""
 
 
@@ -49,7 +52,10 @@ def _explain(error: YaSaltError) -> int:
 
 def _run_command(options: argparse.Namespace) -> int:
     # Only now: a command needs far more than the parser, and help needs none of it.
-    from ya_salt.cli import commands  # noqa: PLC0415
+    if options.command in _VERBS:
+        from ya_salt.cli import verbs as commands  # noqa: PLC0415
+    else:
+        from ya_salt.cli import commands  # type: ignore[no-redef]  # noqa: PLC0415
 
     command: Callable[..., int] = getattr(commands, options.command)
     if options.command == "dev_portod":
@@ -66,6 +72,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser, known = _PROGRAM.make_parser()
     _add_apply(known)
     _add_plan(known)
+    _add_verbs(known)
     _add_validate(known)
     _add_readers(known)
     _add_logs(known)
@@ -99,6 +106,11 @@ def _add_apply(known: Commands) -> None:
     text = "make the daemons directory, or single files, true"
     parser = _PROGRAM.add(known, "apply", "apply", text)
     _add_files(parser)
+    _add_pass(parser)
+
+
+def _add_pass(parser: argparse.ArgumentParser) -> None:
+    """How to go about a pass."""
     text = "only say what would be done and why"
     parser.add_argument("--dry-run", action="store_true", help=text)
     parser.add_argument(
@@ -109,6 +121,40 @@ def _add_apply(known: Commands) -> None:
     add_output(parser)
 
 
+def _add_verbs(known: Commands) -> None:
+    texts = {
+        "restart": "give a daemon a new process, as gently as an update does",
+        "stop": "stop a daemon, and keep it stopped",
+        "start": "start a daemon that was stopped",
+        "retry": "try a version again that was rejected, or what portod refused",
+        "rollback": "go back to what was ready before",
+    }
+    parsers = {name: _PROGRAM.add(known, name, name, text) for name, text in texts.items()}
+    for name, parser in parsers.items():
+        parser.add_argument("name", metavar="NAME")
+        if name in {"restart", "stop"}:
+            parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the history")
+        _add_pass(parser)
+    parsers["stop"].add_argument(
+        "--for",
+        dest="span",
+        metavar="TIME",
+        help="how long, such as 30m, 2h or 3d; then it is started again (default: until `start`)",
+    )
+    parsers["rollback"].add_argument(
+        "--to",
+        dest="number",
+        metavar="GENERATION",
+        type=int,
+        default=0,
+        help="one of `generations` (default: the one before the present)",
+    )
+    text = "show what a daemon can go back to: what was ready, newest last"
+    generations = _PROGRAM.add(known, "generations", "generations", text)
+    generations.add_argument("name", metavar="NAME")
+    add_output(generations)
+
+
 def _add_plan(known: Commands) -> None:
     parser = _PROGRAM.add(known, "plan", "plan", "say what a pass would do now, and why")
     _add_files(parser)
@@ -116,6 +162,8 @@ def _add_plan(known: Commands) -> None:
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
+    text = "only these daemons of the daemons directory"
+    parser.add_argument("names", metavar="NAME", nargs="*", help=text)
     parser.add_argument(
         "-f",
         "--file",
@@ -153,6 +201,7 @@ def _add_readers(known: Commands) -> None:
     add_output(report)
     history = _PROGRAM.add(known, "history", "history", "show what was done to daemons, and when")
     history.add_argument("-n", "--lines", type=int, default=50, help="newest events (default: 50)")
+    history.add_argument("-f", "--follow", action="store_true", help="go on as more is done")
     for parser in (spec, status, history):
         parser.add_argument("name", metavar="NAME", nargs="?", help="only this daemon")
         add_output(parser)

@@ -16,6 +16,7 @@ from ya_salt.model import (
     CreateContainer,
     DaemonPlan,
     DaemonStatus,
+    Event,
     describe_step,
     is_state,
 )
@@ -359,12 +360,30 @@ def render_details(item: DaemonStatus, details: Details, now: float) -> str:
     lines = [f"{name:<10} {printable(text)}" for name, text in facts]
     if details.history:
         lines.append("last actions, newest last (more: ya-salt history):")
-        lines += [f"  {format_time(at)}  {printable(what)}" for at, _, what in details.history]
+        lines += [f"  {describe_event(item)}" for item in details.history]
     tail = details.stderr.rstrip().splitlines()[-_TAIL_LINES:]
     if tail:
         lines.append(f"stderr ends with (more: ya-salt logs {item.name}):")
         lines += [f"  {escape(line)}" for line in tail]
     return "\n".join(lines)
+
+
+def render_history(events: Sequence[Event]) -> str:
+    head = ("TIME", "NAME", "WHO", "WHAT")
+    rows = [(format_time(item.at), item.name, item.who or "-", item.what) for item in events]
+    return render_table(head, rows) if rows else "no history"
+
+
+def describe_line(event: Event) -> str:
+    """A line of the history of all daemons, by itself."""
+    who = printable(event.who) or "-"
+    return f"{format_time(event.at)}  {printable(event.name)}  {who}  {printable(event.what)}"
+
+
+def describe_event(event: Event) -> str:
+    """When, what, and by whom where somebody had it done."""
+    by = f"  ({printable(event.who)})" if event.who else ""
+    return f"{format_time(event.at)}  {printable(event.what)}{by}"
 
 
 def _describe_condition(condition: Condition, now: float) -> str:

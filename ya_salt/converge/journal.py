@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ya_salt.model import Step, StepResult, describe_step
+from ya_salt.model import Event, Step, StepResult, describe_step
+from ya_salt.store import FILE_NAME as STORE
 from ya_salt.store import LAST_PASS, Store
 
 FILE_NAME = "journal"
@@ -30,9 +31,6 @@ _LAST_MOMENT = 1e11
 """Seconds since 1970 beyond which a clock has gone mad."""
 _MAX_BYTES = 4 << 20
 """Nothing beyond is read: a thousand daemons' steps are some hundred kilobytes."""
-
-Event = tuple[float, str, str]
-"""(seconds since 1970, daemon, sentence), as the store's history has it."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,8 @@ class Deed:
     """The step's class."""
     ended: str = ""
     error: str = ""
+    who: str = ""
+    """Who makes the pass."""
 
     @property
     def said(self) -> str:
@@ -62,9 +62,10 @@ class Deed:
 class Journal:
     """The deeds of the pass under way. Methods are for any thread, and raise nothing."""
 
-    def __init__(self, state_dir: str, now: Callable[[], float]) -> None:
+    def __init__(self, state_dir: str, now: Callable[[], float], who: str = "") -> None:
         self._path = Path(state_dir) / FILE_NAME
         self._now = now
+        self._who = who
         self.started = now()
         self.left = read_journal(state_dir)
         """What passes before this one left behind."""
@@ -83,7 +84,9 @@ class Journal:
 
     def begin(self, step: Step) -> None:
         with self._lock:
-            deed = Deed(self._now(), step.name, describe_step(step), type(step).__name__)
+            deed = Deed(
+                self._now(), step.name, describe_step(step), type(step).__name__, who=self._who
+            )
             self._began[id(step)] = deed
             self._write(asdict(deed))
 
@@ -101,6 +104,7 @@ class Journal:
                 type(result.step).__name__,
                 "done" if result.is_done else "failed",
                 result.error,
+                self._who,
             )
             self._ended.append(deed)
             self._write(asdict(deed))
@@ -188,6 +192,8 @@ def _parse(lines: Iterable[str]) -> tuple[Deed, ...]:
                 str(data["kind"]),
                 str(data["ended"]),
                 str(data["error"]),
+                # Earlier versions wrote none.
+                str(data.get("who", "")),
             )
             _check(deed)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -207,11 +213,11 @@ def _check(deed: Deed) -> None:
     """Raise ValueError for what no clock tells, and for what no file can be given as text."""
     if not 0 <= deed.at <= _LAST_MOMENT:
         raise ValueError("no moment of ours")
-    "".join((deed.name, deed.what, deed.kind, deed.ended, deed.error)).encode()
+    "".join((deed.name, deed.what, deed.kind, deed.ended, deed.error, deed.who)).encode()
 
 
 def list_events(deeds: Iterable[Deed]) -> list[Event]:
-    return [(deed.at, deed.name, deed.said) for deed in deeds if deed.kind != _PASS]
+    return [Event(deed.at, deed.name, deed.said, deed.who) for deed in deeds if deed.kind != _PASS]
 
 
 def list_renewed(deeds: Iterable[Deed]) -> frozenset[str]:
@@ -245,9 +251,22 @@ def load_history(
     return events[-limit:] if limit > 0 else []
 
 
+def look_for_change(state_dir: str) -> tuple[object, ...]:
+    """Something that is another as soon as the history may be: it costs two looks at files."""
+    marks: list[object] = []
+    for name in (STORE, FILE_NAME):
+        try:
+            found = Path(state_dir, name).stat()
+        except OSError:
+            marks.append(None)
+        else:
+            marks.append((found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+    return tuple(marks)
+
+
 def load_last_causes(store: Store, state_dir: str) -> dict[str, tuple[float, str]]:
     """Daemon -> the newest event that was more than its becoming ready: (time, sentence)."""
-    late = {name: (at, what) for at, name, what in _list_late(store, state_dir)}
+    late = {event.name: (event.at, event.what) for event in _list_late(store, state_dir)}
     return {**store.load_last_causes(), **late}
 
 
@@ -256,7 +275,7 @@ def _list_late(store: Store, state_dir: str, daemon: str = "") -> list[Event]:
     if is_under_way:
         deeds = tuple(replace(deed, ended=deed.ended or "under way") for deed in deeds)
     events = list_events(list_unsaved(deeds, store))
-    return [event for event in events if daemon in {"", event[1]}]
+    return [event for event in events if daemon in {"", event.name}]
 
 
 def load_last_pass(store: Store, state_dir: str) -> Any:

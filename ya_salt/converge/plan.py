@@ -237,7 +237,7 @@ def _find_refused(spec: DaemonSpec, container: Container | None, observed: Obser
     return (
         f"portod would not start it: {applied.refused_because}; the container that ran before "
         "was brought back and is kept: change the spec, or try again with "
-        f"`salt-call porto_daemon.restart {spec.name}`"
+        f"`ya-salt retry {spec.name}`"
     )
 
 

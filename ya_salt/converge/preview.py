@@ -14,7 +14,7 @@ from ya_salt.converge.host_key import load_key
 from ya_salt.converge.journal import load_last_pass
 from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
-from ya_salt.converge.plan import add_restarts, defer, hold_changes, make_plan
+from ya_salt.converge.plan import REFUSED, add_restarts, defer, hold_changes, make_plan
 from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
 from ya_salt.converge.watched_files import look_at_files
 from ya_salt.errors import (
@@ -36,6 +36,7 @@ from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
     Deferral,
+    Event,
     InstallPackages,
     Loaded,
     Observed,
@@ -139,7 +140,8 @@ def _save_transitions(
         record = records[status.name]
         now = host.now()
         said = [
-            (now, status.name, text) for text in say_transition(status.name, record.status, status)
+            Event(now, status.name, text)
+            for text in say_transition(status.name, record.status, status)
         ]
         if said:
             store.add_history(said)
@@ -319,7 +321,21 @@ def _plan(
     intents: Mapping[str, Intent],
 ) -> tuple[DaemonPlan, ...]:
     plans = make_plan(request.targets, context, observed, intents)
-    return add_restarts(plans, request.targets, observed, request.restarts)
+    asked = {
+        plan.name: f"tried again, as {request.who or 'somebody'} asks"
+        for plan in plans
+        if plan.refusal_reason == REFUSED and _is_retried(plan.name, request)
+    }
+    restarts = {
+        name: reason
+        for name, reason in {**asked, **request.restarts}.items()
+        if name not in intents or not intents[name].held
+    }
+    return add_restarts(plans, request.targets, observed, restarts)
+
+
+def _is_retried(name: str, request: PassRequest) -> bool:
+    return name in request.orders and request.orders[name].kind == "retry"
 
 
 def _list_rejected(request: PassRequest, records: Mapping[str, Record]) -> tuple[DaemonSpec, ...]:

@@ -26,7 +26,6 @@ from ya_salt.converge.host_key import make_key
 from ya_salt.converge.journal import (
     SAVED,
     Deed,
-    Event,
     Journal,
     list_events,
     list_renewed,
@@ -80,6 +79,7 @@ from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
+    Event,
     InstallPackages,
     Observed,
     Outcome,
@@ -122,7 +122,7 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
 
 def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
     host.patience.renew()
-    journal = Journal(host.settings.state_dir, host.now)
+    journal = Journal(host.settings.state_dir, host.now, request.who)
     try:
         with host.connect() as client:
             done = _make_pass(host, request, store, client, journal)
@@ -688,17 +688,19 @@ def _list_events(
     deeds = [deed for deed in journal.list_deeds() if not _is_told(start, deed)]
     events = list_events([*start.recalled.deeds, *deeds])
     events += [
-        (now, name, f"went past the gate: {start.request.override_gate}")
+        Event(now, name, f"went past the gate: {start.request.override_gate}", start.request.who)
         for name in sorted(permits.went_past)
     ]
     for status in statuses:
         old = start.records.get(status.name, Record(status.name)).status
         outcome = outcomes.get(status.name)
         if outcome and outcome.plan.refusal and (old is None or old.error != outcome.error):
-            events.append((now, status.name, f"failed: {outcome.error}"))
-        events += [(now, status.name, said) for said in say_gate(status.name, old, status)]
-        events += [(now, status.name, said) for said in say_transition(status.name, old, status)]
-    return events + [(now, name, said) for name, said in _say_rejected(start)]
+            events.append(Event(now, status.name, f"failed: {outcome.error}"))
+        events += [Event(now, status.name, said) for said in say_gate(status.name, old, status)]
+        events += [
+            Event(now, status.name, said) for said in say_transition(status.name, old, status)
+        ]
+    return events + [Event(now, name, said) for name, said in _say_rejected(start)]
 
 
 def _is_told(start: _Start, deed: Deed) -> bool:

@@ -1875,21 +1875,27 @@ class HistoryEvent(google.protobuf.message.Message):
 
     TIME_FIELD_NUMBER: builtins.int
     WHAT_FIELD_NUMBER: builtins.int
+    WHO_FIELD_NUMBER: builtins.int
     time: builtins.str
     """RFC 3339, UTC."""
     what: builtins.str
+    who: builtins.str
+    """Who had it done: "agent", "shell: NAME" or "Salt job ID"; "" where nobody did."""
     def __init__(
         self,
         *,
         time: builtins.str | None = ...,
         what: builtins.str | None = ...,
+        who: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_time", b"_time", "_what", b"_what", "time", b"time", "what", b"what"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_time", b"_time", "_what", b"_what", "time", b"time", "what", b"what"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_time", b"_time", "_what", b"_what", "_who", b"_who", "time", b"time", "what", b"what", "who", b"who"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_time", b"_time", "_what", b"_what", "_who", b"_who", "time", b"time", "what", b"what", "who", b"who"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_time", b"_time"]) -> typing.Literal["time"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_what", b"_what"]) -> typing.Literal["what"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_who", b"_who"]) -> typing.Literal["who"] | None: ...
 
 global___HistoryEvent = HistoryEvent
 

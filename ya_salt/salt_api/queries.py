@@ -219,7 +219,10 @@ def show_history(settings: Settings, name: str = "", limit: int = 50) -> list[di
         events = load_history(store, settings.state_dir, name, limit)
     finally:
         store.close()
-    return [{"time": format_time(at), "name": who, "what": what} for at, who, what in events]
+    return [
+        {"time": format_time(item.at), "name": item.name, "what": item.what, "who": item.who}
+        for item in events
+    ]
 
 
 @_harmless

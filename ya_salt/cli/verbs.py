@@ -1,0 +1,95 @@
+"""The commands about one daemon: each makes a pass about it, through its lock, plan and gate."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from ya_salt.cli.commands import check_known, make_pass, name_caller
+from ya_salt.cli.output import answer
+from ya_salt.cli.tables import render_table
+from ya_salt.converge.single import ask_order, ask_restart, parse_span
+from ya_salt.life import Order
+from ya_salt.messages import make_generations
+from ya_salt.model import Loaded, Settings
+from ya_salt.settings import InForce
+from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
+from ya_salt.store import read_store
+
+OK = 0
+
+
+def restart(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt restart NAME [--reason TEXT]`."""
+    return _act(options, in_force.settings, None)
+
+
+def stop(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt stop NAME [--for TIME] [--reason TEXT]`."""
+    until = time.time() + parse_span(options.span) if options.span else 0.0
+    order = Order("stop", name_caller(), " ".join(options.reason.split()), until)
+    return _act(options, in_force.settings, order)
+
+
+def start(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt start NAME`."""
+    return _act(options, in_force.settings, Order("start", name_caller()))
+
+
+def retry(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt retry NAME`."""
+    return _act(options, in_force.settings, Order("retry", name_caller()))
+
+
+def rollback(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt rollback NAME [--to GENERATION]`."""
+    order = Order("rollback", name_caller(), number=options.number)
+    return _act(options, in_force.settings, order)
+
+
+def generations(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt generations NAME`."""
+    store = read_store(in_force.settings.state_dir)
+    records = store.load_records() if store else {}
+    check_known(options.name, records, in_force.settings)
+    data = make_generations(records[options.name])
+    rows = [
+        (str(item["number"]), item["version"] or "-", item["readyAt"], item["state"], _join(item))
+        for item in data
+    ]
+    head = ("NUMBER", "VERSION", "READY AT", "STATE", "PACKAGES")
+    answer(
+        options.output,
+        lambda: render_table(head, rows) if rows else "nothing of it was ready yet",
+        lambda: {"generations": data},
+    )
+    return OK
+
+
+def _join(generation: dict[str, Any]) -> str:
+    packages = generation["packages"].items()
+    return ", ".join(f"{name} {version}" for name, version in packages) or "-"
+
+
+# -- pieces ------------------------------------------------------------------------------------
+
+
+def _act(options: argparse.Namespace, settings: Settings, order: Order | None) -> int:
+    store = read_store(settings.state_dir)
+    records = store.load_records() if store else {}
+    loaded = _load(settings)
+    if order is None:
+        why = " ".join(options.reason.split())
+        request = ask_restart(options.name, loaded, records, name_caller(), why)
+    else:
+        request = ask_order(options.name, loaded, records, order)
+    return make_pass(options, settings, request)
+
+
+def _load(settings: Settings) -> Loaded:
+    """The daemons directory; a daemon that only a Salt state defines needs none."""
+    try:
+        return load_specs(settings.specs_dir)
+    except DaemonsDirectoryMissingError:
+        return Loaded()
