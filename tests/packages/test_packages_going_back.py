@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from helpers.debs import read_control, recording_scripts
@@ -149,7 +150,8 @@ def fill(cache: Cache, folder: Path, versions: range, size: int) -> None:
         file.write_bytes(b"x" * size)
         cache.add(Package("x", str(number)), file)
         ((target,)) = (cache.directory or folder).glob(f"x_{number}_all.deb")
-        os.utime(target, (number, number))
+        recently = time.time() - 1000 + number
+        os.utime(target, (recently, recently))
 
 
 def versions_in(cache: Cache) -> list[int]:

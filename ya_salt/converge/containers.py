@@ -49,6 +49,9 @@ RETURN_TIMEOUT_S = 10.0
 HELD_BY_OLD = frozenset({"ResourceNotAvailable", "NoSpace", "Busy"})
 """What the running daemon may hold itself until it is stopped; no verdict on the spec."""
 
+DATA = "DataNotCopied"
+"""What kept a daemon's data from being copied, or put back; no verdict on the spec either."""
+
 _NOT_SUPPORTED = frozenset({"NotSupported", "InvalidProperty"})
 """What portod says of a property that its host, or its version, does not know."""
 
@@ -141,12 +144,22 @@ def _finish_half_made(client: PortoClient, spec: DaemonSpec) -> bool:
     return False
 
 
+@dataclass(frozen=True)
+class Between:
+    """What else is done between the end of the old process and the start of the new one."""
+
+    before_destroy: Callable[[], None] = lambda: None
+    """A last look at what goes with the container."""
+    while_down: Callable[[], None] = lambda: None
+    """Where it raises PortoError the new one has failed."""
+
+
 def replace_container(
     client: PortoClient,
     spec: DaemonSpec,
     observed: Observed,
     package_names: Iterable[str],
-    before_destroy: Callable[[], None] = lambda: None,
+    between: Between = Between(),
 ) -> None:
     """Stop the daemon and start it anew from `spec`; its old container comes back if that fails.
 
@@ -154,8 +167,9 @@ def replace_container(
     """
     validate_on_portod(client, spec, observed)
     old = _copy_container(client, spec)
-    remove_container(client, spec.name, before_destroy)
+    remove_container(client, spec.name, between.before_destroy)
     try:
+        between.while_down()
         create_container(client, spec, observed, package_names)
     except PortoError as error:
         if old is None:
@@ -288,7 +302,7 @@ def _bring_back(
         _rebuild(client, spec.name, old, private)
 
     private = old.private
-    if not _is_lost(error):
+    if not _is_lost(error) and error.code != DATA:
         # Tried again it would cost the daemon its process once more.
         applied = _note_secrets(decode_last_applied(old.private) or LastApplied(), old, observed)
         because = f"{error.code}: {error.message}"[:200]

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from ya_salt.converge import containers
 from ya_salt.converge.host_checks import find_obstacle
@@ -21,6 +22,7 @@ from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.package_users import describe_kept, find_users, list_packages_ever
 from ya_salt.converge.watching import is_renewed
+from ya_salt.copies import CopyError
 from ya_salt.errors import (
     PackageError,
     PortoError,
@@ -73,6 +75,10 @@ class Tools:
     """Shown a container right before it is destroyed, and its counters with it; by any thread."""
     see_files: Callable[[str], None] = lambda _name: None
     """Told the name of a daemon right before its process is started; by any thread."""
+    while_down: Callable[[DaemonSpec], None] = lambda _spec: None
+    """Called where a daemon is down, right before it is made from its spec; raises CopyError."""
+    find_obstacle: Callable[[DaemonSpec], str] = lambda _spec: ""
+    """Why `while_down` would fail; asked before anything of the daemon is touched."""
     roots: Sequence[str] = ("/",)
     """Where a daemon's program may be: the host's root, and the one that apt fills."""
 
@@ -80,6 +86,7 @@ class Tools:
 def execute(plans: Sequence[DaemonPlan], observed: Observed, tools: Tools) -> dict[str, Outcome]:
     """Carry out every plan; the outcome by daemon. Raises nothing for a daemon that fails."""
     results: dict[str, list[StepResult]] = {plan.name: [] for plan in plans}
+    _check_data(plans, results, tools)
     _install(plans, results, tools)
     busy = [plan for plan in plans if any(_is_container_step(step) for step in plan.steps)]
     if busy:
@@ -109,6 +116,20 @@ def _run_all(
             raise
 
 
+def _check_data(
+    plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]], tools: Tools
+) -> None:
+    """Whose data could not be copied is left as it is, packages and all."""
+    for plan in plans:
+        for step in plan.steps:
+            if isinstance(step, CreateContainer | ReplaceContainer):
+                if words := tools.find_obstacle(step.spec):
+                    _log.error("porto-daemon-%s: not updated: %s", plan.name, words)
+                    first = StepResult(plan.steps[0], error=words, reason=containers.DATA)
+                    results[plan.name].append(first)
+                break
+
+
 def _is_container_step(step: Step) -> bool:
     return not isinstance(step, InstallPackages | PurgePackages)
 
@@ -119,6 +140,7 @@ def _is_container_step(step: Step) -> bool:
 def _install(
     plans: Sequence[DaemonPlan], results: Mapping[str, list[StepResult]], tools: Tools
 ) -> None:
+    plans = [plan for plan in plans if not _is_stuck(results[plan.name])]
     steps = [step for plan in plans for step in plan.steps if isinstance(step, InstallPackages)]
     if not steps:
         return
@@ -278,6 +300,7 @@ def _do(
         case CreateContainer(spec=spec):
             names = list_packages_ever(spec, observed)
             tools.see_files(spec.name)
+            _carry_data(spec, tools)
             containers.create_container(client, spec, observed, names)
         case ReplaceContainer(spec=spec):
             names = list_packages_ever(spec, observed)
@@ -285,7 +308,8 @@ def _do(
             look = _make_last_look(client, spec.name, tools, stopped)
             # In case there is nothing left to be destroyed.
             tools.see_files(spec.name)
-            containers.replace_container(client, spec, observed, names, look)
+            between = containers.Between(look, partial(_carry_data, spec, tools))
+            containers.replace_container(client, spec, observed, names, between)
         case ChangeLive(spec=spec):
             names = list_packages_ever(spec, observed)
             containers.change_live(client, step, observed, names)
@@ -300,6 +324,13 @@ def _do(
             containers.remove_container(client, name, look)
         case InstallPackages() | PurgePackages() | StopContainer():
             raise AssertionError("packages have stages of their own, a stop is never planned")
+
+
+def _carry_data(spec: DaemonSpec, tools: Tools) -> None:
+    try:
+        tools.while_down(spec)
+    except CopyError as error:
+        raise PortoError(containers.DATA, str(error), f"data of {spec.name}") from error
 
 
 def _check_host(spec: DaemonSpec, tools: Tools) -> None:

@@ -84,6 +84,7 @@ def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Ho
             allow_removals=frozenset(settings.allow_removals),
             cache_dir=f"{settings.state_dir}/debs",
             cache_max_bytes=settings.package_cache_bytes,
+            notes_dir=f"{settings.state_dir}/generations",
         ),
         connect=partial(PortoClient, settings.porto_socket, patience=patience),
         patience=patience,

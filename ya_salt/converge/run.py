@@ -12,6 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+from ya_salt.converge.daemon_data import (
+    carry_state,
+    drop_state,
+    find_going_back,
+    find_obstacle,
+)
 from ya_salt.converge.drift import has_secrets
 from ya_salt.converge.execute import Tools, execute
 from ya_salt.converge.host import (
@@ -95,6 +101,8 @@ from ya_salt.model import (
 )
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
+from ya_salt.packages.cache import find_protected
+from ya_salt.packages.going_back import finish_going_back
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store, save_portod
@@ -231,6 +239,7 @@ def _make_pass(
     host: Host, request: PassRequest, store: Store, client: PortoClient, journal: Journal
 ) -> _Done:
     host.apt.tidy()
+    finish_going_back(host.apt)
     recalled = _recall(host, store, client, journal)
     with open_gate(host, recalled.gate, recalled.hostname) as gate:
         names = {*recalled.records, *(spec.name for spec in request.targets)}
@@ -254,6 +263,7 @@ def _make_pass(
         after = replace(after, files={**after.files, **seen.files})
         troubles = look_for_troubles(client, request.targets, after)
         lives = look_back(request.targets, after, outcomes, host.now())
+        _drop_copies(start, lives)
         after = replace(after, lives=lives)
         acted = _Acted(plans, before, after, outcomes, troubles)
         results = _judge(start, acted)
@@ -401,12 +411,14 @@ def _execute(
             life = before.lives.get(name, Life())
             seen.files[name] = look_once(watching[name], life, host.apt)
 
+    state_dir = host.settings.state_dir
     tools = Tools(
         packages=PackagePass(
-            host.apt,
+            replace(host.apt, protected=find_protected(before.lives.values())),
             host.progress,
             {**_pin_versions(start), **pin_waiting(plans, before)},
             find_replaceable(start.request.targets, start.request.context, before),
+            find_going_back(before.lives),
         ),
         connect=host.connect,
         progress=host.progress,
@@ -416,9 +428,25 @@ def _execute(
         permit=permits.check,
         see_last=seen.lasts.append,
         see_files=see_files,
+        while_down=lambda spec: carry_state(state_dir, spec, before.lives[spec.name]),
+        find_obstacle=lambda spec: find_obstacle(state_dir, spec, before.lives[spec.name]),
         roots=("/", host.settings.root),
     )
     return execute(plans, before, tools), seen
+
+
+def _drop_copies(start: _Start, after: Mapping[str, Life]) -> None:
+    """What was kept for going back and is of no use any more."""
+    for name, record in start.records.items():
+        if _is_open(record.life) and not _is_open(after.get(name, Life())):
+            drop_state(start.host.settings.state_dir, name)
+    apt = replace(start.host.apt, protected=find_protected(after.values()))
+    apt.cache.expire(start.host.now())
+
+
+def _is_open(life: Life) -> bool:
+    """Whether it may still come to going back, or has and stays so."""
+    return not (life.trial is None and life.rejection is None and life.pin is None)
 
 
 def _pin_versions(start: _Start) -> dict[str, str]:

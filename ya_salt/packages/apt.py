@@ -46,6 +46,10 @@ class Apt:
     """Where .deb files for going back are kept; "" keeps none."""
     cache_max_files: int = 200
     cache_max_bytes: int = 1 << 30
+    protected: Collection[Package] = frozenset()
+    """Versions whose .deb files are never taken away."""
+    notes_dir: str = ""
+    """Where it is written down what updates change, to take it back with them; "" nowhere."""
 
     @property
     def place(self) -> Root:
@@ -123,7 +127,7 @@ class Apt:
     def cache(self) -> Cache:
         keeps = self.cache_dir and self.cache_max_bytes > 0
         directory = Path(self.cache_dir).absolute() if keeps else None
-        return Cache(directory, self.cache_max_files, self.cache_max_bytes)
+        return Cache(directory, self.cache_max_files, self.cache_max_bytes, self.protected)
 
     @property
     def _path(self) -> str:
@@ -181,10 +185,35 @@ class Apt:
             return False
         return any(self.place.lists.glob("*_Packages*"))
 
-    def download(self, words: Sequence[str], folder: Path) -> Finished:
+    def download(self, words: Sequence[str], folder: Path, timeout_s: float = 600) -> Finished:
         """Put the .deb files of NAME=VERSION… into a folder, hashes checked by apt."""
         argv = ("apt-get", *self.place.apt_options(), "download", "--", *words)
-        return run_short(argv, self.place.environment(), timeout_s=600, cwd=str(folder))
+        return run_short(argv, self.place.environment(), timeout_s=timeout_s, cwd=str(folder))
+
+    def read_conffiles(self, names: Collection[str]) -> dict[str, tuple[str, bool]]:
+        """Path -> (MD5 of what the package brought, whether its present version still has it).
+
+        dpkg-query(1); packages that are not there have none. Raises PackageError.
+        """
+        bases = sorted({split_architecture(name)[0] for name in names})
+        if not bases or not self._has_database():
+            return {}
+        argv = ("dpkg-query", f"--admindir={self.place.admin_dir}", "-W", r"-f=${Conffiles}\n")
+        done = run_short((*argv, "--", *bases), self.place.environment())
+        if done.code not in {0, 1}:
+            raise PackageError("AptFailed", f"dpkg-query failed: {' '.join(done.lines)}")
+        return dpkg.parse_conffiles(done.lines)
+
+    def read_automatic(self, names: Collection[str]) -> tuple[str, ...]:
+        """Those that came along as dependencies (apt-mark(8), showauto)."""
+        argv = ("apt-mark", "showauto", "--", *sorted(names))
+        found = run_short(argv, self.place.environment()).lines if names else ()
+        return tuple(line for line in found if line in names)
+
+    def mark_automatic(self, names: Collection[str]) -> None:
+        """Say so again of packages that apt was given as files."""
+        if names:
+            run_short(("apt-mark", "auto", "--", *sorted(names)), self.place.environment())
 
     def read_relations(self, words: Sequence[str]) -> dict[str, Relations]:
         """What packages say of others, by name; words as for apt-get: NAME=VERSION, or a file."""

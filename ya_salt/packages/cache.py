@@ -1,5 +1,6 @@
 """A bounded folder of .deb files: versions that were in use, to go back to without a repository.
 
+What daemons would go back to now stays whatever the bounds say; the rest goes after a week.
 Only its owner may read it: a repacked file holds conffiles as they were on this host.
 """
 
@@ -9,13 +10,39 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ya_salt.life import Life
 from ya_salt.model import Package
 
+MAX_AGE_S = 7 * 86400.0
+"""How long a file is kept that nobody would go back to now."""
+
 _REPACKED = ".repacked.deb"
+_LOOK_EVERY_S = 86400.0
+
+
+def find_protected(lives: Iterable[Life]) -> frozenset[Package]:
+    """The versions that daemons may go back to by themselves, or run from after they went back.
+
+    Those are each one's last generation that became ready, and the one that its trial, rejection or
+    pin names.
+    """
+    found: dict[Package, None] = {}
+    for life in lives:
+        numbers = {item.back_to for item in (life.trial, life.rejection) if item}
+        numbers |= {life.pin.number} if life.pin else set()
+        for generation in life.generations:
+            if generation.number in numbers or generation is life.generations[-1]:
+                found |= dict.fromkeys(make_packages(generation.packages))
+    return frozenset(found)
+
+
+def make_packages(versions: Mapping[str, str]) -> tuple[Package, ...]:
+    return tuple(Package(name, version) for name, version in versions.items())
 
 
 @dataclass(frozen=True)
@@ -25,6 +52,12 @@ class Cache:
     directory: Path | None
     max_files: int = 200
     max_bytes: int = 1 << 30
+    protected: Collection[Package] = frozenset()
+    """Never taken away."""
+
+    def has(self, package: Package) -> bool:
+        """Whether this version is here, as `find`; it does not count as a use."""
+        return any(self._files(package))
 
     def find(self, package: Package, *, originals_only: bool = False) -> Path | None:
         """Find the file of this version; a repacked one only if there is no original."""
@@ -72,16 +105,39 @@ class Cache:
         if self.directory is not None:
             yield from self.directory.glob(f"{_stem(package)}_*.deb")
 
-    def _make_room(self) -> None:
+    def expire(self, now: float) -> bool:
+        """Look once a day for files that are too old; whether it looked."""
+        if self.directory is None:
+            return False
+        try:
+            if abs(now - self.directory.stat().st_mtime) < _LOOK_EVERY_S:
+                return False
+            self._make_room(now)
+            os.utime(self.directory, (now, now))
+        except OSError:
+            return False
+        return True
+
+    def _make_room(self, now: float | None = None) -> None:
         if self.directory is None:
             return
+        oldest = (time.time() if now is None else now) - MAX_AGE_S
+        kept = {_stem(package) for package in self.protected}
         files = [(file.stat(), file) for file in self.directory.glob("*.deb")]
-        total = 0
         newest_first = sorted(files, key=lambda pair: pair[0].st_mtime_ns, reverse=True)
+        # What stays anyway takes its room first.
+        newest_first.sort(key=lambda pair: _stem_of(pair[1]) not in kept)
+        total = 0
         for count, (stat, file) in enumerate(newest_first, 1):
             total += stat.st_size
-            if count > self.max_files or total > self.max_bytes:
-                file.unlink()
+            is_over = count > self.max_files or total > self.max_bytes
+            if (is_over or stat.st_mtime < oldest) and _stem_of(file) not in kept:
+                file.unlink(missing_ok=True)
+
+
+def _stem_of(file: Path) -> str:
+    """The `_stem` of a file of ours: all but the architecture and the ending."""
+    return file.name.rpartition("_")[0]
 
 
 def _stem(package: Package) -> str:

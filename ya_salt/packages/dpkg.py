@@ -87,6 +87,20 @@ def _is_worse(old: Entry | None, new: Entry) -> bool:
     return old.installed.status != INSTALLED or new.installed.status in GONE
 
 
+def parse_conffiles(lines: Iterable[str]) -> dict[str, tuple[str, bool]]:
+    """`${Conffiles}`: ` PATH MD5` and perhaps words such as `obsolete`; a path may hold blanks."""
+    found = {}
+    for line in lines:
+        words = line.split(" ")
+        flags = {"obsolete", "remove-on-upgrade"}
+        is_active = True
+        while len(words) > 3 and words[-1] in flags:
+            is_active &= words.pop() != "obsolete"
+        if len(words) > 2 and words[1].startswith("/"):
+            found[" ".join(words[1:-1])] = (words[-1], is_active)
+    return found
+
+
 def is_held(package: InstalledPackage) -> bool:
     """Whether somebody wants it left as it is: nobody wants that of half a package."""
     return package.held and package.status != HALF_INSTALLED

@@ -12,31 +12,84 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ya_salt.errors import PackageError
-from ya_salt.model import Package, Progress
+from ya_salt.model import InstalledPackage, Package, Progress
 from ya_salt.names import split_architecture
 from ya_salt.packages.apt import Apt
+from ya_salt.packages.cache import make_packages
 from ya_salt.packages.command import run_short
-from ya_salt.packages.dpkg import as_argument
+from ya_salt.packages.dpkg import as_argument, is_right
 
 _LOG = logging.getLogger("ya_salt.packages")
 
 
-def keep_versions(apt: Apt, packages: Sequence[Package], tell: Progress) -> None:
-    """Put every version that is not there yet into apt's cache of ours."""
+_DOWNLOAD_S = 120.0
+"""How long a repository is asked: what it does not give is packed again."""
+
+
+def keep_versions(apt: Apt, packages: Sequence[Package], tell: Progress) -> dict[str, str]:
+    """Put every version that is not there yet into apt's cache of ours; package -> why not."""
     wanted = [package for package in packages if not apt.cache.find(package)]
     if apt.cache.directory is None or not wanted:
-        return
+        return {}
     try:
         left = _download(apt, _take_from_archives(apt, wanted))
     except (OSError, PackageError) as error:
         _LOG.warning("packages: cannot keep the versions in use for going back: %s", error)
-        return
-    for package in left:
-        _repack(apt, package, tell)
+        return dict.fromkeys((p.name for p in wanted), f"its .deb cannot be kept: {error}")
+    tried = {package.name: _repack(apt, package, tell) for package in left}
+    return {name: why for name, why in tried.items() if why}
+
+
+def keep_generation(
+    apt: Apt, versions: Mapping[str, str], tell: Progress, protected: Collection[Package] = ()
+) -> dict[str, str]:
+    """Keep the .deb files of a generation that became ready; package -> why it is not kept.
+
+    Nothing on the host changes but our cache, and nothing is raised: call it once for a generation
+    and remember what it said. `protected` are the versions that other daemons would go back to.
+    """
+    packages = apt.shorten_packages(make_packages(versions)) if versions else ()
+    if apt.cache.directory is None:
+        return dict.fromkeys(versions, _NOTHING_KEPT)
+    mine = replace(apt, protected=frozenset({*apt.protected, *protected, *packages}))
+    try:
+        return keep_versions(mine, packages, tell)
+    except Exception as error:  # noqa: BLE001 - what cannot be kept stops no pass
+        _LOG.exception("packages: keeping .deb files failed: a bug in ya-salt")
+        return dict.fromkeys(versions, f"a bug in ya-salt: {error!r}")
+
+
+def can_go_back(
+    apt: Apt, versions: Mapping[str, str], installed: Mapping[str, InstalledPackage]
+) -> dict[str, str]:
+    """Why packages could not be taken back to these versions without a repository, by name.
+
+    Empty: they can. What is installed at its version now is kept right before an update. Looks at
+    our cache alone, and counts as no use of it.
+    """
+    if apt.cache.directory is None:
+        return dict.fromkeys(versions, _NOTHING_KEPT)
+    packages = make_packages(versions)
+    wrong = [package for package in packages if not is_right(package, installed)]
+    return {
+        package.name: _describe_lost(apt, package, installed)
+        for package in wrong
+        if not apt.cache.has(package)
+    }
+
+
+_NOTHING_KEPT = "no .deb is kept, as package_cache_bytes is 0"
+
+
+def _describe_lost(apt: Apt, package: Package, installed: Mapping[str, InstalledPackage]) -> str:
+    there = installed.get(package.name)
+    what = f"{there.version} is {there.status}" if there else "no other version is installed either"
+    return f"the .deb of {as_argument(package)} is not in {apt.cache_dir}, and {what}"
 
 
 def _take_from_archives(apt: Apt, packages: Sequence[Package]) -> list[Package]:
@@ -51,7 +104,7 @@ def _download(apt: Apt, packages: Sequence[Package]) -> list[Package]:
     with apt.cache.drafts() as folder:
         if there:
             # One call for all; its files tell what worked.
-            apt.download([as_argument(package) for package in there], folder)
+            apt.download([as_argument(package) for package in there], folder, _DOWNLOAD_S)
         return [package for package in packages if not _take_from(apt, folder, package)]
 
 
@@ -66,13 +119,16 @@ def _take_from(apt: Apt, folder: Path, package: Package) -> bool:
     return False
 
 
-def _repack(apt: Apt, package: Package, tell: Progress) -> None:
+def _repack(apt: Apt, package: Package, tell: Progress) -> str:
+    """Why it could not be packed again, or ""."""
     tell(f"packing {package.name} {package.version} again, no repository has it")
     try:
         with apt.cache.drafts() as folder:
             apt.cache.add(package, repack(apt, package, folder), repacked=True)
     except (OSError, PackageError) as error:
         _LOG.warning("packages: cannot keep %s for going back: %s", as_argument(package), error)
+        return f"it cannot be packed again: {error}"
+    return ""
 
 
 # dpkg's own notes in the status file, which are no fields of a package.

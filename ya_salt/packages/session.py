@@ -38,12 +38,54 @@ def be_silent(_: str) -> None:
 
 
 @dataclass(frozen=True)
+class Landing:
+    """What is on the disk after going back failed: whichever is whole may run."""
+
+    is_back: bool
+    """Every file is of the versions that were asked for, though not all are configured."""
+    is_unchanged: bool
+    """Every file is of the versions that were there before, as above."""
+    words: str
+
+
+def describe_landing(
+    packages: Iterable[Package],
+    before: Mapping[str, InstalledPackage],
+    after: Mapping[str, InstalledPackage],
+) -> Landing:
+    names = {package.name: package.version for package in packages}
+    whole = {
+        name: found.version
+        for name, found in after.items()
+        if found.status not in {*dpkg.GONE, dpkg.HALF_INSTALLED}
+    }
+    return Landing(
+        is_back=all(whole.get(name) == version for name, version in names.items()),
+        is_unchanged=all(whole.get(name, "") == find_present(before, name) for name in names),
+        words=", ".join(_describe_one(name, after) for name in names),
+    )
+
+
+def _describe_one(name: str, after: Mapping[str, InstalledPackage]) -> str:
+    found = after.get(name)
+    if found is None or found.status in dpkg.GONE:
+        return f"{name} is not there"
+    if found.status == dpkg.INSTALLED:
+        return f"{name} {found.version} is installed"
+    if found.status == dpkg.HALF_INSTALLED:
+        return f"{name} {found.version} is half-installed, its files may not be whole"
+    return f"the files of {name} {found.version} are whole, but it is {found.status}"
+
+
+@dataclass(frozen=True)
 class TransactionResult:
     """How a call ended: errors by group (absent means as asked), and what is there now."""
 
     errors: Mapping[str, PackageError]
     installed: Mapping[str, InstalledPackage]
     changes: tuple[Change, ...] = ()
+    landed: Mapping[str, Landing] = field(default_factory=dict)
+    """Of groups that were to go back and failed: what is on the disk."""
 
 
 @dataclass
@@ -52,6 +94,8 @@ class Remaining:
 
     todo: dict[str, tuple[Package, ...]]
     errors: dict[str, PackageError] = field(default_factory=dict)
+    asked: frozenset[str] = frozenset()
+    """Names of all packages of the call, of what is right already, too."""
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -86,13 +130,14 @@ def compare(
 ) -> tuple[Change, ...]:
     """Version changes between two queries."""
     changes = (
-        Change(name, _version(before, name), _version(after, name))
+        Change(name, find_present(before, name), find_present(after, name))
         for name in sorted({*before, *after})
     )
     return tuple(change for change in changes if change.before != change.after)
 
 
-def _version(installed: Mapping[str, InstalledPackage], name: str) -> str:
+def find_present(installed: Mapping[str, InstalledPackage], name: str) -> str:
+    """The version whose files are here, or ""."""
     package = installed.get(name)
     return package.version if package and package.status != "config-files" else ""
 
@@ -115,6 +160,8 @@ class Session:
         self.repair_failures: tuple[Failure, ...] = ()
         self._aside: set[str] = set()
         self._links: tempfile.TemporaryDirectory[str] | None = None
+        self.is_offline = False
+        """Whether no repository is read: what is kept here is taken."""
         self.has_broken = False
         """Whether dpkg could not finish with some package in this pass."""
 
@@ -185,7 +232,7 @@ class Session:
 
     def update(self) -> bool:
         """`apt-get update`, the first time it is asked for in a pass; False after that."""
-        if self.updated:
+        if self.updated or self.is_offline:
             return False
         wait_for_locks(self.apt.place.update_locks, self.apt.lock_timeout_s, self._tell_wait)
         self.progress("reading the repositories (apt-get update)")

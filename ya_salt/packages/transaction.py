@@ -8,9 +8,10 @@ state after, and costs the others nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package, Progress
@@ -26,6 +27,14 @@ from ya_salt.packages.failures import (
     pick_failure,
     refuse_held,
 )
+from ya_salt.packages.going_back import (
+    Way,
+    begin_going_back,
+    complete_notes,
+    end_going_back,
+    find_way,
+    write_notes,
+)
 from ya_salt.packages.keeping import keep_versions
 from ya_salt.packages.purge import Purge
 from ya_salt.packages.session import (
@@ -36,6 +45,8 @@ from ya_salt.packages.session import (
     TransactionResult,
     be_silent,
     compare,
+    describe_landing,
+    find_present,
     merge_packages,
 )
 from ya_salt.packages.simulation import Change, judge_install
@@ -52,15 +63,18 @@ class PackagePass:
         progress: Progress = be_silent,
         pinned: Mapping[str, str] | None = None,
         replaceable: Replaceable | None = None,
+        back: Collection[str] = (),
     ) -> None:
         """Take the version of every package that any spec names, this call or not, in `pinned`.
 
         Such a package is never taken to another version as a side effect. `replaceable` are, by
         group, packages that its daemon named earlier and nobody else needs: what takes their place
-        may remove them.
+        may remove them. `back` are the groups that go back to what they had, all of them in one
+        transaction, and where all of it is kept here no repository is read.
         """
         self._session = Session(apt, progress, pinned or {}, replaceable or {})
         self._apt = apt
+        self._back = frozenset(back)
 
     def install(self, groups: Groups) -> TransactionResult:
         """Bring every package of every group to exactly its version.
@@ -71,7 +85,11 @@ class PackagePass:
         refused = {g: e for g, packages in groups.items() if (e := _refuse_words(packages))}
         rest = {g: packages for g, packages in groups.items() if g not in refused}
         try:
-            done = self._install(self._shorten(rest, refused))
+            named = self._shorten(rest, refused)
+            back = {group: named[group] for group in named if group in self._back}
+            forth = {group: named[group] for group in named if group not in back}
+            # First: what they go back to is here, whatever the others need.
+            done = _join(self._go_back(back), self._install(forth))
         except PackageError as error:  # Not even dpkg-query answers.
             done = TransactionResult(dict.fromkeys(rest, error), {})
         except Exception as error:  # noqa: BLE001 - packages never stop a pass
@@ -93,20 +111,75 @@ class PackagePass:
         return found
 
     def _install(self, groups: Groups) -> TransactionResult:
-        every = merge_packages(groups.values())
-        self._session.pinned = {p.name: p.version for p in every} | self._session.pinned
-        names = [package.name for package in every]
-        before = self._apt.query(names)
-        work = Remaining({g: tuple(p) for g, p in groups.items() if find_wrong(p, before)})
+        work, before = self._find_work(groups)
         if not work.todo:
             return TransactionResult({}, before)
+        changing = {group: [p.name for p in packages] for group, packages in work.todo.items()}
+        installation = Installation(
+            self._session, work, lambda changes: write_notes(self._apt, changing, changes)
+        )
+        self._carry_out(installation, work)
+        complete_notes(self._apt, changing)
+        return self._tell(work, before, installation.changes)
+
+    def _go_back(self, groups: Groups) -> TransactionResult:
+        """As an installation, but from what is kept here, and with what had come along."""
+        work, before = self._find_work(groups)
+        todo = dict(work.todo)
+        if not todo:
+            return TransactionResult({}, before)
+        pinned = self._session.pinned.keys()
+        ways = {group: find_way(self._apt, group, todo[group], pinned) for group in todo}
+
+        def begin(_changes: Iterable[Change]) -> None:
+            for way in ways.values():
+                begin_going_back(self._apt, way)
+
+        installation = Installation(self._session, work, begin, ways)
+        # What is not kept has to come from somewhere.
+        wrong = find_wrong(work.packages, before)
+        self._session.is_offline = all(self._apt.cache.has(package) for package in wrong)
+        try:
+            self._carry_out(installation, work)
+        finally:
+            self._session.is_offline = False
+        done = self._tell(work, before, installation.changes)
+        landed = {
+            group: describe_landing(todo[group], before, done.installed) for group in done.errors
+        }
+        for group, way in ways.items():
+            is_back = group not in landed or landed[group].is_back
+            for said in end_going_back(self._apt, way, is_back=is_back):
+                _LOG.warning("packages: %s: %s", group, said)
+        errors = {group: _add(error, landed[group].words) for group, error in done.errors.items()}
+        return replace(done, errors=errors, landed=landed)
+
+    def _find_work(self, groups: Groups) -> tuple[Remaining, dict[str, InstalledPackage]]:
+        every = merge_packages(groups.values())
+        self._session.pinned = {p.name: p.version for p in every} | self._session.pinned
+        before = self._apt.query([package.name for package in every])
+        todo = {group: tuple(p) for group, p in groups.items() if find_wrong(p, before)}
+        return Remaining(todo, asked=frozenset(package.name for package in every)), before
+
+    def _carry_out(self, installation: Installation, work: Remaining) -> None:
         try:
             with self._session.ready("install"):
-                Installation(self._session, work).carry_out()
+                installation.carry_out()
         except PackageError as error:
             work.fail_all(error)
-        after = self._apt.query(names)
-        return TransactionResult(work.errors, after, compare(before, after))
+
+    def _tell(
+        self,
+        work: Remaining,
+        before: Mapping[str, InstalledPackage],
+        foretold: Iterable[Change],
+    ) -> TransactionResult:
+        side = {c.name: c.before for c in foretold if c.name not in work.asked}
+        after = self._apt.query({*work.asked, *side})
+        changes = compare(before, {name: after[name] for name in after if name in work.asked})
+        along = (Change(name, was, find_present(after, name)) for name, was in side.items())
+        changes += tuple(change for change in along if change.before != change.after)
+        return TransactionResult(work.errors, after, changes)
 
     def purge(
         self, groups: Mapping[str, Sequence[str]], allow_held: Collection[str] = ()
@@ -149,6 +222,21 @@ class PackagePass:
         return TransactionResult(errors, after, compare(before, after))
 
 
+def _join(one: TransactionResult, other: TransactionResult) -> TransactionResult:
+    return TransactionResult(
+        {**one.errors, **other.errors},
+        # The later look tells more.
+        {**one.installed, **other.installed},
+        (*one.changes, *other.changes),
+        {**one.landed, **other.landed},
+    )
+
+
+def _add(error: PackageError, words: str) -> PackageError:
+    text = f"{error}; on the disk now: {words}"
+    return PackageError(error.reason, text, packages=error.packages, output=error.output)
+
+
 def _explain_bug(error: Exception) -> PackageError:
     _LOG.exception("packages: failed: a bug in ya-salt")
     return PackageError("Bug", f"a bug in ya-salt: {error!r}; see the log")
@@ -183,22 +271,38 @@ def _refuse_two_versions(packages: Sequence[Package]) -> PackageError | None:
 class Installation:
     """Takes `work` from wanted to installed or failed."""
 
-    def __init__(self, session: Session, work: Remaining) -> None:
+    def __init__(
+        self,
+        session: Session,
+        work: Remaining,
+        begin: Callable[[Sequence[Change]], None],
+        ways: Mapping[str, Way] = MappingProxyType({}),
+    ) -> None:
+        """`begin` is told what is about to change; `ways` are how groups go back."""
         self._session = session
         self._apt = session.apt
         self._work = work
+        self._begin = begin
+        self._is_going_back = bool(ways)
+        self._along = {group: way.along for group, way in ways.items()}
+        self._free = frozenset(name for way in ways.values() for name in way.touched)
+        """What came along on the way up may be changed, or go."""
         self._files: dict[str, Path] = {}
         """.deb files of ours, by name, for packages that no repository has any more."""
-        self._changes: tuple[Change, ...] = ()
+        self.changes: tuple[Change, ...] = ()
+        """As apt foretold them."""
 
     def carry_out(self) -> None:
         """Every group ends as done (dropped from `work.todo`) or in `work.errors`."""
         self._refuse_held()
         self._repair()
         self._find_versions()
+        self._find_along()
         self._choose()
         if self._work.todo:
-            self._keep_old_versions()
+            if not self._is_going_back:
+                self._keep_old_versions()
+            self._begin(self.changes)
             self._transact_until_done()
 
     # --- before anything is changed
@@ -265,12 +369,26 @@ class Installation:
         unknown = []
         for package in wrong:
             is_offered = package.version in offered.get(package.name, ())
-            file = cache.find(package, originals_only=is_offered)
+            # A repository's own is better than what was packed again, but has to be reached.
+            prefers_original = is_offered and not self._is_going_back
+            file = cache.find(package, originals_only=prefers_original)
             if file:
                 self._files[package.name] = file
             elif not is_offered:
                 unknown.append(package)
         return unknown
+
+    def _find_along(self) -> None:
+        """Of what goes back on the side only that which is kept here, and which nobody holds."""
+        every = merge_packages(self._along.values())
+        held = find_held(every, self._apt.query([package.name for package in every]))
+        files = {package.name: self._apt.cache.find(package) for package in every}
+        self._files |= {name: file for name, file in files.items() if file and name not in held}
+        for group, packages in self._along.items():
+            self._along[group] = tuple(p for p in packages if p.name in self._files)
+            for package in packages:
+                if package.name not in self._files:
+                    _LOG.warning("packages: %s stays, %s is not kept", package.name, package)
 
     def _choose(self) -> None:
         """Refuse groups until what is left may be done together, first come first served."""
@@ -294,21 +412,31 @@ class Installation:
             self._accept(groups[middle:], accepted)
 
     def _judge(self, groups: Mapping[str, Sequence[Package]]) -> PackageError | None:
+        problem = self._judge_together(groups)
+        if problem and any(self._along.get(group) for group in groups):
+            # Somebody may need by now what came along: then it stays.
+            along, self._along = self._along, {}
+            if self._judge_together(groups) is None:
+                return None
+            self._along = along
+        return problem
+
+    def _judge_together(self, groups: Mapping[str, Sequence[Package]]) -> PackageError | None:
         try:
-            words, options = self._command(merge_packages(groups.values()))
+            words, options = self._command(groups)
             changes = self._session.simulate("install", words, *options)
             asked = {group: list(map(self._word, packages)) for group, packages in groups.items()}
             replaced = self._session.find_replaced(changes, asked)
         except PackageError as error:
             return error
-        allowed = self._session.allowed | replaced
+        allowed = self._session.allowed | replaced | self._free
         refusal = judge_install(changes, self._session.pinned, allowed)
         if not refusal:
-            self._changes = changes
+            self.changes = changes
         return refusal
 
     def _keep_old_versions(self) -> None:
-        old = [Package(c.name, c.before) for c in self._changes if c.before not in {"", c.after}]
+        old = [Package(c.name, c.before) for c in self.changes if c.before not in {"", c.after}]
         keep_versions(self._apt, old, self._session.progress)
 
     # --- the transaction
@@ -328,25 +456,32 @@ class Installation:
 
     def _transact(self, groups: Sequence[str]) -> tuple[Failure, ...]:
         """One apt-get install; what is right after it is dropped from the work."""
-        packages = merge_packages(self._work.todo[group] for group in groups)
+        todo = {group: self._work.todo[group] for group in groups}
+        packages = merge_packages(todo.values())
         before = self._query()
-        words, options = self._command(packages)
+        words, options = self._command(todo)
         permissions = self._permissions(packages, before)
+        automatic = self._apt.read_automatic([p.name for p in self._list_along(todo)])
         try:
             done = self._session.run("install", words, *permissions, *options)
             failed = self._session.find_failures(done) if done.code else ()
             self._finish_unpacked(failed)
         finally:
             self._restore_holds(packages, before)
+            self._apt.mark_automatic(automatic)
         after = self._query()
         self._work.drop_right(after)
         if not failed and any(group in self._work.todo for group in groups):
             failed = (explain_difference(dpkg.find_wrong(packages, after), after, done),)
         return failed
 
-    def _command(self, packages: Sequence[Package]) -> tuple[list[str], list[str]]:
+    def _list_along(self, groups: Iterable[str]) -> tuple[Package, ...]:
+        return merge_packages(self._along.get(group, ()) for group in groups)
+
+    def _command(self, groups: Mapping[str, Sequence[Package]]) -> tuple[list[str], list[str]]:
         """Words and options for apt-get install."""
         installed = self._query()
+        packages = merge_packages([*groups.values(), self._list_along(groups)])
         options = []
         if any(find_status(installed, p.name) == dpkg.HALF_INSTALLED for p in packages):
             # Without it apt fetches such a package and leaves it as it is.
@@ -363,7 +498,7 @@ class Installation:
         self, packages: Sequence[Package], installed: Mapping[str, InstalledPackage]
     ) -> list[str]:
         permissions = ["--allow-downgrades"]
-        if not any(change.is_removal for change in self._changes):
+        if not any(change.is_removal for change in self.changes):
             permissions.append("--no-remove")
         if find_held(packages, installed):
             permissions.append("--allow-change-held-packages")
@@ -377,7 +512,7 @@ class Installation:
 
     def _finish_unpacked(self, failed: Sequence[Failure]) -> None:
         """Configure what apt left unpacked because another package failed: no second install."""
-        touched = {*self._work.names, *(change.name for change in self._changes)}
+        touched = {*self._work.names, *(change.name for change in self.changes)}
         culprits = {failure.package for failure in failed}
         broken = dpkg.find_broken(touched - culprits, self._apt.query(touched))
         finishable = [package.name for package in broken if package.status != dpkg.HALF_INSTALLED]
