@@ -17,6 +17,7 @@ import os
 import queue
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -241,16 +242,19 @@ class Client:
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         keeps_connections: bool = False,
         unread: frozenset[int] = frozenset(),
+        is_forgetful: bool = False,
     ) -> None:
         """`unread` are the statuses that say it all: their body is not waited for.
 
-        A kept connection is used again unless the server has closed it meanwhile; see `close`.
+        With `is_forgetful` see `forget_on_close`. A kept connection is used again unless the
+        server has closed it meanwhile; see `close`.
         """
         self._tls = tls or Tls()
         self._context: ssl.SSLContext | None = None
         self._max_answer_bytes = max_answer_bytes
         self._keeps = keeps_connections
         self._unread = unread
+        self._is_forgetful = is_forgetful
         self._lock = threading.Lock()
         self._kept: dict[_Place, list[_Kept]] = {}
 
@@ -353,6 +357,8 @@ class Client:
             connected = _reach(_resolve(place, deadline), deadline)
         except (OSError, ValueError, OverflowError) as error:
             raise NotSentError(_explain(error, deadline)) from error
+        if self._is_forgetful:
+            forget_on_close(connected)
         if context is None:
             return connected
         try:
@@ -368,6 +374,15 @@ class Client:
         if self._context is None:
             self._context = self._tls.make_context()
         return self._context
+
+
+def forget_on_close(connected: socket.socket) -> None:
+    """Have it end with a reset: neither end then keeps it in TIME_WAIT for a minute.
+
+    For those who ask the same server over and over: the ports would run out. What was sent last
+    may be lost by it.
+    """
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _make_request(

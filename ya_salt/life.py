@@ -14,14 +14,18 @@ from typing import Literal
 class Probes:
     """What the questions of `spec.readiness` have come to, of one process."""
 
-    started_at: int = 0
-    """portod's time of that start: at another one everything begins anew."""
+    start: str = ""
+    """Tells that process from the ones before and after it: for another, everything begins anew."""
+    question: str = ""
+    """What is asked; noes to another question do not count."""
     is_ready: bool = False
     failures: int = 0
-    """In a row, the last ones."""
-    asked_at: float = 0.0
+    """Noes in a row, the last ones; those that do not count yet are left out."""
     answer: str = ""
-    """What came of the last question, a sentence."""
+    """What came of the last question, a sentence; "" where none was asked."""
+    asked_at: float = 0.0
+    gap_s: float = 0.0
+    """Between the last two questions."""
     since: float = 0.0
     """Since when `is_ready` is what it is."""
 

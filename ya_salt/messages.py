@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ya_salt.life import Generation
-from ya_salt.model import Condition, DaemonStatus, Event, Loaded, Record
+from ya_salt.model import Condition, DaemonStatus, Event, Loaded, ProbeStanding, Record
 
 _LAST_MOMENT = 253402300799.0
 """9999-12-31T23:59:59Z, the last that RFC 3339 can write."""
@@ -196,6 +196,8 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
         told["cpuUsageS"] = status.cpu_ns / 1e9
     if status.gate is not None:
         told["gate"] = {**asdict(status.gate), "since": format_time(status.gate.since)}
+    if status.probe is not None:
+        told["probe"] = _make_probe(status.probe)
     return told
 
 
@@ -223,6 +225,18 @@ def make_generations(record: Record) -> list[dict[str, Any]]:
         }
         for item in sorted(life.generations, key=lambda item: item.number)
     ]
+
+
+def _make_probe(probe: ProbeStanding) -> dict[str, Any]:
+    times = {"since": probe.since, "askedAt": probe.asked_at}
+    return {
+        "question": probe.question,
+        "ready": probe.is_ready,
+        "failures": probe.failures,
+        "failureThreshold": probe.threshold,
+        "answer": probe.answer,
+        **{name: format_time(at) for name, at in times.items() if at},
+    }
 
 
 def _make_condition(condition: Condition) -> dict[str, Any]:

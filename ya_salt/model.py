@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ya_salt.life import Life
 
@@ -16,6 +16,10 @@ READY_TIMEOUT_S, PROBED_READY_TIMEOUT_S = 60.0, 300.0
 
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
+
+
+PROBE_FAILED = "ProbeFailed"
+"""The reason of a daemon that runs and does not say, or no longer, that it is ready."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +293,20 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What came of asking a daemon whether it is ready."""
+
+    start: str
+    """Of the process that was asked: `readiness.name_start`."""
+    says: Literal["yes", "no", "unknown"]
+    """unknown: it could not be asked, which is neither."""
+    words: str
+    """For people: the status, the exit code and the like."""
+    at: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True)
 class LastApplied:
     """What we did to a container, kept in its own `private` text so that it outlives our store.
 
@@ -355,6 +373,22 @@ class GateStanding:
 
 
 @dataclass(frozen=True)
+class ProbeStanding:
+    """How a daemon with `readiness` answers, since `since`; times in seconds since 1970."""
+
+    question: str
+    is_ready: bool
+    failures: int
+    """Noes in a row that count."""
+    threshold: int
+    """So many of them make it not ready."""
+    answer: str
+    """The last one; "" where none was asked."""
+    since: float
+    asked_at: float
+
+
+@dataclass(frozen=True)
 class DaemonStatus:
     """How one daemon stands; field for field PortoDaemonStatus of proto/ya_salt.proto."""
 
@@ -381,6 +415,8 @@ class DaemonStatus:
     gate: GateStanding | None = None
     wanted_version: str = ""
     """Of the file; another than `version` where it has not come to run."""
+    probe: ProbeStanding | None = None
+    """None without `readiness`."""
 
     @property
     def waits(self) -> bool:
@@ -458,6 +494,8 @@ class Observed:
     records: Mapping[str, Record] = field(default_factory=dict)
     lives: Mapping[str, Life] = field(default_factory=dict)
     """Those of the records, as they have gone on; of every daemon that is looked after."""
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    """Daemon -> what it said when it was asked right after this look; of those that were."""
     files: Mapping[str, WatchedFiles] = field(default_factory=dict)
     """Of daemons that watch any."""
     hostname: str = ""

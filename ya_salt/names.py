@@ -16,6 +16,9 @@ NAME_ALPHABET = "A-Za-z0-9_@:.-"
 REHEARSAL_PREFIX = "ya-salt-rehearsal."
 """Begins the name of a container that exists, stopped and weak, while a spec's values are tried."""
 
+PROBE_CONTAINER = "ya-salt-probe"
+"""Inside a daemon's container: the one in which the command of its `readiness` runs."""
+
 MAX_DAEMON_NAME = 100
 _MAX_VERSION = 200
 

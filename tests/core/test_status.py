@@ -35,6 +35,7 @@ from ya_salt.model import (
     Observed,
     Outcome,
     Package,
+    ProbeStanding,
     Record,
     Rejected,
     ReplaceContainer,
@@ -270,6 +271,7 @@ def test_json_is_what_the_proto_says() -> None:
         memory_bytes=2**40,
         cpu_ns=1,
         gate=GateStanding("waiting", "Full", "3 of 3 slots are taken", 1.0, "update", "1"),
+        probe=ProbeStanding("tcp 80", True, 1, 3, "refused", 1.0, 2.0),
     )
     fact = {
         "started_at": 1.0,

@@ -70,13 +70,19 @@ class Host:
         return path
 
     def make_trouble(self) -> Path:
-        """One daemon that is well, one that is dead, one broken file."""
+        """A daemon that is well, one that is asked, one that is dead, one broken file."""
         self.passes.write("good", "respawn_delay: 100ms")
         self.write_raw(
             "dead",
             "meta: {name: dead, version: '1'}\n"
             "spec: {min_ready_s: 2, properties: {cmd: [sh, -c, "
             "'echo no licence >&2; exit 3'], max_respawns: 1, respawn_delay: 10ms}}\n",
+        )
+        self.write_raw(
+            "asked",
+            "meta: {name: asked, version: '1'}\n"
+            "spec: {min_ready_s: 0, readiness: {exec: ['true']}, "
+            "properties: {cmd: [sleep, '1000']}}\n",
         )
         broken = self.write_raw("broken", "meta: {name: broken}\n")
         self.run()
@@ -122,6 +128,8 @@ def test_the_file_is_what_promtool_likes_and_node_exporter_can_read(
     served = exporter.get("/metrics")
     assert "node_textfile_scrape_error 0" in served
     assert 'porto_daemon_ready{daemon="good"} 1' in served
+    assert 'porto_daemon_probe_failures{daemon="asked"} 0' in served
+    assert 'porto_daemon_probe_failures{daemon="good"}' not in served
     assert run_promtool("check", "metrics", text=served).returncode == 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+from ya_salt.converge.readiness import describe_question, describe_rhythm
 from ya_salt.converge.status import is_fine
 from ya_salt.messages import Details, find_silence, format_time
 from ya_salt.model import (
@@ -17,6 +18,8 @@ from ya_salt.model import (
     DaemonPlan,
     DaemonStatus,
     Event,
+    ProbeStanding,
+    ReplaceContainer,
     describe_step,
     is_state,
 )
@@ -221,10 +224,26 @@ def render_plans(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) ->
             # Of a new container everything is new, and stands in the file.
             values = changes.get(plan.name, {}).get("container", {})
             lines += [f"{plan.name}:     {_describe_change(*item)}" for item in values.items()]
+        lines += [f"{plan.name}:     {said}" for said in _list_probes(plan)]
         lines += [f"{plan.name}: {note}" for note in plan.notes]
         if plan.refusal:
             lines.append(f"{plan.name}: refused: {plan.refusal}")
     return "\n".join(map(escape, lines)) or "nothing to do"
+
+
+def _list_probes(plan: DaemonPlan) -> list[str]:
+    """How a daemon that is to be started will be asked whether it is ready."""
+    specs = [
+        step.spec
+        for step in (*plan.steps, *plan.waiting)
+        if isinstance(step, CreateContainer | ReplaceContainer)
+    ]
+    return [
+        f"then asked if it is ready: {describe_question(spec.readiness)}, "
+        f"{describe_rhythm(spec.readiness)}; at most {spec.ready_deadline_s:g} s from the start"
+        for spec in specs
+        if spec.readiness is not None
+    ]
 
 
 def _describe_change(name: str, change: Mapping[str, str]) -> str:
@@ -356,6 +375,7 @@ def render_details(item: DaemonStatus, details: Details, now: float) -> str:
             )
             if condition is not None
         ),
+        *([("probe", _describe_probe(item.probe, now))] if item.probe else []),
     ]
     lines = [f"{name:<10} {printable(text)}" for name, text in facts]
     if details.history:
@@ -384,6 +404,15 @@ def describe_event(event: Event) -> str:
     """When, what, and by whom where somebody had it done."""
     by = f"  ({printable(event.who)})" if event.who else ""
     return f"{format_time(event.at)}  {printable(event.what)}{by}"
+
+
+def _describe_probe(probe: ProbeStanding, now: float) -> str:
+    if not probe.answer:
+        return f"{probe.question}: not asked yet"
+    failed = f", failed {probe.failures} of {probe.threshold} times" if probe.failures else ""
+    word = "ready" if probe.is_ready else "not ready"
+    age = format_age(now - probe.asked_at)
+    return f"{probe.question}: {word}{failed}; asked {age} ago: {probe.answer}"
 
 
 def _describe_condition(condition: Condition, now: float) -> str:

@@ -111,6 +111,8 @@ class PassRequest:
     """Who makes the pass: `agent`, `shell: NAME`, `Salt job ID`; "" where nobody said."""
     override_gate: str = ""
     """Why the rollout gate is not asked this time; "" asks it."""
+    asks_all: bool = True
+    """Whether every daemon is asked if it is ready; else those whose time has come."""
 
     @property
     def context(self) -> tuple[DaemonSpec, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ya_salt.converge import watching
+from ya_salt.converge import readiness, watching
 from ya_salt.life import Life, Order
 from ya_salt.model import DaemonSpec, Observed, Outcome, SignalContainer
 
@@ -32,17 +32,22 @@ def look_ahead(
     specs: Sequence[DaemonSpec], observed: Observed, orders: Mapping[str, Order], now: float
 ) -> dict[str, Life]:
     """The lives before the plan: with what happened since they were saved, and orders taken."""
-    del orders, now
+    del orders
     fresh = {spec.name: Life() for spec in specs}
-    return {**fresh, **{name: record.life for name, record in observed.records.items()}}
+    lives = {**fresh, **{name: record.life for name, record in observed.records.items()}}
+    return readiness.advance_lives(specs, observed, lives, now)
 
 
 def find_intents(specs: Sequence[DaemonSpec], observed: Observed, now: float) -> dict[str, Intent]:
     """Daemon -> what its life asks of the plan, where it asks anything."""
     intents: dict[str, Intent] = {}
     for spec in specs:
+        life, container = observed.lives.get(spec.name, Life()), observed.containers.get(spec.name)
         wish = watching.find_wish(spec, observed, now)
-        intent = Intent(restart=wish.restart, signals=wish.signals, notes=wish.notes)
+        reasons = (readiness.find_restart(spec, container, life, now), wish.restart)
+        intent = Intent(
+            restart="; ".join(filter(None, reasons)), signals=wish.signals, notes=wish.notes
+        )
         if intent != Intent():
             intents[spec.name] = intent
     return intents

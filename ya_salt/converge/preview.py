@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
@@ -15,7 +15,8 @@ from ya_salt.converge.journal import load_last_pass
 from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.plan import REFUSED, add_restarts, defer, hold_changes, make_plan
-from ya_salt.converge.status import is_ready, make_status, make_unmanaged_status
+from ya_salt.converge.readiness import is_ready
+from ya_salt.converge.status import make_status, make_unmanaged_status
 from ya_salt.converge.watched_files import look_at_files
 from ya_salt.errors import (
     PackageError,
@@ -28,8 +29,10 @@ from ya_salt.errors import (
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.client import preview_deferrals
 from ya_salt.gate.memory import find_gate_facts
+from ya_salt.life import Life
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
+    Answer,
     Container,
     CreateContainer,
     DaemonPlan,
@@ -68,7 +71,11 @@ def _look_at_all(
     specs = [record.spec for record in records.values() if record.spec is not None]
     with host.connect() as client:
         look = look_at_containers(client, (), records)
-        observed = Observed(containers=look.containers, unknown=look.unknown, records=records)
+        # Nobody is asked here: what they said last, as far as it was this process, is what counts.
+        lives = {name: record.life for name, record in records.items()}
+        observed = Observed(
+            containers=look.containers, unknown=look.unknown, records=records, lives=lives
+        )
         observed = look_at_packages(observed, specs, host.apt)
         troubles = look_for_troubles(client, specs, observed)
         statuses = [
@@ -177,7 +184,8 @@ def look_for_troubles(
     troubles = {}
     for spec in specs:
         container = observed.containers.get(spec.name)
-        if container is None or not _is_in_trouble(spec, container):
+        life = observed.lives.get(spec.name, Life())
+        if container is None or not _is_in_trouble(spec, container, life):
             continue
         try:
             troubles[spec.name] = describe_trouble(client, container.name, container.state)
@@ -187,8 +195,8 @@ def look_for_troubles(
     return troubles
 
 
-def _is_in_trouble(spec: DaemonSpec, container: Container) -> bool:
-    if not container.is_ours or is_ready(spec, container):
+def _is_in_trouble(spec: DaemonSpec, container: Container, life: Life) -> bool:
+    if not container.is_ours or is_ready(spec, container, life):
         return False
     return container.state != "running" or container.respawn_count > 0
 
@@ -275,17 +283,19 @@ def put_off(
     )
 
 
-def look_and_plan(
+def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     host: Host,
     request: PassRequest,
     records: Mapping[str, Record],
     portod: Portod,
     client: PortoClient,
+    ask: Callable[[Observed], Mapping[str, Answer]] = lambda _observed: {},
 ) -> tuple[Observed, tuple[DaemonPlan, ...]]:
     """Look once and plan once: by what portod said last of itself, which may change live.
 
     It is asked again only where something is to be changed, and planned again only where it has
-    changed its mind: whether there are steps does not depend on that.
+    changed its mind: whether there are steps does not depend on that. `ask` asks the daemons that
+    it finds running whether they are ready; only a pass does.
     """
     observed = observe(request.targets, records, host.apt, client)
     observed = replace(
@@ -296,6 +306,7 @@ def look_and_plan(
         hostname=host.settings.hostname or socket.gethostname(),
     )
     context = (*request.context, *_list_rejected(request, records))
+    observed = replace(observed, answers=ask(observed))
     now = host.now()
     observed = replace(observed, lives=look_ahead(request.targets, observed, request.orders, now))
     observed = look_at_files(request.targets, observed, host.apt, client)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -48,8 +48,9 @@ from ya_salt.converge.preview import (
     say_gate,
     say_transition,
 )
+from ya_salt.converge.probing import Prober
+from ya_salt.converge.readiness import advance, is_due, is_ready, is_to_be_asked
 from ya_salt.converge.status import (
-    is_ready,
     make_bug_status,
     make_status,
     make_unmanaged_status,
@@ -80,6 +81,7 @@ from ya_salt.hostname import HostName
 from ya_salt.life import Life
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
+    Answer,
     ChangeLive,
     Container,
     DaemonPlan,
@@ -241,12 +243,22 @@ def _make_pass(
     host.apt.tidy()
     finish_going_back(host.apt)
     recalled = _recall(host, store, client, journal)
-    with open_gate(host, recalled.gate, recalled.hostname) as gate:
+    with (
+        open_gate(host, recalled.gate, recalled.hostname) as gate,
+        Prober(host.connect, host.now) as prober,
+    ):
         names = {*recalled.records, *(spec.name for spec in request.targets)}
         if any(has_secrets(spec) for spec in request.targets):
             make_key(host.settings.state_dir)
         slots = recall_slots(gate, recalled.gate, names, is_store_new=recalled.is_store_new)
-        before, plans = look_and_plan(host, request, recalled.records, recalled.portod, client)
+        before, plans = look_and_plan(
+            host,
+            request,
+            recalled.records,
+            recalled.portod,
+            client,
+            lambda observed: _ask_all(host, request, prober, observed),
+        )
         if recalled.blindness:
             plans = hold_packages(plans, recalled.blindness, before)
         start = _Start(host, request, store, _count_cut_short(recalled, before))
@@ -259,7 +271,7 @@ def _make_pass(
         _save_intent(start, plans)
         with permits.keep_alive():
             outcomes, seen = _execute(start, plans, before, permits, journal)
-            after, outcomes = _look_again(start, client, before, outcomes)
+            after, outcomes = _look_again(start, client, before, outcomes, prober)
         after = replace(after, files={**after.files, **seen.files})
         troubles = look_for_troubles(client, request.targets, after)
         lives = look_back(request.targets, after, outcomes, host.now())
@@ -322,6 +334,21 @@ def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> 
         rejected=_read_rejected(store),
         deeds=list_unsaved(journal.left, store),
     )
+
+
+def _ask_all(
+    host: Host, request: PassRequest, prober: Prober, observed: Observed
+) -> dict[str, Answer]:
+    """What the daemons say that run, all asked side by side."""
+    for spec in request.targets:
+        container = observed.containers.get(spec.name)
+        life = observed.records.get(spec.name, Record(spec.name)).life
+        if container is None or not is_to_be_asked(spec, container, life):
+            continue
+        if request.asks_all or is_due(spec, container, life, host.now()):
+            host.progress(f"porto-daemon-{spec.name}: is it ready?")
+            prober.begin(spec, container)
+    return prober.take(wait=True)
 
 
 def _read_rejected(store: Store) -> dict[str, tuple[str, ...]]:
@@ -470,7 +497,11 @@ def _pin_versions(start: _Start) -> dict[str, str]:
 
 
 def _look_again(
-    start: _Start, client: PortoClient, before: Observed, outcomes: Mapping[str, Outcome]
+    start: _Start,
+    client: PortoClient,
+    before: Observed,
+    outcomes: Mapping[str, Outcome],
+    prober: Prober,
 ) -> tuple[Observed, dict[str, Outcome]]:
     acted = {name: outcome for name, outcome in outcomes.items() if outcome.results}
     if not acted:
@@ -480,7 +511,8 @@ def _look_again(
         after = look_at_packages(before, targets, start.host.apt)
     try:
         specs = [spec for spec in targets if spec.name in acted]
-        look = wait_ready(client, specs, acted, start.host.progress)
+        wait = ReadyWait(client, prober, start.host.progress, start.host.now)
+        look, lives = wait.run(specs, acted, before.lives)
     except PortoError as error:
         _log.error("pass: portod stopped answering: %s", error)
         blind = {name: _blind(item, error) for name, item in acted.items()}
@@ -491,6 +523,7 @@ def _look_again(
         after,
         containers={**rest, **look.containers},
         unknown={**unknown, **look.unknown},
+        lives={**before.lives, **lives},
     ), dict(outcomes)
 
 
@@ -509,39 +542,69 @@ _HOPELESS = frozenset({"dead", "stopped"})
 """States that portod does not leave by itself: waiting for such a daemon is in vain."""
 
 
-def wait_ready(
-    client: PortoClient,
-    specs: Sequence[DaemonSpec],
-    outcomes: Mapping[str, Outcome],
-    progress: Progress,
-) -> Look:
-    """Look at the daemons of `specs`, each of which was worked on, until none is worth waiting for.
+@dataclass(frozen=True)
+class ReadyWait:
+    """Waits for daemons that were worked on, and asks them meanwhile."""
 
-    Raises PortoError.
-    """
-    started = time.monotonic()
-    while True:
-        look = look_at_containers(client, specs, [spec.name for spec in specs])
-        elapsed = time.monotonic() - started
-        waiting = [
-            spec
+    client: PortoClient
+    prober: Prober
+    progress: Progress
+    now: Callable[[], float]
+
+    def run(
+        self,
+        specs: Sequence[DaemonSpec],
+        outcomes: Mapping[str, Outcome],
+        before: Mapping[str, Life],
+    ) -> tuple[Look, dict[str, Life]]:
+        """The look at which none was worth waiting for any more, and what they said until then.
+
+        Raises PortoError.
+        """
+        started = time.monotonic()
+        # Of a new process nothing is known, whatever portod's whole seconds say.
+        lives = {
+            spec.name: replace(life, probes=None) if outcomes[spec.name].touched else life
             for spec in specs
-            if outcomes[spec.name].touched
-            and not outcomes[spec.name].error
-            and elapsed < spec.ready_timeout_s
-            and _is_worth_waiting(spec, look)
-        ]
-        if not waiting:
-            return look
-        progress(_describe_waiting(waiting, look.containers))
-        time.sleep(_POLL_S)
+            for life in [before.get(spec.name, Life())]
+        }
+        while True:
+            look = look_at_containers(self.client, specs, [spec.name for spec in specs])
+            answers = self.prober.take()
+            for spec in specs:
+                life, container = lives[spec.name], look.containers.get(spec.name)
+                answer = answers.get(spec.name)
+                probes = advance(spec, container, life.probes, answer, self.now())
+                lives[spec.name] = replace(life, probes=probes)
+            elapsed = time.monotonic() - started
+            waiting = [
+                spec
+                for spec in specs
+                if outcomes[spec.name].touched
+                and not outcomes[spec.name].error
+                and elapsed < spec.ready_timeout_s
+                and _is_worth_waiting(spec, look, lives[spec.name])
+            ]
+            if not waiting:
+                return look, lives
+            self._ask(waiting, look, lives)
+            self.progress(_describe_waiting(waiting, look.containers))
+            time.sleep(_POLL_S)
+
+    def _ask(self, specs: Sequence[DaemonSpec], look: Look, lives: Mapping[str, Life]) -> None:
+        for spec in specs:
+            life, container = lives[spec.name], look.containers.get(spec.name)
+            if container is None or not is_to_be_asked(spec, container, life):
+                continue
+            if is_due(spec, container, life, self.now()):
+                self.prober.begin(spec, container)
 
 
-def _is_worth_waiting(spec: DaemonSpec, look: Look) -> bool:
+def _is_worth_waiting(spec: DaemonSpec, look: Look, life: Life) -> bool:
     container = look.containers.get(spec.name)
     if container is None:
         return spec.name in look.unknown
-    return container.state not in _HOPELESS and not is_ready(spec, container)
+    return container.state not in _HOPELESS and not is_ready(spec, container, life)
 
 
 def _describe_waiting(specs: Sequence[DaemonSpec], containers: Mapping[str, Container]) -> str:

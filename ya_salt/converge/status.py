@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ya_salt.converge.package_users import find_missing, is_package_right
+from ya_salt.converge.readiness import (
+    describe_no,
+    describe_yes,
+    find_probes,
+    find_warning,
+    is_ready,
+    make_standing,
+)
+from ya_salt.life import Life, Probes
 from ya_salt.model import (
     LABEL,
     Condition,
@@ -43,6 +52,7 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
     `trouble` is what its container said last (exit code, stderr), for the message of `running`.
     """
     container = observed.containers.get(spec.name)
+    life = observed.lives.get(spec.name, Life())
     removed = spec.delete_requested and not outcome.error and not outcome.deferral
     before = previous.version if previous else ""
     status = DaemonStatus(
@@ -56,18 +66,19 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         restart_count=(previous.restart_count if previous else 0) + outcome.restarts,
         digest=container.labels.get(LABEL, "") if container else "",
         packages=_list_packages(spec, observed),
-        warnings=_collect_warnings(spec, container, outcome),
+        warnings=_collect_warnings(spec, container, outcome, life),
         actions=tuple(describe_step(item.step) for item in outcome.results if item.is_done),
         error=outcome.error,
         updated_at=now,
         memory_bytes=container.memory_bytes if container else None,
         cpu_ns=container.cpu_ns if container else None,
+        probe=make_standing(spec, container, life),
     )
     return _with_conditions(
         status,
         _assess(spec, observed, outcome, trouble),
         previous,
-        _Moments.of(spec, container, now),
+        _Moments.of(spec, container, now, find_probes(container, life)),
     )
 
 
@@ -158,7 +169,7 @@ def _list_packages(spec: DaemonSpec, observed: Observed) -> tuple[tuple[str, str
 
 
 def _collect_warnings(
-    spec: DaemonSpec, container: Container | None, outcome: Outcome
+    spec: DaemonSpec, container: Container | None, outcome: Outcome, life: Life
 ) -> tuple[str, ...]:
     applied = container.applied if container and container.is_ours else None
     unsupported = tuple(
@@ -169,7 +180,9 @@ def _collect_warnings(
         # Porto's user does not bring its group along.
         unsupported += ("group is not set, so portod runs it with the group root; set group too",)
     said = tuple(warning for item in outcome.results for warning in item.warnings)
-    return tuple(dict.fromkeys((*unsupported, *said, *outcome.plan.notes)))
+    rhythm = find_warning(spec, life)
+    asked = (rhythm,) if rhythm else ()
+    return tuple(dict.fromkeys((*unsupported, *said, *asked, *outcome.plan.notes)))
 
 
 # -- conditions --------------------------------------------------------------------------------
@@ -190,6 +203,7 @@ def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str
         gone = _Verdict(False, "Removed", "removed as meta.delete_requested asks")
         return gone, gone, gone
     container = observed.containers.get(spec.name)
+    life = observed.lives.get(spec.name, Life())
     installed = _assess_installed(spec, observed, outcome)
     unknown = observed.unknown.get(spec.name, "")
     if unknown:
@@ -197,9 +211,9 @@ def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str
         return installed, verdict, verdict
     running = _assess_running(container, trouble)
     ready = (
-        _assess_waiting(spec, container, running, outcome.deferral)
+        _assess_waiting(spec, container, running, outcome.deferral, life)
         if outcome.deferral and not outcome.error
-        else _assess_ready(spec, container, installed, running, outcome)
+        else _assess_ready(spec, container, installed, running, outcome, life)
     )
     if ready.reason == "Starting" and trouble:
         ready = replace(ready, message=f"{ready.message}; {trouble}")
@@ -234,7 +248,11 @@ def _assess_running(container: Container | None, trouble: str, unknown: str = ""
 
 
 def _assess_waiting(
-    spec: DaemonSpec, container: Container | None, running: _Verdict, deferral: Deferral
+    spec: DaemonSpec,
+    container: Container | None,
+    running: _Verdict,
+    deferral: Deferral,
+    life: Life,
 ) -> _Verdict:
     """Of a daemon whose change waits for the gate: what it runs from now is what counts."""
     why = f"waits for the gate: {deferral.reason}: {deferral.message}"
@@ -242,17 +260,18 @@ def _assess_waiting(
         return _Verdict(False, "Deferred", f"its first installation {why}")
     if not running.status:
         return replace(running, message=f"{running.message}; its change {why}")
-    if not is_ready(spec, container):
-        return _say_starting(spec, container)
+    if not is_ready(spec, container, life):
+        return _say_not_ready(spec, container, life)
     return _Verdict(True, "Deferred", f"it runs as before, its change {why}")
 
 
-def _assess_ready(
+def _assess_ready(  # noqa: PLR0913, PLR0917 - each may be what is in the way
     spec: DaemonSpec,
     container: Container | None,
     installed: _Verdict,
     running: _Verdict,
     outcome: Outcome,
+    life: Life,
 ) -> _Verdict:
     if outcome.error:
         return _Verdict(False, outcome.reason or "Failed", outcome.error)
@@ -263,21 +282,25 @@ def _assess_ready(
     if container.labels.get(LABEL) != spec.digest:
         words = "it runs from another spec than was saved last; the next pass sees to it"
         return _Verdict(False, "Outdated", words)
-    if not is_ready(spec, container):
-        return _say_starting(spec, container)
-    return _Verdict(True, "Ready", f"running without a respawn for {spec.min_ready_s:g} s or more")
+    if not is_ready(spec, container, life):
+        return _say_not_ready(spec, container, life)
+    ran = f"running without a respawn for {spec.min_ready_s:g} s or more"
+    said = describe_yes(spec, life)
+    return _Verdict(True, "Ready", f"{said}; {ran}" if said else ran)
 
 
-def _say_starting(spec: DaemonSpec, container: Container) -> _Verdict:
+def _say_not_ready(spec: DaemonSpec, container: Container, life: Life) -> _Verdict:
+    """Of a daemon that runs: for too short a time, or without saying yes."""
+    if spec.readiness is not None and container.running_s >= spec.min_ready_s:
+        reason, words = describe_no(spec, container, life)
+        return _Verdict(False, reason, words + _say_respawned(container))
+    words = f"running for {container.running_s} s of {spec.min_ready_s:g} s"
+    return _Verdict(False, "Starting", words + _say_respawned(container))
+
+
+def _say_respawned(container: Container) -> str:
     times = container.respawn_count
-    respawned = f", respawned {count(times, 'time')}" if times else ""
-    words = f"running for {container.running_s} s of {spec.min_ready_s:g} s{respawned}"
-    return _Verdict(False, "Starting", words)
-
-
-def is_ready(spec: DaemonSpec, container: Container) -> bool:
-    """Whether the container runs and has done so for as long as the spec asks."""
-    return container.state == "running" and container.running_s >= spec.min_ready_s
+    return f", respawned {count(times, 'time')}" if times else ""
 
 
 @dataclass(frozen=True)
@@ -291,14 +314,22 @@ class _Moments:
     """When the container changed last."""
     started: float | None = None
     ready: float | None = None
-    """When it had run for as long as its spec asks."""
+    """When it had run for as long as its spec asks, and had said yes where it is asked."""
 
     @classmethod
-    def of(cls, spec: DaemonSpec | None, container: Container | None, now: float) -> _Moments:
+    def of(
+        cls,
+        spec: DaemonSpec | None,
+        container: Container | None,
+        now: float,
+        probes: Probes | None = None,
+    ) -> _Moments:
         if container is None or not container.is_ours:
             return cls(now)
         started = _not_after(container.started_at, now)
         ready = started if started is None or spec is None else started + spec.min_ready_s
+        if ready is not None and probes is not None:
+            ready = max(ready, probes.since)
         return cls(
             now,
             down=_not_after(container.died_at, now),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ya_salt.messages import format_time
-from ya_salt.model import Condition, DaemonStatus, GateStanding
+from ya_salt.model import PROBE_FAILED, Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Memory, Totals
 from ya_salt.text import count, printable
 
@@ -39,6 +39,10 @@ class DaemonMetrics:
     """Whether a change of it waits for the gate; `description` says why."""
     slot: str
     """State of the gate's slot that we have for it: working, settling, failed; "": none."""
+    probe_failures: int | None = None
+    """Times in a row that it failed when it was asked if it is ready; None: nobody asks it."""
+    is_probe_failed: bool = False
+    """Whether it is not ready because of that."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,8 @@ def _make_daemon_metrics(status: DaemonStatus, memory: Memory, host: HostMetrics
         start_duration_s=counter.start_duration_s,
         waits=status.waits,
         slot=host.gate.slots.get(status.name, ""),
+        probe_failures=status.probe.failures if status.probe else None,
+        is_probe_failed=bool(ready and ready.reason == PROBE_FAILED),
     )
 
 

@@ -223,6 +223,12 @@ class PortoClient:
         request.createWeak.name = name
         self._write(request, f"create {name}")
 
+    def create(self, name: str) -> None:
+        """Make a container that outlives this connection."""
+        request = pb.TContainerRequest()
+        request.create.name = name
+        self._write(request, f"create {name}")
+
     def set_property(self, name: str, variable: str, value: str) -> None:
         request = pb.TContainerRequest()
         request.setProperty.name = name

@@ -206,7 +206,7 @@ class Readiness(google.protobuf.message.Message):
     Default: 10; with exec 30.
     """
     timeout_s: builtins.float
-    """Seconds after which no answer is a no. Default: 5."""
+    """Seconds after which no answer is a no, 0.1 to 60. Default: 5."""
     failure_threshold: builtins.int
     """How many times in a row it has to say no until it counts as not ready, from 1. Default: 3."""
     on_failure: builtins.str
@@ -1752,6 +1752,7 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     LIMITS_FIELD_NUMBER: builtins.int
     HISTORY_FIELD_NUMBER: builtins.int
     STDERR_FIELD_NUMBER: builtins.int
+    PROBE_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     """`meta.version` of what runs, or ran last."""
@@ -1808,6 +1809,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     def history(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HistoryEvent]:
         """What was done to it and how its readiness changed, newest last."""
 
+    @property
+    def probe(self) -> global___ProbeStatus:
+        """How it answers when it is asked whether it is ready; left out without `readiness`."""
+
     def __init__(
         self,
         *,
@@ -1833,9 +1838,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         limits: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         history: collections.abc.Iterable[global___HistoryEvent] | None = ...,
         stderr: builtins.str | None = ...,
+        probe: global___ProbeStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
@@ -1868,6 +1874,61 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_wanted_version", b"_wanted_version"]) -> typing.Literal["wanted_version"] | None: ...
 
 global___PortoDaemonStatus = PortoDaemonStatus
+
+@typing.final
+class ProbeStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: builtins.int
+    READY_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    FAILURE_THRESHOLD_FIELD_NUMBER: builtins.int
+    ANSWER_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    ASKED_AT_FIELD_NUMBER: builtins.int
+    question: builtins.str
+    """What is asked, for people: "http 8080/health"."""
+    ready: builtins.bool
+    """Whether it has said yes, and not said no too often since; by the last pass or the agent."""
+    failures: builtins.int
+    """Noes in a row; those while it was coming up are left out."""
+    failure_threshold: builtins.int
+    """So many noes in a row make it not ready."""
+    answer: builtins.str
+    """What came of the last question, a sentence for people; "" where none was asked."""
+    since: builtins.str
+    """RFC 3339, UTC: when `ready` became what it is; left out where nothing was asked."""
+    asked_at: builtins.str
+    """RFC 3339, UTC: when it was asked last; left out where it was not."""
+    def __init__(
+        self,
+        *,
+        question: builtins.str | None = ...,
+        ready: builtins.bool | None = ...,
+        failures: builtins.int | None = ...,
+        failure_threshold: builtins.int | None = ...,
+        answer: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        asked_at: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_answer", b"_answer", "_asked_at", b"_asked_at", "_failure_threshold", b"_failure_threshold", "_failures", b"_failures", "_question", b"_question", "_ready", b"_ready", "_since", b"_since", "answer", b"answer", "asked_at", b"asked_at", "failure_threshold", b"failure_threshold", "failures", b"failures", "question", b"question", "ready", b"ready", "since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_answer", b"_answer", "_asked_at", b"_asked_at", "_failure_threshold", b"_failure_threshold", "_failures", b"_failures", "_question", b"_question", "_ready", b"_ready", "_since", b"_since", "answer", b"answer", "asked_at", b"asked_at", "failure_threshold", b"failure_threshold", "failures", b"failures", "question", b"question", "ready", b"ready", "since", b"since"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_answer", b"_answer"]) -> typing.Literal["answer"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_asked_at", b"_asked_at"]) -> typing.Literal["asked_at"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_failure_threshold", b"_failure_threshold"]) -> typing.Literal["failure_threshold"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_failures", b"_failures"]) -> typing.Literal["failures"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_question", b"_question"]) -> typing.Literal["question"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ready", b"_ready"]) -> typing.Literal["ready"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+
+global___ProbeStatus = ProbeStatus
 
 @typing.final
 class HistoryEvent(google.protobuf.message.Message):

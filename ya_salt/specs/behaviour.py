@@ -108,7 +108,7 @@ def _read_readiness(
         {
             "tcp": _parse_port,
             "period_s": _parse_period,
-            "timeout_s": _parse_period,
+            "timeout_s": _parse_timeout,
             "failure_threshold": _parse_count,
             "on_failure": _choose("none", "restart"),
         },
@@ -162,6 +162,38 @@ def _parse_failures(text: str) -> int:
 
 def _parse_period(text: str) -> float:
     return float(parse_real(text, "1", "86400"))
+
+
+def _parse_timeout(text: str) -> float:
+    # A pass waits for the answers.
+    return float(parse_real(text, "0.1", "60"))
+
+
+def check_reach(
+    report: Diagnostics, member: Member, readiness: Readiness, texts: Mapping[str, str]
+) -> None:
+    """Refuse a question that cannot reach a daemon with these properties."""
+    place, field = member.node.place, member.field
+    if readiness.exec:
+        if texts.get("children_allowed") == "false":
+            words = "needs a container inside the daemon's; leave children_allowed out, or ask by"
+            report.add(place, f"{field}.exec", f"{words} tcp or http")
+        return
+    # In os mode portod gives it a network that is empty.
+    net = texts.get("net") or ("none" if texts.get("virt_mode") == "os" else "inherited")
+    kinds = {entry.split(" ")[0] for entry in net.split(";")}
+    if kinds & _HOSTS_NETS or (kinds & _ROUTED_NETS and texts.get("ip")):
+        return
+    name = "tcp" if readiness.tcp else "http"
+    right = "set ip, or ask by exec" if kinds & _ROUTED_NETS else "ask by exec"
+    words = f"cannot be asked from the host, as the daemon's net is {quote(net)}"
+    report.add(place, f"{field}.{name}", f"{words}; {right}")
+
+
+_HOSTS_NETS = frozenset({"inherited", "host"})
+"""The daemon's ports are the host's."""
+_ROUTED_NETS = frozenset({"L3", "veth"})
+"""The host reaches the daemon's own addresses, where the spec says them: not so macvlan, ipvlan."""
 
 
 # -- update, watch -------------------------------------------------------------------------------

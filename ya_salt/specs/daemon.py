@@ -12,7 +12,7 @@ from ya_salt.model import Package
 from ya_salt.names import check_daemon_name, check_package_name, check_package_version, quote
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES
 from ya_salt.porto.values import parse_bool, parse_line, parse_seconds
-from ya_salt.specs.behaviour import BEHAVIOUR_FIELDS, Behaviour, read_behaviour
+from ya_salt.specs.behaviour import BEHAVIOUR_FIELDS, Behaviour, check_reach, read_behaviour
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,
@@ -162,6 +162,8 @@ def _read_spec(report: Diagnostics, node: Node, draft: Draft) -> None:
         if name in members:
             setattr(draft, name, read_value(report, *members[name][1:], parse_seconds))
     draft.behaviour = read_behaviour(report, members)
+    if draft.behaviour.readiness is not None:
+        check_reach(report, members["readiness"], draft.behaviour.readiness, draft.container.texts)
 
 
 def _report_no_command(report: Diagnostics, properties: Member | None, spec: Node) -> None:

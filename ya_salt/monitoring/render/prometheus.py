@@ -28,6 +28,11 @@ _GAUGES: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (
         "Time from the making of the daemon's container to its first being ready.",
         lambda d: d.start_duration_s,
     ),
+    (
+        "probe_failures",
+        "Times in a row that the daemon failed its readiness probe.",
+        lambda d: d.probe_failures,
+    ),
     ("memory_usage_bytes", "Memory that the daemon's container uses.", lambda d: d.memory_bytes),
     ("gate_waiting", "Whether a change of the daemon waits for the gate.", lambda d: d.waits),
     ("gate_slot", "Whether the host has the gate's slot for the daemon.", lambda d: bool(d.slot)),

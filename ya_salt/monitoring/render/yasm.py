@@ -44,6 +44,8 @@ def _list_daemon(daemon: DaemonMetrics, metrics: Metrics) -> Iterator[tuple[str,
     yield f"{prefix}-running_thhh", int(daemon.running)
     yield f"{prefix}-gate_waiting_thhh", int(daemon.waits)
     yield f"{prefix}-gate_failed_thhh", int(daemon.slot == "failed")
+    if daemon.probe_failures is not None:
+        yield f"{prefix}-probe_failed_thhh", int(daemon.is_probe_failed)
     yield from _list_counts(daemon.name, *metrics.news.get(daemon.name, (0, 0)))
 
 

@@ -1,0 +1,308 @@
+"""Ask daemons whether they are ready, several side by side. Decides nothing.
+
+A command runs in a container inside the daemon's own, so with its limits and its file system. That
+container is made once and lies there stopped between two questions: to make it and to destroy it
+each time would cost portod more than everything else it does. It is not weak: a weak one would be
+gone with each pass. So whoever dies while it runs leaves it running, until the next question or the
+end of the daemon: either stops it, with everything that it has started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+from ya_salt.converge.drift import base_name
+from ya_salt.converge.readiness import name_start
+from ya_salt.errors import PortoError, describe_bug
+from ya_salt.http import Client, Deadline, HttpError, NotSentError, forget_on_close
+from ya_salt.model import Answer, Container, DaemonSpec, Readiness
+from ya_salt.names import PROBE_CONTAINER
+from ya_salt.porto.client import PortoClient
+from ya_salt.porto.properties import is_secret
+from ya_salt.text import printable
+
+AT_ONCE = 10
+"""Questions at a time on a host: a hundred daemons that hang must not cost more than ten."""
+
+_LOOK_S = 0.5
+"""How often somebody who waits for a command looks whether the whole is to end."""
+_MAX_BODY_BYTES = 1 << 14
+_STDERR = "stderr[:300]"
+_SHARED = frozenset({"user", "group", "cwd", "umask", "env", "env_secret"})
+"""What the command has in common with the daemon, as far as portod does not see to it."""
+
+_REFUSED = frozenset({"InvalidCommand", "InvalidPath"})
+"""portod's words for a command that cannot be run: as good as one that fails."""
+
+_Verdict = tuple[bool | None, str]
+"""(yes, no or None where it could not be asked; in words)"""
+
+
+class Prober:
+    """A context manager: at its end nothing is asked any more, and no command runs on."""
+
+    def __init__(self, connect: Callable[[], PortoClient], now: Callable[[], float]) -> None:
+        self._connect = connect
+        self._now = now
+        self._pool: ThreadPoolExecutor | None = None
+        self._asked: dict[str, Future[Answer]] = {}
+        self._idle: list[PortoClient] = []
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._deadlines: set[Deadline] = set()
+
+    def __enter__(self) -> Prober:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin(self, spec: DaemonSpec, container: Container) -> None:
+        """Ask that daemon, unless it is being asked already."""
+        if spec.name in self._asked or spec.readiness is None:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="probe")
+        self._asked[spec.name] = self._pool.submit(self._ask, spec, spec.readiness, container)
+
+    def take(self, *, wait: bool = False) -> dict[str, Answer]:
+        """The answers that have come since the last time, by daemon; with `wait` all of them."""
+        names = [name for name, asked in self._asked.items() if wait or asked.done()]
+        return {name: self._asked.pop(name).result() for name in names}
+
+    def is_asking(self, name: str) -> bool:
+        return name in self._asked
+
+    def close(self) -> None:
+        self._is_over.set()
+        with self._lock:
+            deadlines = tuple(self._deadlines)
+        for deadline in deadlines:
+            deadline.abort()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        for client in self._idle:
+            client.close()
+        self._idle.clear()
+
+    # -- one question, in a thread of its own ------------------------------------------------------
+
+    def _ask(self, spec: DaemonSpec, readiness: Readiness, container: Container) -> Answer:
+        try:
+            says, words = self._ask_one(spec, readiness, container)
+        except PortoError as error:
+            says, words = None, str(error)
+        except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
+            says, words = None, describe_bug(error)
+        if says is None:
+            words = f"it could not be asked: {words}"
+        told = {True: "yes", False: "no", None: "unknown"}[says]
+        return Answer(name_start(container), told, printable(words, 500), self._now())  # type: ignore[arg-type]  # one of its words
+
+    def _ask_one(self, spec: DaemonSpec, readiness: Readiness, container: Container) -> _Verdict:
+        if readiness.exec:
+            with self._borrow() as client:
+                return _Command(client, spec, readiness, container, self._is_over).ask()
+        with self._limit(readiness.timeout_s) as deadline:
+            ask = _ask_tcp if readiness.tcp else _ask_http
+            return ask(readiness, list_addresses(spec.properties), deadline)
+
+    @contextmanager
+    def _limit(self, seconds: float) -> Iterator[Deadline]:
+        deadline = Deadline.after(seconds)
+        with self._lock:
+            self._deadlines.add(deadline)
+        try:
+            if self._is_over.is_set():
+                deadline.abort()
+            yield deadline
+        finally:
+            with self._lock:
+                self._deadlines.discard(deadline)
+
+    @contextmanager
+    def _borrow(self) -> Iterator[PortoClient]:
+        """A connection that nobody else uses meanwhile; used again, as a host has many daemons."""
+        with self._lock:
+            client = self._idle.pop() if self._idle else None
+        client = client or self._connect()
+        try:
+            yield client
+        finally:
+            with self._lock:
+                self._idle.append(client)
+
+
+# -- a command -----------------------------------------------------------------------------------
+
+
+class _Command:
+    """One run of the daemon's command in its container for that."""
+
+    def __init__(
+        self,
+        client: PortoClient,
+        spec: DaemonSpec,
+        readiness: Readiness,
+        container: Container,
+        is_over: threading.Event,
+    ) -> None:
+        self._client = client
+        self._spec = spec
+        self._timeout_s = readiness.timeout_s
+        self._wanted = list_probe_properties(spec, readiness)
+        self._container = container
+        self._is_over = is_over
+        self._name = f"{spec.name}/{PROBE_CONTAINER}"
+
+    def ask(self) -> _Verdict:
+        problem = self._prepare()
+        if problem:
+            return None, problem
+        try:
+            self._client.start(self._name)
+        except PortoError as error:
+            return (False if error.code in _REFUSED else None), f"{error.code}: {error.message}"
+        try:
+            return self._wait()
+        finally:
+            # Whatever it was: with it goes all that the command has started.
+            self._client.stop(self._name, 0)
+
+    def _prepare(self) -> str:
+        """Have the container stopped and as it should be; why it is not to be started, or "".
+
+        A child that is started would start a daemon that somebody has just stopped.
+        """
+        own, name = self._spec.name, self._name
+        found = self._client.get([own, name], ["state", "id", "private"])
+        daemon, there = found.get(own, {}), found.get(name)
+        if daemon.get("state") != "running" or daemon.get("id") != self._container.id:
+            return "it does not run any more"
+        if there is not None and there.get("private") != _make_mark(self._wanted):
+            self._client.destroy(name)
+            there = None
+        if there is None:
+            self._make()
+        elif there.get("state") != "stopped":
+            # Whoever has started it did not live to stop it.
+            self._client.stop(name, 0)
+        return ""
+
+    def _make(self) -> None:
+        self._client.create(self._name)
+        for name, text in self._wanted.items():
+            self._client.set_property(self._name, name, text)
+        # Last: what is not whole is made anew.
+        self._client.set_property(self._name, "private", _make_mark(self._wanted))
+
+    def _wait(self) -> _Verdict:
+        deadline = time.monotonic() + self._timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if self._is_over.is_set():
+                return None, "whoever asked was told to end"
+            if self._client.wait_dead(self._name, min(left_s, _LOOK_S)):
+                break
+        names = [self._spec.name, self._name]
+        found = self._client.get(names, ["state", "exit_code", _STDERR])
+        daemon, told = (found.get(name, {}) for name in names)
+        if daemon.get("state") != "running":
+            # The command died, or was paused, with the daemon.
+            return None, "the daemon runs no more"
+        if told.get("state") == "running":
+            return False, f"no answer within {self._timeout_s:g} s, killed"
+        return self._judge_end(told)
+
+    @staticmethod
+    def _judge_end(told: Mapping[str, str]) -> _Verdict:
+        code = told.get("exit_code", "")
+        if code == "0":
+            return True, "exited with 0"
+        if not code:
+            return None, "somebody else stopped it"
+        said = " ".join(told.get(_STDERR, "").split())
+        how = f"was killed by signal {code[1:]}" if code.startswith("-") else f"exited with {code}"
+        how = "was killed for using more memory than memory_limit" if code == "-99" else how
+        return False, f"{how}: {said}" if said else how
+
+
+def list_probe_properties(spec: DaemonSpec, readiness: Readiness) -> dict[str, str]:
+    """What the container of its command is made from; portod gives it the rest of the daemon's."""
+    properties = spec.properties
+    shared = {name: text for name, text in properties.items() if base_name(name) in _SHARED}
+    mode = {"virt_mode": "host"} if properties.get("virt_mode") == "host" else {}
+    return {
+        **mode,
+        # It sees the daemon's processes, and has its environment.
+        "isolate": "false",
+        "command_argv": "\t".join(readiness.exec),
+        "respawn": "false",
+        "stdout_limit": "4096",
+        **shared,
+    }
+
+
+def _make_mark(properties: Mapping[str, str]) -> str:
+    """Anybody may read it, so of secrets it has the names: they change with the daemon only."""
+    shown = {name: "" if is_secret(name) else text for name, text in properties.items()}
+    text = json.dumps(shown, sort_keys=True)
+    return f"ya-salt probe {hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+# -- a port --------------------------------------------------------------------------------------
+
+
+def list_addresses(properties: Mapping[str, str]) -> tuple[str, ...]:
+    """Where a daemon's ports are to be found from the host; a spec without such is refused."""
+    net = properties.get("net", "inherited").split(" ")[0]
+    if net in {"inherited", "host"}:
+        return "127.0.0.1", "::1"
+    entries = [entry.split(" ") for entry in properties.get("ip", "").split(";") if entry]
+    return tuple(words[1].partition("/")[0] for words in entries)
+
+
+def _ask_tcp(readiness: Readiness, addresses: Iterable[str], deadline: Deadline) -> _Verdict:
+    problems = []
+    for address in addresses:
+        try:
+            connected = socket.create_connection((address, readiness.tcp), deadline.require())
+        except TimeoutError:
+            return False, f"no connection within {readiness.timeout_s:g} s"
+        except OSError as error:
+            problems.append(error.strerror or str(error))
+        else:
+            forget_on_close(connected)
+            connected.close()
+            return True, "it takes connections"
+    return False, _say_refused(problems)
+
+
+def _ask_http(readiness: Readiness, addresses: Iterable[str], deadline: Deadline) -> _Verdict:
+    problems = []
+    for address in addresses:
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{readiness.http_port}{readiness.http_path}"
+        client = Client(max_answer_bytes=_MAX_BODY_BYTES, is_forgetful=True)
+        try:
+            answer = client.get(url, deadline)
+        except NotSentError as error:
+            problems.append(str(error))
+        except HttpError as error:
+            return False, f"no answer: {error}"
+        else:
+            if answer.status == readiness.http_status:
+                return True, f"it answered {answer.status}"
+            return False, f"{answer.describe()}".rstrip()
+    return False, _say_refused(problems)
+
+
+def _say_refused(problems: Iterable[str]) -> str:
+    """The first is told: where nobody listens on IPv4 the host need not have IPv6."""
+    return next(iter(problems), "it has no address")
