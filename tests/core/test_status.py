@@ -28,6 +28,7 @@ from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
     Deferral,
+    Event,
     GateStanding,
     InstalledPackage,
     InstallPackages,
@@ -284,7 +285,9 @@ def test_json_is_what_the_proto_says() -> None:
     sinks = [{"name": "yasm", "state": "refused", "message": "no", "since": 1.0}]
     gate = {"type": "orly", "state": "answered", "message": "m", "since": 1.0}
     portod = describe_portod("no answer", fact)
-    details = Details(7, {"memory_limit": "1"}, ((1.0, "d", "create"),), "last words")
+    details = Details(
+        7, {"memory_limit": "1"}, (Event(1.0, "d", "create", "shell: a"),), "last words"
+    )
     told = make_host_status([status, assess()], fact, sinks, gate, portod, details)
     message = json_format.ParseDict(told, ya_salt_pb2.HostStatus())
     fields = {field.name for field, _ in message.porto_daemons[0].ListFields()}
