@@ -23,6 +23,7 @@ from ya_salt.gate.client import (
 )
 from ya_salt.gate.memory import GateMemory
 from ya_salt.gate.protocol import Granted, Slot, SlotRequest
+from ya_salt.life import Life, Pin, Rejection, Trial
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -44,6 +45,7 @@ from ya_salt.model import (
 )
 
 NOW = 1000.0
+ALIVE = Life()
 FULL = Deferral("Full", "1 of 1 slots in use")
 AWAY = GateError("etcd does not answer")
 SHARED = Package("lib", "2")
@@ -132,8 +134,19 @@ class Bench:
         return report_results(self.connection, permits, results, NOW, is_whole=is_whole)
 
 
+ON_TRIAL = Life(trial=Trial("mark", "2", back_to=1))
+UNDONE = Life(rejection=Rejection("mark", "2", "exited with 3 four times in 20 s", NOW, 1))
+PINNED = Life(pin=Pin(1, "mark", "alice", NOW))
+
+
 def make_result(
-    name: str = "a", *, ready: str = "", running_s: int = 60, error: str = "", **outcome: Any
+    name: str = "a",
+    *,
+    ready: str = "",
+    running_s: int = 60,
+    error: str = "",
+    life: Life = ALIVE,
+    **outcome: Any,
 ) -> DaemonResult:
     """How a daemon stands: ready, or not for the reason `ready`."""
     condition = Condition(not ready, ready or "Ready", "so it is", NOW)
@@ -141,6 +154,7 @@ def make_result(
         DaemonStatus(name, ready=condition, error=error),
         Container(name, "running", {LABEL: "d" * 64}, running_s=running_s),
         Outcome(DaemonPlan(name, **outcome)),
+        life,
     )
 
 
@@ -420,6 +434,84 @@ TOLD: dict[str, tuple[Slot, DaemonResult, list[str], str]] = {
     "it is not ready": (make_slot(), make_result(ready="Dead"), ["tell a failed"], "failed"),
     "its step failed": (make_slot(), make_result(error="no"), ["tell a failed"], "failed"),
     "it was told already": (make_slot(state="failed"), make_result(ready="Dead"), [], "failed"),
+    "a failed one is ready again, and has to stay so": (
+        make_slot(min_healthy_s=90, state="failed", error="Dead"),
+        make_result(running_s=60),
+        [],
+        "failed",
+    ),
+    "a failure that is in the way of others is told again": (
+        make_slot(state="failed", slot=3),
+        make_result(ready="Dead"),
+        ["tell a failed"],
+        "failed",
+    ),
+    "the rule has no time, and it is on trial": (
+        make_slot(),
+        make_result(life=ON_TRIAL),
+        ["tell a settling"],
+        "settling",
+    ),
+    "the rule has no time, and its trial is over": (
+        make_slot(state="settling"),
+        make_result(running_s=1),
+        ["release a"],
+        "",
+    ),
+    "the rule's time goes before a trial": (
+        make_slot(min_healthy_s=60, state="settling"),
+        make_result(running_s=60, life=ON_TRIAL),
+        ["release a"],
+        "",
+    ),
+    "the rule says at once, whatever is on trial": (
+        make_slot(min_healthy_s=0),
+        make_result(running_s=0, life=ON_TRIAL),
+        ["release a"],
+        "",
+    ),
+    "it is on trial, and not ready yet": (
+        make_slot(),
+        make_result(ready="Starting", life=ON_TRIAL),
+        [],
+        "working",
+    ),
+    "it settles, and its probation begins anew": (
+        make_slot(state="settling"),
+        make_result(ready="Dead", life=ON_TRIAL),
+        [],
+        "settling",
+    ),
+    "what was on trial could not be carried out": (
+        make_slot(),
+        make_result(error="no", life=ON_TRIAL),
+        ["tell a failed"],
+        "failed",
+    ),
+    "it was undone, and the one before is ready": (
+        make_slot(),
+        make_result(life=UNDONE),
+        ["tell a failed"],
+        "failed",
+    ),
+    "it was undone and told": (
+        make_slot(state="failed"),
+        make_result(life=UNDONE),
+        [],
+        "failed",
+    ),
+    "a restart of the one before is none of the rejected version": (
+        replace(make_slot(), operation="restart"),
+        make_result(life=UNDONE),
+        ["release a"],
+        "",
+    ),
+    "the file says another thing now, and that is ready": (
+        make_slot(state="failed"),
+        make_result(),
+        ["release a"],
+        "",
+    ),
     "nobody could look": (make_slot(), make_result(ready="Unknown"), [], "working"),
     "it has not been carried out yet": (
         make_slot(),
@@ -441,6 +533,83 @@ def test_what_the_gate_is_told_after_the_work(
     assert set(settled.memory.held) == ({"a"} if state else set())
     standing = settled.standings.get("a")
     assert (standing.state if standing else "") == state
+
+
+# -- going back ----------------------------------------------------------------------------------
+
+
+def look_at_life(bench: Bench, life: Life) -> None:
+    bench.observed = replace(bench.observed, lives={"a": life})
+
+
+def test_a_rejection_is_told_before_anything_is_undone_and_that_needs_no_slot() -> None:
+    bench = Bench()
+    look_at_life(bench, UNDONE)
+    permits = bench.admit(plan_update(), held=(make_slot(),))
+    assert permits.deferrals == {}
+    assert permits.check(plan_update().steps[1]) is None
+    assert bench.gate.calls == ["tell a failed"]
+    held = permits.close().held["a"]
+    assert (held.state, held.error) == ("failed", "exited with 3 four times in 20 s")
+
+
+def test_a_rejection_that_could_not_be_told_is_undone_all_the_same_and_told_later() -> None:
+    bench = Bench(tell=AWAY)
+    look_at_life(bench, UNDONE)
+    permits = bench.admit(plan_update(), held=(make_slot(),))
+    with permits.keep_alive():
+        assert permits.check(plan_update().steps[1]) is None
+    assert permits.close().held["a"].state == "working"
+    del bench.gate.answers["tell"]
+    settled = bench.report(permits, make_result(life=UNDONE))
+    assert settled.memory.held["a"].state == "failed"
+    assert bench.gate.calls == ["tell a failed", "tell a failed"]
+
+
+def test_what_is_lost_while_the_pass_waits_is_told_before_it_goes_back() -> None:
+    bench = Bench()
+    permits = bench.admit(plan_update())
+    permits.tell_failures({"a": "exited with 3"})
+    assert permits.check(plan_update().steps[1]) is None
+    assert bench.gate.calls == ["ask a", "tell a failed"]
+    assert permits.close().held["a"].error == "exited with 3"
+
+
+def test_a_slot_that_came_to_its_end_while_it_was_told_does_not_keep_it_from_going_back() -> None:
+    bench = Bench(tell=None)
+    permits = bench.admit(plan_update())
+    permits.tell_failures({"a": "exited with 3", "b": "never had a slot"})
+    assert permits.check(plan_update().steps[1]) is None
+    assert permits.close().held == {}
+
+
+def test_going_back_by_hand_needs_no_slot() -> None:
+    bench = Bench(ask=FULL)
+    look_at_life(bench, PINNED)
+    permits = bench.admit(plan_update())
+    assert (permits.deferrals, permits.check(plan_update().steps[1])) == ({}, None)
+    assert bench.gate.calls == []
+
+
+def test_a_restart_of_the_version_that_came_back_is_asked_and_keeps_the_failure() -> None:
+    bench = Bench()
+    same = {"a": Container("a", "running", {LABEL: make_spec().digest})}
+    failed = replace(make_slot(state="failed"), target="3")
+    bench.observed = replace(bench.observed, containers=same, lives={"a": UNDONE})
+    permits = bench.admit(plan_change(), held=(failed,))
+    request = permits.find_request("a")
+    assert request is not None
+    # On the slot that it has: another target would take the failure's place.
+    assert (request.operation, request.target) == ("restart", "3")
+    assert bench.gate.calls == ["ask a"]
+
+
+def test_a_look_shows_no_wait_for_what_goes_back() -> None:
+    bench = Bench(preview=FULL)
+    look_at_life(bench, UNDONE)
+    work = bench.work(plan_update("a"), plan_change("b"))
+    said = preview_deferrals(bench.connection, work.specs, work.plans, work.observed)
+    assert set(said) == {"b"}
 
 
 def test_a_whole_pass_gives_back_slots_of_daemons_that_nobody_knows() -> None:

@@ -52,7 +52,21 @@ def test_a_slot_of_another_shape_is_no_slot(field: str, data: Any) -> None:
     told["held"]["web"] = {**told["held"]["web"], field: data}
     memory = decode_memory(told)
     for held in memory.held.values():
-        assert isinstance(held.lost_after_s + held.min_healthy_s + held.revision + held.lease, int)
+        assert isinstance(held.lost_after_s + held.revision + held.lease, int)
+        assert held.min_healthy_s is None or isinstance(held.min_healthy_s, int)
         assert held.since + 1.0
         assert held.state in {"working", "settling", "failed"}
         assert held.rule == f"porto-daemon-{held.daemon}"
+
+
+def test_what_an_earlier_version_wrote_is_read_as_it_was_meant() -> None:
+    """It knew no rule without a time: its 0 gave the slot back at once."""
+    told = encode_memory(FULL)
+    told["held"]["web"]["min_healthy_s"] = 0
+    assert decode_memory(told).held["web"].min_healthy_s == 0
+
+
+def test_a_time_that_the_rule_does_not_name_is_none_that_an_earlier_version_stumbles_over() -> None:
+    memory = GateMemory(held={"web": Slot("web", "id", "update", "2", 1.5)})
+    assert "min_healthy_s" not in encode_memory(memory)["held"]["web"]
+    assert decode_memory(encode_memory(memory)) == memory

@@ -132,6 +132,42 @@ ALLOWED: list[tuple[str, View, SlotRequest, Decision]] = [
     ),
     ("another version failed", view_with(failures={"b": "1"}), UPDATE, Grant((0, 1), ())),
     (
+        "others failed with another version: they are in nobody's way",
+        View(
+            rule_with(max_concurrent=1), failures={"b": "1", "c": "1"}, aside=frozenset({"b", "c"})
+        ),
+        UPDATE,
+        Grant((0,), ()),
+    ),
+    (
+        "who failed with this version keeps its part of what may be at it",
+        View(rule_with(max_failures=None), failures={"b": "2", "c": "1"}, aside=frozenset("bc")),
+        UPDATE,
+        Grant((0,), ()),
+    ),
+    (
+        "another version where one failed takes a slot as on any other host",
+        view_with(
+            held=replace(HELD, target="1", state="failed"),
+            slots=frozenset({0}),
+            failures={"a": "1"},
+            aside=frozenset("a"),
+        ),
+        UPDATE,
+        Grant((1,), ()),
+    ),
+    (
+        "what failed is tried again, whoever is at it meanwhile",
+        view_with(
+            held=replace(HELD, state="failed"),
+            slots=frozenset({0, 1}),
+            failures={"a": "2"},
+            aside=frozenset("a"),
+        ),
+        UPDATE,
+        GoOn(),
+    ),
+    (
         "fewer failed than halt it",
         View(rule_with(max_failures=2), failures={"b": "2"}),
         UPDATE,
@@ -171,6 +207,37 @@ DEFERRED: list[tuple[str, View, SlotRequest, str, str]] = [
         UPDATE,
         "Full",
         "2 of 2 slots in use: b (failed); ",
+    ),
+    (
+        "those that failed with this version are as many as may be at it",
+        View(rule_with(max_failures=None), failures={"b": "2", "c": "2"}, aside=frozenset("bc")),
+        UPDATE,
+        "Full",
+        "2 of 2 slots in use: b, c (failed); ",
+    ),
+    (
+        "one is at it, and one failed with this version",
+        View(
+            rule_with(max_failures=None),
+            slots=frozenset({1}),
+            failures={"b": "2"},
+            aside=frozenset("b"),
+        ),
+        UPDATE,
+        "Full",
+        "2 of 2 slots in use: b (failed); ",
+    ),
+    (
+        "another version where one failed, while as many as may be are at it",
+        view_with(
+            held=replace(HELD, target="1", state="failed"),
+            slots=frozenset({0, 1}),
+            failures={"a": "1"},
+            aside=frozenset("a"),
+        ),
+        UPDATE,
+        "Full",
+        "2 of 2 slots in use; ",
     ),
     (
         "more slots are held than the lowered limit",
@@ -414,9 +481,17 @@ def _find_over(find: Finder, limit: int) -> tuple[Slots, Slots] | None:
 LIMITS = range(1, 7)
 
 
+@pytest.mark.parametrize("kept", [0, 1, 3])
 @pytest.mark.parametrize("limit", LIMITS)
-def test_every_order_of_everything_on_seven_slots_stays_within_the_limit(limit: int) -> None:
-    assert _find_over(find_free_slots, limit) is None
+def test_every_order_of_everything_on_seven_slots_stays_within_the_limit(
+    limit: int, kept: int
+) -> None:
+    """Also where some who look keep a part of it free for hosts that failed, and others do not."""
+
+    def find(limit: int, held: frozenset[int]) -> tuple[int, ...]:
+        return (*find_free_slots(limit, held), *find_free_slots(limit, held, kept))
+
+    assert _find_over(find, limit) is None
 
 
 def _find_all(limit: int, taken: frozenset[int]) -> tuple[int, ...]:

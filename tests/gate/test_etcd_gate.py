@@ -168,10 +168,10 @@ def test_slot_is_known_again_where_the_rule_is_gone(
     put_rule("min_healthy_time: 5m")
     held = take(make_gate("h1"))
     client.transact([], deletes=[keys.rule])
-    assert make_gate("h1").find("web") == replace(held, min_healthy_s=0, lost_after_s=0)
+    assert make_gate("h1").find("web") == replace(held, min_healthy_s=None, lost_after_s=0)
 
 
-def test_another_version_goes_onto_the_slot_that_the_host_has(
+def test_another_version_goes_on_where_one_failed(
     make_gate: MakeGate, put_rule: PutRule, keep: Keep
 ) -> None:
     put_rule("rate: {count: 2, window: 1m}")
@@ -179,6 +179,7 @@ def test_another_version_goes_onto_the_slot_that_the_host_has(
     held = take(gate)
     failed = gate.tell(held, "failed", "exit 1")
     assert failed is not None
+    assert keep.list("slots") == []
 
     again = take(gate, NEWER)
 
@@ -383,6 +384,72 @@ def test_failure_that_halts_nothing_only_makes_one_look_again(
     assert len(proxy.writes) == 2
 
 
+def test_failure_that_fills_the_rule_between_look_and_transaction_lets_nobody_start(
+    make_gate: MakeGate, put_rule: PutRule, proxy: EtcdProxy, keep: Keep
+) -> None:
+    """It leaves a number, and with its own version it counts all the same."""
+    put_rule("max_concurrent: 1, halt_on_failure: false")
+    first = make_gate("h1")
+
+    def fail() -> None:
+        first.tell(take(first), "failed", "exit 1")
+
+    interleave(proxy, fail)
+    assert refuse(make_gate("h2", proxy.url)).reason == "Full"
+    assert keep.list("holders") == ["h1"]
+
+
+def test_host_that_failed_is_in_no_other_version_s_way(
+    make_gate: MakeGate, put_rule: PutRule, keep: Keep
+) -> None:
+    put_rule("max_concurrent: 1, halt_on_failure: false")
+    bad, other, third = (make_gate(host) for host in ("h1", "h2", "h3"))
+    failed = bad.tell(take(bad), "failed", "exit 1")
+    assert failed is not None
+    assert refuse(other).reason == "Full"
+    assert take(other, NEWER).slot == 0
+    # As many as may be are at it now, wherever it failed before.
+    assert refuse(third, NEWER).reason == "Full"
+    assert refuse(bad, NEWER).reason == "Full"
+    assert bad.find("web") == failed
+    # What this host remembers from before it failed is another one's number by now.
+    bad.release(replace(failed, slot=0))
+    assert keep.list("holders") == ["h2"]
+    assert keep.list("slots") == ["00000"]
+
+
+def test_hosts_of_one_name_take_one_slot_where_a_version_failed(
+    make_gate: MakeGate, put_rule: PutRule, proxy: EtcdProxy, keep: Keep
+) -> None:
+    put_rule("max_concurrent: 2")
+    # The twin would take the other number.
+    host, twin = make_gate("h1", proxy.url, rng=random.Random(1)), make_gate("h1")
+    host.tell(take(host), "failed", "exit 1")
+    interleave(proxy, lambda: take(twin, NEWER))
+    held = take(host, NEWER)
+    assert keep.list("slots") == [f"{held.slot:05}"]
+
+
+def test_failure_that_an_earlier_version_told_keeps_its_number_until_it_is_told_again(
+    make_gate: MakeGate, put_rule: PutRule, keep: Keep, client: Etcd, keys: Keys
+) -> None:
+    put_rule("max_concurrent: 1")
+    gate, other = make_gate("h1"), make_gate("h2")
+    held = take(gate)
+    holder = {**keep.parse("holders/h1"), "state": "failed", "error": "exit 1"}
+    failure = {"target": "2.0", "error": "exit 1", "since": 1.5}
+    puts = [
+        Put(keys.holder("h1"), json.dumps(holder)),
+        Put(keys.failed("h1"), json.dumps(failure)),
+    ]
+    client.transact([], puts)
+    assert refuse(other, NEWER).reason == "Full"
+    assert gate.tell(held, "failed", "exit 1") == replace(
+        held, state="failed", error="exit 1", slot=-1
+    )
+    assert take(other, NEWER).slot == held.slot
+
+
 def test_token_taken_between_look_and_transaction_is_not_taken_twice(
     make_gate: MakeGate, put_rule: PutRule, proxy: EtcdProxy, keep: Keep
 ) -> None:
@@ -464,8 +531,10 @@ def test_telling_changes_the_holder_and_the_failure_together(
 
     failed = gate.tell(held, "failed", "é" * 400)
 
-    assert failed == replace(held, state="failed", error="é" * 256)
-    assert keep.parse("failed/h1") == {"target": "2.0", "error": "é" * 256, "since": 1000.0}
+    assert failed == replace(held, state="failed", error="é" * 256, slot=-1)
+    failure = {"target": "2.0", "error": "é" * 256, "since": 1000.0, "aside": True}
+    assert keep.parse("failed/h1") == failure
+    assert keep.list("slots") == []
     kept = keep.parse("holders/h1")
     assert (kept["state"], kept["error"], kept["reason"]) == ("failed", "é" * 256, UPDATE.reason)
     both = keep.read()
@@ -477,7 +546,7 @@ def test_telling_changes_the_holder_and_the_failure_together(
     assert keep.revision() == before
 
     settling = gate.tell(failed, "settling", "forgotten")
-    assert settling == replace(held, state="settling")
+    assert settling == replace(held, state="settling", slot=-1)
     assert keep.list("failed") == []
     assert keep.parse("holders/h1")["error"] == ""
 
@@ -576,7 +645,7 @@ def test_lost_host_that_failed_holds_on(make_gate: MakeGate, put_rule: PutRule, 
     gate = make_gate("h1")
     gate.tell(take(gate), "failed", "kernel panic")
     keep.end_lease("alive/h1")
-    assert refuse(make_gate("h2"), NEWER).reason == "Full"
+    assert refuse(make_gate("h2")).reason == "Halted"
     assert keep.list("failed") == ["h1"]
 
 
@@ -674,7 +743,8 @@ def test_telling_and_giving_back_without_an_answer_are_done_in_the_end(
     gate = make_gate("h1", proxy.url)
     held = take(gate)
     proxy.lose_once(fate)
-    assert gate.tell(held, "failed", "exit 1") == replace(held, state="failed", error="exit 1")
+    failed = replace(held, state="failed", error="exit 1", slot=-1)
+    assert gate.tell(held, "failed", "exit 1") == failed
     assert keep.parse("failed/h1")["error"] == "exit 1"
 
     proxy.lose_once(fate)

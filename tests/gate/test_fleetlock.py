@@ -94,7 +94,7 @@ def test_asking_takes_the_host_s_lock(locks: Locks, face: Face) -> None:
     held = take(make_gate(face))
     assert locks.holders == {GROUP: {"web1"}}
     assert held == Slot("d", held.id, "update", "1.2", since=7.0)
-    assert (held.slot, held.revision, held.lease, held.min_healthy_s) == (-1, 0, 0, 0)
+    assert (held.slot, held.revision, held.lease, held.min_healthy_s) == (-1, 0, 0, None)
     assert face.problems == []
 
 

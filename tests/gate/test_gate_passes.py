@@ -52,6 +52,9 @@ class Fleet:
         self.host = Passes(folder, portod.socket_path, gate)
 
     def rule(self, spec: str = "max_concurrent: 1", name: str = RULE) -> None:
+        """Without a time of its own it gives slots back at once."""
+        if "min_healthy_time" not in spec:
+            spec += ", min_healthy_time: 0s"
         self.admin.apply(parse_rule(f"meta: {{name: {name}}}\nspec: {{{spec}}}", "rule"))
 
     def other(self, target: str = "1", host: str = "other") -> Slot:

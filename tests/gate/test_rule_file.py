@@ -75,7 +75,7 @@ def test_least_rule_has_the_defaults_of_the_model() -> None:
 
 
 def test_defaults_of_the_proto_are_those_of_the_model() -> None:
-    told = "halt_on_failure: true, min_healthy_time: 0s, first_install: gate, on_lost: hold"
+    told = "halt_on_failure: true, first_install: gate, on_lost: hold"
     text = f"meta: {{name: r}}\nspec: {{max_concurrent: 1, {told}, lost_after: 1h, time_zone: UTC}}"
     told_rule, least = parse_rule(text, "r.yaml"), read("")
     for field in fields(Rule):
@@ -84,7 +84,7 @@ def test_defaults_of_the_proto_are_those_of_the_model() -> None:
     proto = (ROOT / "proto/ya_salt.proto").read_text()
     body = proto[proto.index("message OrlyRule {") : proto.index("message RuleRate {")]
     for name, words in [
-        *(("max_failures", "Default: 1."), ("min_healthy_time", "Default: 0s")),
+        *(("max_failures", "Default: 1."), ("min_healthy_time", "Default: none")),
         *(("first_install", "Default: gate."), ("on_lost", "Default: hold.")),
         *(("lost_after", "Default: 1h."), ("time_zone", "Default: UTC.")),
     ]:

@@ -46,16 +46,26 @@ def list_hosts(result: Result, what: str) -> list[str]:
 
 
 def check_slots(result: Result) -> None:
-    """At no moment do more hosts hold a slot than the rule lets."""
+    """At no moment do more hosts hold a slot than the rule lets; who failed holds its version's."""
     holding: set[str] = set()
-    most = 0
+    failed: dict[str, str] = {}
+    retrying: set[str] = set()
+    limit, most = result.scenario.rule.max_concurrent, 0
     for item in result.log:
+        retrying.discard(item.host)
         if item.what == "started":
+            failed.pop(item.host, None)
             holding.add(item.host)
+            assert len(holding) + list(failed.values()).count(item.target) <= limit, item
+        elif item.what == "retried":
+            retrying.add(item.host)
+        elif item.what == "failed":
+            failed[item.host] = item.target
+            holding.discard(item.host)
         elif item.what in {"released", "freed"}:
-            holding.remove(item.host)
-        most = max(most, len(holding))
-    assert most <= result.scenario.rule.max_concurrent
+            holding.discard(item.host)
+            failed.pop(item.host, None)
+        most = max(most, len(holding | retrying))
     assert most == result.max_at_once
 
 

@@ -55,7 +55,8 @@ class RealHost:
                 log.append((at, self.name, "failed", self.target))
             else:
                 self.has, self.ready_at = self.target, at
-                self.held = self.gate.tell(self.held, "settling")
+                if self.held.state != "failed":
+                    self.held = self.gate.tell(self.held, "settling")
                 log.append((at, self.name, "succeeded", self.target))
         is_pass = at % INTERVAL_S == self.phase and self.ends_at is None
         if is_pass and self.ready_at is not None and at - self.ready_at >= RULE.min_healthy_s:

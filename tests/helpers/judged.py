@@ -203,15 +203,17 @@ class _Replayer:
         if self._pause_key in self.values:
             self._blame(revision, f"{host} started while the rule was paused")
         new_slots = self._list_new(before, "slots")
-        is_first = host not in before["holders"]
+        # Who has failed has no number, and takes one for another version as any other host does.
+        is_first = before["holders"].get(host, {"slot": -1})["slot"] == -1
         if is_first:
             self._first_ids[host] = self._live["holders"][host]["id"]
         if len(new_slots) != is_first:
             self._blame(revision, f"{host} took the slots {new_slots}")
-        if is_first and len(self._live["slots"]) > terms.limit:
-            self._blame(
-                revision, f"{host} made it {len(self._live['slots'])} slots, of {terms.limit}"
-            )
+        target = self._live["holders"][host]["target"]
+        kept = [value["target"] for value in self._live["failed"].values() if value.get("aside")]
+        taken = len(self._live["slots"]) + kept.count(target)
+        if is_first and taken > terms.limit:
+            self._blame(revision, f"{host} made it {taken} slots, of {terms.limit}")
         self._check_token(revision, host, self._list_new(before, "starts"), terms)
         alive = {event.key for event in events if event.lease and event.value is not None}
         if self._folders["alive"] + host not in alive:
@@ -265,12 +267,14 @@ class _Replayer:
                 self._blame(revision, f"{event.key} has no lease: it would never end")
         for host, old in before.get("holders", {}).items():
             new = self._live["holders"].get(host)
-            lasting = ("host", "slot", "target", "since", "operation")
+            lasting = ["host", "target", "since", "operation"]
+            # It is given up when the operation fails, and never comes back to it.
+            lasting += [] if new and new["state"] == "failed" and new["slot"] == -1 else ["slot"]
             if new and new["id"] == old["id"] and any(new[key] != old[key] for key in lasting):
                 self._blame(revision, f"{host}'s holder became another without a start")
 
     def _check_match(self, revision: int) -> None:
-        """Every slot has its holder, every holder its slot, every failure its record."""
+        """Every slot has its holder, every holder a slot or a failure, every failure its record."""
         slots = {
             (int(number), value["host"], value["id"])
             for number, value in self._live["slots"].items()
@@ -278,6 +282,7 @@ class _Replayer:
         holders = {
             (value["slot"], host, self._first_ids.get(host, ""))
             for host, value in self._live["holders"].items()
+            if value["slot"] >= 0 or value["state"] != "failed"
         }
         if slots != holders:
             self._blame(revision, f"slots and holders differ by {sorted(slots ^ holders)}")

@@ -77,7 +77,7 @@ def _list_cells(item: RuleStatus, blocks: tuple[Block, ...]) -> tuple[str, ...]:
         item.name,
         _describe_state(blocks),
         str(item.rule.max_concurrent) if item.rule else "?",
-        str(len(item.slots)),
+        str(item.held),
         str(len(item.failures)),
         str(item.count_lost()),
         _describe_starts(item) or "-",
@@ -124,12 +124,15 @@ def render_status(item: RuleStatus, now: float) -> str:
 
 def _describe_counts(item: RuleStatus) -> str:
     starts = _describe_starts(item)
-    taken = count(len(item.slots), "slot")
+    taken = count(item.held, "slot")
     if item.rule:
-        taken = f"{len(item.slots)} of {item.rule.max_concurrent} slots"
+        taken = f"{item.held} of {item.rule.max_concurrent} slots"
+    failed = f"{len(item.failures)} failed"
+    if item.aside:
+        failed += " (each takes a slot from its own version alone)"
     counts = [
         f"{taken} held",
-        f"{len(item.failures)} failed",
+        failed,
         f"{item.count_lost()} lost",
         *([f"{starts} started"] if starts else []),
     ]
@@ -150,7 +153,7 @@ def _render_holders(item: RuleStatus, now: float) -> list[str]:
 def _list_holder_cells(holder: Holder, now: float) -> tuple[str, ...]:
     return (
         holder.host,
-        str(holder.slot),
+        str(holder.slot) if holder.slot >= 0 else "-",
         holder.state,
         holder.doing,
         format_age(now - holder.since),
@@ -172,14 +175,15 @@ def _describe_pause(pause: Pause) -> str:
 
 def render_released(rule: str, host: str, released: Released) -> str:
     """What was given back, and what that host and the others do next."""
-    slots = ", ".join(str(slot) for slot in released.slots) or "none"
+    slots = ", ".join(str(slot) for slot in released.slots)
+    what = f"slot {slots}" if slots else "its slot"
     holder = released.holder
     if holder is None:
         if not released.slots:
             return f"{rule}: {host} held no slot; the note that it failed is gone"
-        return f"{rule}: {host} gave back slot {slots}, of which it had no record"
+        return f"{rule}: {host} gave back {what}, of which it had no record"
     lines = [
-        f"{rule}: {host} gave back slot {slots} ({holder.doing}, "
+        f"{rule}: {host} gave back {what} ({holder.doing}, "
         f"{holder.state} since {format_time(holder.since)})",
         f"{host} is not stopped by this: it asks again before it disturbs the daemon next",
     ]
@@ -246,7 +250,7 @@ def _status_to_data(item: RuleStatus, now: float) -> dict[str, Any]:
         "state": judge_state(blocks),
         "problem": item.problem,
         "maxConcurrent": item.rule.max_concurrent if item.rule else None,
-        "held": len(item.slots),
+        "held": item.held,
         "failed": len(item.failures),
         "lost": item.count_lost(),
         "rate": _rate_to_data(item),

@@ -71,6 +71,14 @@ def _add_fleet(parser: argparse.ArgumentParser) -> None:
         help="between two passes of a host (5m)",
     )
     group.add_argument(
+        "--watch",
+        metavar="TIME",
+        type=_checked(parse_duration),
+        default=600,
+        help="the spec's update.watch_s: an update keeps its slot for so long once it is ready, "
+        "where the rule has no min_healthy_time (10m)",
+    )
+    group.add_argument(
         "--facts",
         metavar="NAME=VALUE",
         type=_checked(_parse_fact),
@@ -154,6 +162,7 @@ def _make_scenario(options: argparse.Namespace, rule: Rule) -> Scenario:
         repair_after_s=options.repair_after,
         repaired_failure_rate=options.repaired_failure_rate,
         max_time_s=options.max_time,
+        watch_s=options.watch,
         facts=None if options.facts is None else dict(options.facts),
     )
 

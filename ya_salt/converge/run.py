@@ -635,7 +635,8 @@ def _judge(start: _Start, acted: _Acted) -> list[DaemonResult]:
         except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
             _log.exception("porto-daemon-%s: how it stands cannot be said", spec.name)
             status = make_bug_status(spec, outcome, previous, describe_bug(error), now)
-        results.append(DaemonResult(status, after.containers.get(spec.name), outcome))
+        life = after.lives.get(spec.name, Life())
+        results.append(DaemonResult(status, after.containers.get(spec.name), outcome, life))
     if start.request.whole:
         results += _judge_unmanaged(start, after, now)
     return results

@@ -129,7 +129,7 @@ class RuleAdmin:
     def delete(self, name: str) -> None:
         """Remove a rule that nobody holds. Raises NotPossibleError with who holds it."""
         look = self._look_at_rule(name)
-        if look.status.slots:
+        if look.status.held:
             raise NotPossibleError(_explain_held(look.status))
         keys = look.keys
         # Records without a slot would count as failures of a later rule of that name.
@@ -150,7 +150,8 @@ class RuleAdmin:
         look = self._look(name)
         released = find_released(look.status, host)
         if released is None:
-            holders = ", ".join(sorted(set(look.status.slots.values()))) or "nobody"
+            hosts = {*look.status.slots.values(), *look.status.aside}
+            holders = ", ".join(sorted(hosts)) or "nobody"
             raise NotPossibleError(f"{host} holds no slot of {name}; {printable(holders)} does")
         keys = look.keys
         held = [keys.holder(host), *(keys.slot(number) for number in released.slots)]
@@ -241,7 +242,7 @@ def _explain_held(status: RuleStatus) -> str:
     known = {item.host: item for item in status.holders}
     hosts = [
         f"{host} ({known[host].doing}, {known[host].state})" if host in known else host
-        for host in status.slots.values()
+        for host in (*status.slots.values(), *sorted(status.aside))
     ]
     shown = ", ".join(hosts[:5]) + (f" and {len(hosts) - 5} more" if len(hosts) > 5 else "")
     return (

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -21,11 +21,15 @@ from ya_salt.gate.memory import FACT, GateMemory, decode_memory
 from ya_salt.gate.protocol import Gate, Granted, Slot, SlotRequest, State
 from ya_salt.gate.requests import (
     assess,
+    describe_rejection,
     describe_slot,
     find_sharing,
+    goes_back,
+    is_rejected,
     list_requests,
     make_request,
 )
+from ya_salt.life import Life
 from ya_salt.model import (
     Container,
     CreateContainer,
@@ -168,7 +172,7 @@ def preview_deferrals(
     observed: Observed,
 ) -> dict[str, Deferral]:
     """Daemon -> why its plan would wait now. Reads only."""
-    requests = list_requests(specs, plans, observed)
+    requests = list_requests(specs, plans, observed, connection.held)
     if not requests or not connection.is_configured:
         return {}
     answers = {name: connection.preview(request) for name, request in requests.items()}
@@ -232,11 +236,22 @@ def admit(
     save: Callable[[GateMemory], None],
     progress: Callable[[str], None],
 ) -> Permits:
-    """Ask for every slot that the work needs.
+    """Tell of versions that were rejected, and ask for every slot that the work needs.
 
     `save` is called before the first question: should we die then, the next pass looks for them.
     """
-    requests = list_requests(work.specs, work.plans, work.observed)
+    lives = work.observed.lives.items()
+    rejected = {name: life.rejection for name, life in lives if life.rejection is not None}
+    memory = tell_failures(
+        connection,
+        memory,
+        {
+            name: describe_rejection(rejection)
+            for name, rejection in rejected.items()
+            if name in memory.held and is_rejected(memory.held[name], work.observed.lives[name])
+        },
+    )
+    requests = list_requests(work.specs, work.plans, work.observed, memory.held)
     memory = replace(memory, override=work.override)
     memory = _clear_up(connection, memory, requests)
     if not connection.is_configured or work.override:
@@ -244,14 +259,31 @@ def admit(
         for name in sorted(went_past):
             words = f"{requests[name].operation} goes past the gate: {work.override}"
             _log.warning("porto-daemon-%s: %s", name, words)
-        return Permits(connection, memory, went_past=went_past, is_open=True)
+        return Permits(connection, memory, went_past=went_past)
     busy = frozenset(plan.name for plan in work.plans if plan.steps)
     if busy:
         # Any step may turn out to need a slot.
         save(replace(memory, asked=memory.asked | busy))
-    permits = Permits(connection, memory, requests)
+    going_back = {plan.name for plan in work.plans if goes_back(plan.name, work.observed)}
+    permits = Permits(connection, memory, requests, going_back=going_back - set(requests))
     permits.ask_all(work.plans, progress)
     return permits
+
+
+def tell_failures(
+    connection: GateConnection, memory: GateMemory, failures: Mapping[str, str]
+) -> GateMemory:
+    """Tell that what daemons have slots for has failed: daemon -> why. Before it is undone.
+
+    Where the gate cannot be told it is undone all the same, and `report_results` tells it.
+    """
+    if not connection.is_configured:
+        return memory
+    held = connection.held = dict(memory.held)
+    for name, why in failures.items():
+        if name in held and held[name].state != "failed":
+            _keep(held, held[name], connection.tell(held[name], "failed", why))
+    return replace(memory, held=held)
 
 
 def _clear_up(
@@ -279,16 +311,19 @@ class Permits:
         memory: GateMemory,
         requests: Mapping[str, SlotRequest] | None = None,
         *,
+        going_back: Iterable[str] = (),
         went_past: frozenset[str] = frozenset(),
-        is_open: bool = False,
     ) -> None:
+        """Without `requests` (None) nobody is asked."""
         self._connection = connection
         self._memory = memory
         self._held = connection.held = dict(memory.held)
         self._unknown = set(memory.asked)
         """Daemons that we may have a slot for: the gate did not come to an answer."""
         self._requests = dict(requests or {})
-        self._is_open = is_open
+        self._going_back = set(going_back)
+        """Daemons on their way to a version that they had, of which nobody is asked."""
+        self._is_open = requests is None
         self._answered_at: dict[str, float] = {}
         self._lock = threading.RLock()
         self._over = threading.Event()
@@ -317,7 +352,7 @@ class Permits:
 
         What only turns out to be disruptive is asked for here, too.
         """
-        if self._is_open:
+        if self._is_open or step.name in self._going_back:
             return None
         with self._lock:
             request = self._requests.get(step.name)
@@ -328,6 +363,14 @@ class Permits:
             if request is None or not disturbs or self._is_fresh(step.name):
                 return None
             return self._ask(request)
+
+    def tell_failures(self, failures: Mapping[str, str]) -> None:
+        """As the function of that name, while the work lasts: they may go back from now on."""
+        with self._lock:
+            memory = replace(self._memory, held=self._held)
+            told = tell_failures(self._connection, memory, failures)
+            self._held = self._connection.held = dict(told.held)
+            self._going_back |= failures.keys()
 
     def _is_fresh(self, name: str) -> bool:
         at = self._answered_at.get(name)
@@ -402,6 +445,7 @@ class DaemonResult:
     status: DaemonStatus
     container: Container | None
     outcome: Outcome | None = None
+    life: Life = field(default_factory=Life)
 
 
 @dataclass(frozen=True)
@@ -448,10 +492,11 @@ def _report(
     connection: GateConnection, held: dict[str, Slot], slot: Slot, result: DaemonResult
 ) -> None:
     is_put_off = result.outcome is not None and result.outcome.deferral is not None
-    state, error = assess(slot, result.status, result.container, is_put_off=is_put_off)
+    state, error = assess(slot, result.status, result.container, result.life, is_put_off=is_put_off)
     if state == "over":
         _give_back(connection, held, slot)
-    elif state != slot.state:
+    elif state != slot.state or (state == "failed" and slot.slot >= 0):
+        # An earlier version left a slot that failed in the way of others.
         _keep(held, slot, connection.tell(slot, state, error))
 
 

@@ -5,7 +5,7 @@ Both the gate on etcd and the simulator ask here, so what is simulated is what h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -36,6 +36,8 @@ class View:
     """Numbers of the rate tokens that were taken within the window."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """Host whose operation failed -> the target that it failed with."""
+    aside: Set[str] = frozenset()
+    """Those of them whose slot is none of `slots`: it counts for the target they failed with."""
     pause: Pause | None = None
     held: Slot | None = None
     """The slot of the host that asks."""
@@ -55,7 +57,8 @@ class NoSlotNeeded:
 class Grant:
     """Any one of `slots` may be taken, with any one of `tokens`.
 
-    No slots: the host keeps the one that it has. No tokens: the rule has no rate.
+    No slots: the host keeps the one that it has. No tokens: the rule has no rate. Who has failed
+    has none among those in use: it takes one as any other host does.
     """
 
     slots: tuple[int, ...]
@@ -82,7 +85,7 @@ def decide(view: View, identity: Identity, ask: SlotRequest, now: float) -> Deci
     halted = _find_halt(view, identity, ask)
     if halted is not None:
         return halted
-    return _find_grant(view)
+    return _find_grant(view, identity, ask)
 
 
 def _describe_unselected(rule: Rule, identity: Identity) -> str:
@@ -132,7 +135,7 @@ def _find_halt(view: View, identity: Identity, ask: SlotRequest) -> Deferral | N
     )
 
 
-def _find_grant(view: View) -> Grant | Deferral:
+def _find_grant(view: View, identity: Identity, ask: SlotRequest) -> Grant | Deferral:
     rule = view.rule
     tokens: tuple[int, ...] = ()
     if rule.rate is not None:
@@ -144,15 +147,22 @@ def _find_grant(view: View) -> Grant | Deferral:
                 f"{rule.name}: {len(view.starts)} of {rule.rate.count} starts in "
                 f"{rule.rate.window_s} s used; a host may start once one of them is that long ago",
             )
-    if view.held is not None:
+    if view.held is not None and identity.host not in view.aside:
         return Grant((), tokens)
-    slots = find_free_slots(rule.max_concurrent, view.slots)
-    return Grant(slots, tokens) if slots else _describe_full(view)
+    others = {
+        host: host in view.aside
+        for host, target in view.failures.items()
+        if host != identity.host and (host not in view.aside or target == ask.target)
+    }
+    kept = sum(others.values())
+    slots = find_free_slots(rule.max_concurrent, view.slots, kept)
+    return Grant(slots, tokens) if slots else _describe_full(view, sorted(others), kept)
 
 
-def _describe_full(view: View) -> Deferral:
-    rule, failed = view.rule, sorted(view.failures)
-    text = f"{len(view.slots)} of {rule.max_concurrent} slots in use"
+def _describe_full(view: View, failed: Sequence[str], kept: int) -> Deferral:
+    """`failed` are hosts in the way; `kept` of them are not among the view's slots."""
+    rule = view.rule
+    text = f"{len(view.slots) + kept} of {rule.max_concurrent} slots in use"
     if not failed:
         return Deferral("Full", f"{text}; orlyctl status {rule.name} shows by whom")
     return Deferral(
@@ -167,14 +177,15 @@ def _shorten(hosts: Sequence[str]) -> str:
     return shown + (f" and {len(hosts) - 3} more" if len(hosts) > 3 else "")
 
 
-def find_free_slots(limit: int, taken: frozenset[int]) -> tuple[int, ...]:
+def find_free_slots(limit: int, taken: frozenset[int], kept: int = 0) -> tuple[int, ...]:
     """Slots that may be taken so that, whoever else takes one by a look of his own, none is over.
 
     Below the limit slots may be free while those numbered above it, from when it was higher, are
     still held. So no more are given out than are left to the limit, and those the lowest: with n
     the number after them, n and the slots held from n on are within the limit. Whoever looks later
     sees fewer held from there on, never more: new ones are only given out below somebody's n.
-    (docs/adr/0005-numbered-slots.md has the proof.) The same goes for rate tokens.
+    (docs/adr/0005-numbered-slots.md has the proof.) The same goes for rate tokens. `kept` is how
+    many more are not to be given out.
     """
     free = (number for number in range(limit) if number not in taken)
-    return tuple(islice(free, max(0, limit - len(taken))))
+    return tuple(islice(free, max(0, limit - len(taken) - kept)))

@@ -194,7 +194,8 @@ class OrlyGate:
         return [
             (item, holder)
             for item, holder in holders
-            if holder is not None and holder.host not in living and holder.state != "failed"
+            if holder is not None and holder.host not in living and holder.slot >= 0
+            if holder.state != "failed"
         ]
 
     def _keys(self, daemon: str) -> Keys:
@@ -226,6 +227,8 @@ class RuleLook:
 
     view: View
     rule_revision: int
+    holder_revision: int
+    """When the own holder's record was written last; 0: there is none."""
     revision: int
     """etcd's at the look."""
 
@@ -248,23 +251,23 @@ def list_own_ranges(keys: Keys, host: str) -> tuple[Range, Range]:
 
 def parse_look(keys: Keys, found: _Found, revision: int) -> RuleLook | Deferral:
     """`found` is for the ranges of `list_ranges`. Raises GateError for what no host writes."""
-    rules, pauses, holders, alive, slots, starts, failures = found
+    rules, pauses, holders, alive, slots, starts, failed = found
     rule = parse_rule_value(keys, rules)
     if isinstance(rule, Deferral):
         return rule
+    hosts = {item.key.removeprefix(keys.failures): item.value for item in failed}
+    failures = {host: require_failure(keys, host, value) for host, value in hosts.items()}
     view = View(
         rule=rule,
         slots=require_numbers(keys.slots, [item.key for item in slots]),
         starts=require_numbers(keys.starts, [item.key for item in starts]),
-        failures={
-            host: require_failure(keys, host, item.value)
-            for item in failures
-            for host in (item.key.removeprefix(keys.failures),)
-        },
+        failures={host: target for host, (target, _) in failures.items()},
+        aside=frozenset(host for host, (_, is_aside) in failures.items() if is_aside),
         pause=read_pause(pauses[0].value) if pauses else None,
         held=parse_held(keys, holders, alive, rule),
     )
-    return RuleLook(view, rules[0].mod_revision, revision)
+    own = holders[0].mod_revision if holders else 0
+    return RuleLook(view, rules[0].mod_revision, own, revision)
 
 
 def parse_rule_value(keys: Keys, rules: tuple[KeyValue, ...]) -> Rule | Deferral:
@@ -315,7 +318,7 @@ def parse_held(
         slot=holder.slot,
         revision=item.create_revision,
         lease=alive[0].lease if alive else 0,
-        min_healthy_s=rule.min_healthy_s if rule else 0,
+        min_healthy_s=rule.min_healthy_s if rule else None,
         lost_after_s=rule.lost_after_s if rule else 0,
     )
 
@@ -326,9 +329,14 @@ def is_same(held: Slot, other: Slot | None) -> bool:
 
 
 def put_state(held: Slot, state: State, error: str) -> Slot:
-    """The slot in another state; `error` is kept with `failed` alone, cut to a bounded length."""
+    """The slot in another state; `error` is kept with `failed` alone, cut to a bounded length.
+
+    Who has failed has no number any more: what it keeps counts for its version alone.
+    """
+    if state != "failed":
+        return replace(held, state=state, error="")
     words = error.encode(errors="replace")[:_MAX_ERROR_BYTES].decode(errors="ignore")
-    return replace(held, state=state, error=words if state == "failed" else "")
+    return replace(held, state=state, error=words, slot=-1)
 
 
 def encode_holder(host: str, held: Slot, ask: SlotRequest) -> str:
@@ -347,7 +355,8 @@ def encode_holder(host: str, held: Slot, ask: SlotRequest) -> str:
 
 def encode_change(old: str, held: Slot) -> str:
     """A holder's value with another state."""
-    return encode(**{**read_object(old), "state": held.state, "error": held.error})
+    changed = {"slot": held.slot, "state": held.state, "error": held.error}
+    return encode(**{**read_object(old), **changed})
 
 
 def encode(**values: object) -> str:
@@ -377,20 +386,21 @@ class Taking:
 
         `slot` of None keeps the one that we have; `token` of None: there is no rate.
         """
+        old = look.view.held
         held = self._make_held(look, slot, now)
         puts = self._list_puts(look, held, slot, token)
         try:
-            # What failed on the slot that is kept was another operation.
-            deletes = [self._keys.failed(self._host)] if slot is None else []
+            # What failed before was another operation.
+            deletes = [self._keys.failed(self._host)] if old else []
             done = self._etcd.transact(self._list_compares(look, slot, token), puts, deletes)
         except UnknownOutcomeError:
             return self._resolve(look, held, puts)
         if not done.succeeded:
             return None
         self._note_used(puts)
-        if slot is not None:
+        if old is None:
             return replace(held, revision=done.revision)
-        self._etcd.drop_lease(look.view.held.lease if look.view.held else 0)
+        self._etcd.drop_lease(old.lease)
         return held
 
     def finish(self) -> None:
@@ -426,12 +436,14 @@ class Taking:
             unchanged(keys.rule, look.rule_revision),
             absent(keys.pause),
             created(holder, old.revision) if old else absent(holder),
+            # Whoever fails meanwhile may be the one at whom the rule halts, and leaves a number.
+            untouched_since(keys.failures, look.revision),
         ]
-        if look.view.rule.max_failures is not None:
-            # Whoever fails meanwhile may be the one at whom the rule halts.
-            compares.append(untouched_since(keys.failures, look.revision))
         if slot is not None:
             compares.append(absent(keys.slot(slot)))
+            if old is not None:
+                # A host of the same name must not take a second one.
+                compares.append(unchanged(holder, look.holder_revision))
         if token is not None:
             compares.append(absent(keys.start(token)))
         return compares
@@ -477,9 +489,10 @@ class Taking:
 
 @dataclass(frozen=True)
 class _HolderRecord:
-    """The own holder's key, and the lease of the sign of life (0: there is none)."""
+    """The own holder's key, the slot's number, the lease of the sign of life (0: there is none)."""
 
     item: KeyValue
+    slot: int
     lease: int
 
 
@@ -492,11 +505,11 @@ class Holding:
         self._host = host
 
     def tell(self, held: Slot, state: State, error: str, now: float) -> Slot | None:
-        wanted = put_state(held, state, error)
         for _ in range(_TRIES):
             record = self._find(held)
             if record is None:
                 return None
+            wanted = put_state(replace(held, slot=record.slot), state, error)
             value = encode_change(record.item.value, wanted)
             if value == record.item.value or self._tell(record, wanted, value, now):
                 return replace(wanted, lease=record.lease)
@@ -506,8 +519,9 @@ class Holding:
         puts, deletes = [Put(record.item.key, value)], []
         failed = self._keys.failed(self._host)
         if wanted.state == "failed":
-            failure = encode(target=wanted.target, error=wanted.error, since=now)
+            failure = encode(target=wanted.target, error=wanted.error, since=now, aside=True)
             puts.append(Put(failed, failure))
+            deletes += self._list_slot(record)
         else:
             deletes.append(failed)
         return self._change(record, puts, deletes)
@@ -517,21 +531,26 @@ class Holding:
             record = self._find(held)
             if record is None:
                 return
-            if self._change(record, (), self._list_all(held)):
+            if self._change(record, (), self._list_all(record)):
                 self._etcd.drop_lease(record.lease)
                 return
         raise self._complain()
 
-    def _list_all(self, held: Slot) -> list[str]:
+    def _list_all(self, record: _HolderRecord) -> list[str]:
         keys = self._keys
         own = [keys.holder(self._host), keys.alive(self._host), keys.failed(self._host)]
-        return [*own, keys.slot(held.slot)] if held.slot >= 0 else own
+        return [*own, *self._list_slot(record)]
+
+    def _list_slot(self, record: _HolderRecord) -> list[str]:
+        """By the record: what the host remembers may be a number that another one has by now."""
+        return [self._keys.slot(record.slot)] if record.slot >= 0 else []
 
     def renew(self, held: Slot) -> Slot | None:
         for _ in range(_TRIES):
             record = self._find(held)
             if record is None:
                 return None
+            held = replace(held, slot=record.slot)
             if not held.lost_after_s:
                 return replace(held, lease=record.lease)
             if record.lease and self._etcd.keep_alive(record.lease):
@@ -545,9 +564,10 @@ class Holding:
     def _find(self, held: Slot) -> _HolderRecord | None:
         """None where the slot is ours no more."""
         holders, alive = self._etcd.read(*list_own_ranges(self._keys, self._host)).found
-        if not is_same(held, parse_held(self._keys, holders, alive, None)):
+        mine = parse_held(self._keys, holders, alive, None)
+        if mine is None or not is_same(held, mine):
             return None
-        return _HolderRecord(holders[0], alive[0].lease if alive else 0)
+        return _HolderRecord(holders[0], mine.slot, mine.lease)
 
     def _change(self, record: _HolderRecord, puts: Sequence[Put], deletes: Sequence[str]) -> bool:
         """Whether it was done; not where the record changed meanwhile, or where nobody knows."""

@@ -57,8 +57,9 @@ class GateMemory:
 
 
 def encode_memory(memory: GateMemory) -> dict[str, Any]:
+    """What is None in a slot is left out: versions that knew no None there read their default."""
     data: dict[str, Any] = to_data(memory)
-    return data
+    return {**data, "held": to_data(memory.held, is_sparse=True)}
 
 
 def decode_memory(data: Any) -> GateMemory:

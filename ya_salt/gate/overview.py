@@ -73,8 +73,15 @@ class RuleStatus:
     holders: tuple[Holder, ...] = ()
     failures: Mapping[str, str] = field(default_factory=dict)
     """Host whose operation failed -> the target that it failed with."""
+    aside: frozenset[str] = frozenset()
+    """Those of them that have no number among `slots` any more."""
     releases: tuple[Release, ...] = ()
     """Of the last days, the newest first."""
+
+    @property
+    def held(self) -> int:
+        """Slots that somebody has, those of hosts that failed included."""
+        return len(self.slots) + len(self.aside)
 
     def count_lost(self) -> int:
         return sum(not holder.is_alive for holder in self.holders)
@@ -134,6 +141,9 @@ def list_blocks(status: RuleStatus, now: float) -> tuple[Block, ...]:
         for whom, target, view in _list_views(status, rule)
         if (deferral := _ask_as_anybody(view, target, now)) is not None
     ]
+    if any(block.reason == "Full" and not block.target for block in found):
+        # Then it is not one version that waits for a slot.
+        found = [block for block in found if block.reason != "Full" or not block.target]
     return tuple(_note_lost(block, status, rule) for block in found)
 
 
@@ -142,9 +152,11 @@ def _list_views(status: RuleStatus, rule: Rule) -> Iterator[tuple[str, str, View
     yield "", _NO_TARGET, View(replace(rule, freeze=(), windows=()), pause=status.pause)
     yield "", _NO_TARGET, View(rule)
     always = replace(rule, freeze=(), windows=())
+    taken = frozenset(status.slots)
     for target in sorted(set(status.failures.values())):
-        yield f" that wants {target}", target, View(always, failures=status.failures)
-    yield " without a slot", _NO_TARGET, View(always, slots=frozenset(status.slots))
+        failed = View(always, taken, failures=status.failures, aside=status.aside)
+        yield f" that wants {target}", target, failed
+    yield " without a slot", _NO_TARGET, View(always, taken)
     yield " that wants to start", _NO_TARGET, View(always, starts=status.starts)
 
 

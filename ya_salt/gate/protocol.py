@@ -58,13 +58,14 @@ class Slot:
     error: str = ""
     """Why it failed."""
     slot: int = -1
-    """The slot's number; -1 where the gate does not number them."""
+    """The slot's number; -1 where the gate does not number them, and of a host that failed."""
     revision: int = 0
     """etcd's create_revision of the holder's key."""
     lease: int = 0
     """etcd's lease of the sign of life; 0 where there is none."""
-    min_healthy_s: int = 0
-    """The daemon has to stay ready for this long before the slot is given back."""
+    min_healthy_s: int | None = None
+    """The daemon has to stay ready for this long before the slot is given back; None: the rule does
+    not say, so the update's own probation decides."""
     lost_after_s: int = 0
     """The gate has to hear of the host within this time; 0: never."""
 

@@ -74,7 +74,10 @@ class Keys:
         return f"{self.slots}{number:0{_DIGITS}}"
 
     def holder(self, host: str) -> str:
-        """{"host", "id", "slot", "operation", "target", "reason", "since", "state", "error"}."""
+        """{"host", "id", "slot", "operation", "target", "reason", "since", "state", "error"}.
+
+        `slot` is -1 once it has failed.
+        """
         return self.holders + host
 
     def start(self, number: int) -> str:
@@ -88,7 +91,9 @@ class Keys:
     def failed(self, host: str) -> str:
         """Of a holder that has failed, so that asking need not read all holders.
 
-        {"target", "error", "since"}; written and deleted together with the holder's own state.
+        {"target", "error", "since", "aside"}; written and deleted together with the holder's own
+        state. `aside`: the host has no number among the slots any more. (Versions that did not know
+        of that left it out, and kept the number.)
         """
         return self.failures + host
 
@@ -124,10 +129,14 @@ def _require_number(key: str, text: str) -> int:
     return number
 
 
-def require_failure(keys: Keys, host: str, text: str) -> str:
-    """The target that an operation of the host failed with. Raises GateError."""
+def require_failure(keys: Keys, host: str, text: str) -> tuple[str, bool]:
+    """The target that an operation of the host failed with, and whether it is set aside.
+
+    Raises GateError.
+    """
     try:
-        return _require_text(_require_object(text), "target")
+        data = _require_object(text)
+        return _require_text(data, "target"), data.get("aside") is True
     except ValueError as error:
         raise _complain(keys, keys.failed(host), host, error) from None
 
@@ -145,8 +154,8 @@ def _check_holder(data: Mapping[str, Any]) -> None:
     if not _require_text(data, "id"):
         raise ValueError("id is empty")
     _require_text(data, "target")
-    slot = data.get("slot")
-    if isinstance(slot, bool) or not isinstance(slot, int) or not 0 <= slot < _MAX_NUMBER:
+    slot, least = data.get("slot"), 0 if data.get("state") == "working" else -1
+    if isinstance(slot, bool) or not isinstance(slot, int) or not least <= slot < _MAX_NUMBER:
         raise ValueError("slot is no slot's number")
     for name, known in (("operation", get_args(Operation)), ("state", get_args(State))):
         if _require_text(data, name) not in known:
@@ -226,6 +235,11 @@ def _make_standing(name: str, values: _Values) -> RuleStatus:
             host: _text(read_object(value), "target")
             for host, value in values.get("failed", {}).items()
         },
+        aside=frozenset(
+            host
+            for host, value in values.get("failed", {}).items()
+            if read_object(value).get("aside") is True
+        ),
         releases=_read_releases(values.get("released", {})),
     )
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 from ya_salt.gate.protocol import REMOVAL, Operation, Slot, SlotRequest, State
+from ya_salt.life import Life, Rejection
 from ya_salt.model import (
     LABEL,
+    Condition,
     Container,
     CreateContainer,
     DaemonPlan,
@@ -27,27 +30,66 @@ _DOWN = frozenset({"dead", "stopped"})
 
 
 def find_request(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> SlotRequest | None:
-    """The question for the gate; None where the plan disturbs no running daemon.
+    """The question for the gate; None where the plan disturbs no running daemon, or goes back.
 
     A dead daemon may be removed and started again as it is; changing it is asked, too, or a bad
     version would pass the gate wherever a daemon has crashed.
     """
     for step in plan.steps:
         operation = _find_operation(step, plan, spec, observed)
+        if operation == "update" and goes_back(plan.name, observed):
+            return None
         if operation is not None:
             return make_request(spec, operation, _describe(step, plan))
     return None
 
 
+def goes_back(name: str, observed: Observed) -> bool:
+    """Whether the daemon is planned towards a version that it had, and needs no slot for that."""
+    life = observed.lives.get(name, Life())
+    return life.rejection is not None or life.pin is not None
+
+
 def list_requests(
-    specs: Sequence[DaemonSpec], plans: Sequence[DaemonPlan], observed: Observed
+    specs: Sequence[DaemonSpec],
+    plans: Sequence[DaemonPlan],
+    observed: Observed,
+    held: Mapping[str, Slot] = MappingProxyType({}),
 ) -> dict[str, SlotRequest]:
-    """Daemon -> what is to be asked before it is disturbed; without those that disturb nobody."""
+    """Daemon -> what is to be asked before it is disturbed; without those that disturb nobody.
+
+    `held` are the slots that this host has.
+    """
     known = {spec.name: spec for spec in specs}
     found = {
         plan.name: find_request(plan, known[plan.name], observed) for plan in plans if plan.steps
     }
-    return {name: request for name, request in found.items() if request is not None}
+    return {
+        name: _keep_failure(request, held.get(name), observed)
+        for name, request in found.items()
+        if request is not None
+    }
+
+
+def _keep_failure(request: SlotRequest, held: Slot | None, observed: Observed) -> SlotRequest:
+    """A restart goes on with the slot of the version that failed here and was undone.
+
+    With a slot for itself it would take that one's place, and with it the news of the failure.
+    """
+    life = observed.lives.get(request.daemon, Life())
+    if request.operation == "restart" and held is not None and is_rejected(held, life):
+        return replace(request, target=held.target)
+    return request
+
+
+def is_rejected(held: Slot, life: Life) -> bool:
+    """Whether what the slot was taken for has failed and is not to be tried again.
+
+    A slot that was taken since, for a restart of the version that runs instead, is about that one.
+    """
+    if life.rejection is None:
+        return False
+    return held.state == "failed" or held.operation in {"update", "install"}
 
 
 def make_request(spec: DaemonSpec, operation: Operation, reason: str) -> SlotRequest:
@@ -152,7 +194,12 @@ def _share(package: str, other: str, deferrals: Mapping[str, Deferral]) -> Defer
 
 
 def assess(
-    held: Slot, status: DaemonStatus, container: Container | None, *, is_put_off: bool
+    held: Slot,
+    status: DaemonStatus,
+    container: Container | None,
+    life: Life,
+    *,
+    is_put_off: bool,
 ) -> tuple[State | Literal["over"], str]:
     """(state, error) of the operation that the slot was taken for; `over`: give it back.
 
@@ -160,22 +207,60 @@ def assess(
     """
     if status.phase == "Removed":
         return "over", ""
+    if life.rejection is not None and is_rejected(held, life):
+        # However the version stands that runs in its place.
+        return "failed", describe_rejection(life.rejection)
     if status.error and status.phase == "Managed":
         return "failed", status.error
     if is_put_off and held.state == "working":
         # It has not been carried out yet: how the daemon stands says nothing about it.
         return "working", ""
-    ready = status.ready
-    if ready is None or not ready.status:
-        return "failed", f"{ready.reason}: {ready.message}" if ready else "nobody has looked at it"
-    healthy_s = container.running_s if container else 0
-    return ("over" if healthy_s >= held.min_healthy_s else "settling"), ""
+    if status.ready is not None and status.ready.status:
+        return _judge_ready(held, container, life)
+    return _judge_unready(held, status.ready, life)
+
+
+def _judge_ready(
+    held: Slot, container: Container | None, life: Life
+) -> tuple[State | Literal["over"], str]:
+    if _is_proven(held, container, life):
+        return "over", ""
+    # Who has failed counts until it has stayed ready: others go on after that.
+    return ("failed", held.error) if held.state == "failed" else ("settling", "")
+
+
+def _judge_unready(held: Slot, ready: Condition | None, life: Life) -> tuple[State, str]:
+    if life.trial is not None and held.state != "failed":
+        # It has its time to become ready, and who rejects it says so.
+        return held.state, ""
+    return "failed", f"{ready.reason}: {ready.message}" if ready else "nobody has looked at it"
+
+
+def _is_proven(held: Slot, container: Container | None, life: Life) -> bool:
+    """Whether a daemon that is ready has been so for long enough: the rule's word goes first."""
+    if held.min_healthy_s is None:
+        return life.trial is None
+    return (container.running_s if container else 0) >= held.min_healthy_s
+
+
+def describe_rejection(rejection: Rejection) -> str:
+    """What the other hosts are told of it."""
+    return (
+        f"{rejection.why}; going back failed: {rejection.problem}"
+        if rejection.problem
+        else (rejection.why)
+    )
 
 
 def describe_slot(held: Slot) -> str:
     match held.state:
         case "failed":
-            return f"it keeps its slot of {held.rule} until it is ready or released: {held.error}"
+            return (
+                f"{held.target} failed here, and keeps its slot of {held.rule} until that or "
+                f"another version is ready here, or it is released: {held.error}"
+            )
+        case "settling" if held.min_healthy_s is None:
+            return f"it keeps its slot of {held.rule} until its probation (update.watch_s) is over"
         case "settling":
             s = held.min_healthy_s
             return f"it keeps its slot of {held.rule} until it has been ready for {s} s"

@@ -45,14 +45,15 @@ class Rule:
 
     name: str
     max_concurrent: int = 1
-    """Hosts that may change at once, those that failed included."""
+    """Hosts that may change at once, those that failed with the same version included."""
     rate: Rate | None = None
     selector: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Fact of a host -> the values that it may have."""
     max_failures: int | None = 1
     """Hosts that may fail with one version before nobody else gets it; None: any number."""
-    min_healthy_s: int = 0
-    """A slot is given back when the daemon has stayed ready for this long."""
+    min_healthy_s: int | None = None
+    """A slot is given back when the daemon has stayed ready for this long; None: when the
+    probation of the update is over."""
     first_install: Literal["gate", "allow"] = "gate"
     on_lost: Literal["hold", "free"] = "hold"
     lost_after_s: int = 3600

@@ -214,7 +214,7 @@ def _read_spec(manifest: Message, member: Member) -> Rule:
         rate=read_rate(spec),
         selector=read_selector(spec),
         max_failures=_read_max_failures(spec),
-        min_healthy_s=_read_duration(spec, "min_healthy_time", 0, Rule.min_healthy_s),
+        min_healthy_s=spec.read("min_healthy_time", parse_duration, show_duration),
         first_install="allow" if _read_choice(spec, "first_install", "gate", "allow") else "gate",
         on_lost="free" if _read_choice(spec, "on_lost", "hold", "free") else "hold",
         lost_after_s=_read_duration(spec, "lost_after", MIN_LOST_AFTER_S, Rule.lost_after_s),

@@ -49,10 +49,18 @@ class Scenario:
     max_time_s: float = 30 * 86400.0
     facts: Mapping[str, str] | None = None
     """What the selector looks at; None: what it wants to see."""
+    watch_s: float = 0.0
+    """The probation of an update; the slot is kept for so long where the rule does not say."""
     phases_s: tuple[float, ...] = ()
     """How long after the start each host makes its first pass; (): drawn, within the interval."""
     token_slack_s: float = 10.0
     """A start counts so much longer than the rate's window, as etcd's leases do."""
+
+    def find_settling_s(self) -> float:
+        """How long a host keeps its slot once the daemon is ready."""
+        if self.rule.min_healthy_s is not None:
+            return self.rule.min_healthy_s
+        return self.watch_s if self.operation == "update" else 0.0
 
     def choose_facts(self) -> Mapping[str, str]:
         """Facts of each host, but for its name."""
@@ -98,7 +106,7 @@ class Result:
     disturbed: int
     """Hosts that started at all, with whatever version."""
     max_at_once: int
-    """Most hosts that were at it or held a slot at the same moment."""
+    """Most hosts that were at it, or held a slot without having failed, at the same moment."""
     max_starts: int
     """Most starts within any window of the rule's rate; 0 where it has none."""
     robbed: int

@@ -63,8 +63,10 @@ class _Rollout:
         """Hosts without a slot."""
         self._holding = Queue(self._interval)
         """Hosts that have a slot and want another version than they took it for."""
+        self._failed = Queue(self._interval)
+        """Hosts that failed, and want another version than that."""
         self._retrying = Queue(self._interval)
-        self._queues = (self._waiting, self._holding, self._retrying)
+        self._queues = (self._waiting, self._holding, self._failed, self._retrying)
 
     def run(self) -> Result:
         for host in self._hosts:
@@ -190,7 +192,7 @@ class _Rollout:
     def _succeed(self, host: VirtualHost, at: int) -> None:
         host.has, host.heard = host.tried, at
         self._book.note(at, host, "succeeded")
-        healthy = self._rule.min_healthy_s * 1000
+        healthy = to_ms(self._scenario.find_settling_s())
         if not healthy or host.name not in self._memory.holders:
             self._give_back(host, at)
             return
@@ -203,7 +205,7 @@ class _Rollout:
         self._memory.tell_failed(host.name)
         self._mark(host, "failed")
         self._book.note(at, host, "failed")
-        if self._waiting or self._holding:
+        if self._waiting or self._holding or self._failed:
             # Somebody who looks on sees it at once, the next host in its next pass.
             self._note_halt(self._foresee("", at))
 
@@ -222,7 +224,7 @@ class _Rollout:
         self._mark(host, "done")
 
     def _mark(self, host: VirtualHost, state: HostState) -> None:
-        is_busy = state == "working" or host.name in self._memory.holders
+        is_busy = state == "working" or self._memory.has_number(host.name)
         self._book.note_state(host, state, is_busy=is_busy)
 
     def _line_up(self, host: VirtualHost, at: int) -> None:
@@ -242,7 +244,7 @@ class _Rollout:
             # Tries that must fail change nothing: its slot is held, and it is heard of.
             return self._retrying if self._scenario.retry_success_rate else None
         if is_holding:
-            return self._holding
+            return self._holding if self._memory.has_number(host.name) else self._failed
         self._mark(host, "waiting")
         return self._waiting
 
@@ -290,7 +292,7 @@ class _Rollout:
 
     def _judge(self) -> tuple[Ending, Deferral | None]:
         is_moving = bool(self._book.count("working") or self._retrying)
-        queue = self._waiting or self._holding
+        queue = self._waiting or self._holding or self._failed
         if not queue:
             return "unfinished" if is_moving else "done", None
         is_asleep = queue.due is None
@@ -340,10 +342,17 @@ class HostMemory:
         while self._tokens and self._tokens[0][0] <= at:
             self._tokens.popleft()
         if self._slots is None:
-            self._slots = frozenset(held.slot for held in self._holders.values())
+            numbers = (held.slot for held in self._holders.values())
+            self._slots = frozenset(number for number in numbers if number >= 0)
         starts = frozenset(number for _, number in self._tokens)
         held = self._holders.get(host)
-        return View(self._rule, self._slots, starts, self._failures, None, held)
+        failed = self._failures
+        return View(self._rule, self._slots, starts, failed, failed.keys(), held=held)
+
+    def has_number(self, host: str) -> bool:
+        """Whether it is one of those of which there may be so many at once."""
+        held = self._holders.get(host)
+        return held is not None and held.slot >= 0
 
     def find_expiry(self) -> int | None:
         """When the first start counts no more."""
@@ -364,12 +373,15 @@ class HostMemory:
         """The host's operation failed; told by a host that holds nothing, it is not heard."""
         held = self._holders.get(host)
         if held is not None:
-            self._holders[host] = replace(held, state="failed")
+            self._holders[host] = replace(held, state="failed", slot=-1)
             self._failures[host] = held.target
+            self._slots = None
 
     def tell_settling(self, host: str) -> None:
-        self._holders[host] = replace(self._holders[host], state="settling")
-        self._failures.pop(host, None)
+        """Who has failed stays so until it gives its slot back."""
+        held = self._holders[host]
+        if held.state != "failed":
+            self._holders[host] = replace(held, state="settling")
 
     def drop(self, host: str) -> bool:
         """The slot is given back, or taken away; whether there was one."""
