@@ -99,6 +99,8 @@ class Settings:
     root: str = "/"
     """dpkg's and apt's root; containers run on the host whatever it is."""
     log_file: str = "/var/log/ya-salt.log"
+    interval_s: int = 60
+    """How long the agent goes without a pass where nothing happens."""
     parallel: int = 4
     """Daemons whose containers are worked on side by side."""
     lock_timeout_s: int = 120

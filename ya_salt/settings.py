@@ -188,6 +188,7 @@ SETTINGS = (
         has_flag=True,
     ),
     Setting("log_file", _parse_path, "the log", has_flag=True),
+    Setting("interval_s", _parse_count(1, 86400), "seconds between the agent's full passes"),
     Setting("parallel", _parse_count(1, 64), "daemons worked on side by side"),
     Setting("lock_timeout_s", _parse_count(0, 86400), "seconds to wait for another apt or dpkg"),
     Setting("script_timeout_s", _parse_count(1, 86400), "seconds a maintainer script may take"),
@@ -240,7 +241,7 @@ def load_settings(
     `overrides` are plain data that go over the settings file, by where they come from (Salt's
     configuration, its pillar), later ones over earlier ones.
     """
-    path = config or environment.get(_CONFIG_VARIABLE)
+    path = _name_file(environment, config)
     settings = Settings()
     origins = {setting.name: "default" for setting in SETTINGS}
     known = {setting.name: setting for setting in SETTINGS}
@@ -260,6 +261,15 @@ def load_settings(
             origins[name] = origin
     _check_gate(settings, origins)
     return _spare_textfile(InForce(settings, origins), rank)
+
+
+def find_settings_file(environment: Mapping[str, str], config: str | None = None) -> str:
+    """The path of the settings file that `load_settings` reads, whether it is there or not."""
+    return _name_file(environment, config) or DEFAULT_FILE
+
+
+def _name_file(environment: Mapping[str, str], config: str | None) -> str | None:
+    return config or environment.get(_CONFIG_VARIABLE)
 
 
 def _spare_textfile(in_force: InForce, rank: Mapping[str, int]) -> InForce:

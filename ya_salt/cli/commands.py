@@ -17,7 +17,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +133,14 @@ def make_pass(
     if broken or not result.ok:
         return FAILED
     return PENDING if any(item.waits for item in result.statuses) else OK
+
+
+def run(options: argparse.Namespace, read_settings: Callable[[], InForce]) -> int:
+    """`ya-salt run`."""
+    from ya_salt.cli.agent import run_agent
+
+    run_agent(read_settings, getattr(options, "config", None))
+    return OK
 
 
 def _stop_on_signal(number: int, _frame: object) -> None:

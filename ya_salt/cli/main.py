@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ya_salt.cli.output import complain, own_streams
 from ya_salt.cli.parsing import Commands, Program, add_output, end_program, run_guarded
@@ -25,7 +26,7 @@ exit codes:
 _VERBS = frozenset({"restart", "stop", "start", "retry", "rollback", "generations"})
 """Commands about one daemon, in a module of their own."""
 
-_DEEDS = frozenset({"apply", "report", "restart", "stop", "start", "retry", "rollback"})
+_DEEDS = frozenset({"apply", "report", "restart", "stop", "start", "retry", "rollback", "run"})
 """Commands that do something: what became of it is their exit code, whoever listens."""
 
 
@@ -65,12 +66,15 @@ def _run_command(options: argparse.Namespace) -> int:
         for setting in SETTINGS
         if getattr(options, setting.name, None) is not None
     }
-    return command(options, load_settings(flags, os.environ, getattr(options, "config", None)))
+    read = partial(load_settings, flags, os.environ, getattr(options, "config", None))
+    # Who runs on reads them more than once.
+    return command(options, read) if options.command == "run" else command(options, read())
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser, known = _PROGRAM.make_parser()
     _add_apply(known)
+    _add_run(known)
     _add_plan(known)
     _add_verbs(known)
     _add_validate(known)
@@ -153,6 +157,11 @@ def _add_verbs(known: Commands) -> None:
     generations = _PROGRAM.add(known, "generations", "generations", text)
     generations.add_argument("name", metavar="NAME")
     add_output(generations)
+
+
+def _add_run(known: Commands) -> None:
+    text = "make a pass whenever something changes, and once a minute, until told to end"
+    _PROGRAM.add(known, "run", "run", text)
 
 
 def _add_plan(known: Commands) -> None:
