@@ -194,6 +194,8 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
         told["memoryUsageBytes"] = status.memory_bytes
     if status.cpu_ns is not None:
         told["cpuUsageS"] = status.cpu_ns / 1e9
+    if status.waits_for:
+        told["waitsFor"] = status.waits_for
     if status.gate is not None:
         told["gate"] = {**asdict(status.gate), "since": format_time(status.gate.since)}
     if status.probe is not None:

@@ -419,6 +419,8 @@ class DaemonStatus:
     """Of the file; another than `version` where it has not come to run."""
     probe: ProbeStanding | None = None
     """None without `readiness`."""
+    waits_for: str = ""
+    """For which daemons (`after`) its start or its change waits, and how they stand."""
 
     @property
     def waits(self) -> bool:
@@ -672,24 +674,28 @@ class DaemonPlan:
     deferral: Deferral | None = None
     """Why `waiting` is not done now."""
     waiting: tuple[Step, ...] = ()
-    """Steps that wait for the rollout gate."""
+    """Steps that wait for the rollout gate, or for other daemons."""
     meanwhile: tuple[Step, ...] = ()
     """Steps that are taken in place of the others while those wait."""
+    blocked: str = ""
+    """For which daemons `waiting` waits, and how they stand; ""."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of one step: done, unless there is an error or it waits for the gate."""
+    """What became of one step: done, unless there is an error or it waits."""
 
     step: Step
     error: str = ""
     reason: str = ""
     warnings: tuple[str, ...] = ()
     deferral: Deferral | None = None
+    blocked: str = ""
+    """For which daemons it waits."""
 
     @property
     def is_done(self) -> bool:
-        return not self.error and self.deferral is None
+        return not (self.error or self.deferral or self.blocked)
 
 
 @dataclass(frozen=True)
@@ -713,6 +719,12 @@ class Outcome:
         """Why something of the plan waits for the rollout gate."""
         found = (item.deferral for item in self.results if item.deferral is not None)
         return self.plan.deferral or next(found, None)
+
+    @property
+    def blocked(self) -> str:
+        """For which daemons a start or a restart waits, or ""."""
+        found = (item.blocked for item in self.results if item.blocked)
+        return self.plan.blocked or next(found, "")
 
     @property
     def restarts(self) -> int:

@@ -46,6 +46,12 @@ def count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
+def join_words(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def redact(text: str, secrets: Iterable[str]) -> str:
     """Without the secrets: whoever is asked may repeat what it was told."""
     for secret in secrets:

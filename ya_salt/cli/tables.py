@@ -219,6 +219,9 @@ def render_plans(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) ->
         if plan.deferral:
             waits = f"{plan.deferral.reason}: {plan.deferral.message}"
             lines.append(f"{plan.name}: would wait for the gate: {waits}")
+        if plan.blocked:
+            lines.append(f"{plan.name}: {plan.blocked}")
+        if plan.deferral or plan.blocked:
             lines += [f"{plan.name}: would wait: {describe_step(step)}" for step in plan.waiting]
         if not any(isinstance(step, CreateContainer) for step in (*plan.steps, *plan.waiting)):
             # Of a new container everything is new, and stands in the file.
@@ -260,6 +263,7 @@ def plans_to_data(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) -
                 "waiting": [describe_step(step) for step in plan.waiting],
                 "changes": changes.get(plan.name, {}),
                 "gate": asdict(plan.deferral) if plan.deferral else None,
+                "waitsFor": plan.blocked,
                 "refusal": plan.refusal,
                 "notes": list(plan.notes),
             }

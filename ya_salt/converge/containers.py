@@ -11,6 +11,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from ya_salt.converge.drift import (
@@ -72,6 +73,23 @@ _GONE = "ContainerDoesNotExist"
 
 _DEFAULTS = {"max_respawns": "-1"}
 """Defaults that portod shows as an empty text, which it must not be given."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where others have their turn in the middle of the work; each of these may take long."""
+
+    before_stop: Callable[[], None] = lambda: None
+    """Nothing stands in the way of the stop any more."""
+    before_destroy: Callable[[], None] = lambda: None
+    """It is stopped; what it has counted goes with it."""
+    before_start: Callable[[], None] = lambda: None
+    """It is gone, and has not been started anew."""
+    grace: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    """Around the time that a daemon is given to end."""
+
+
+_ALONE = Turn()
 
 
 class BroughtBackError(PortoError):
@@ -144,22 +162,12 @@ def _finish_half_made(client: PortoClient, spec: DaemonSpec) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Between:
-    """What else is done between the end of the old process and the start of the new one."""
-
-    before_destroy: Callable[[], None] = lambda: None
-    """A last look at what goes with the container."""
-    while_down: Callable[[], None] = lambda: None
-    """Where it raises PortoError the new one has failed."""
-
-
 def replace_container(
     client: PortoClient,
     spec: DaemonSpec,
     observed: Observed,
     package_names: Iterable[str],
-    between: Between = Between(),
+    turn: Turn = _ALONE,
 ) -> None:
     """Stop the daemon and start it anew from `spec`; its old container comes back if that fails.
 
@@ -167,9 +175,9 @@ def replace_container(
     """
     validate_on_portod(client, spec, observed)
     old = _copy_container(client, spec)
-    remove_container(client, spec.name, between.before_destroy)
+    remove_container(client, spec.name, turn)
     try:
-        between.while_down()
+        turn.before_start()
         create_container(client, spec, observed, package_names)
     except PortoError as error:
         if old is None:
@@ -425,23 +433,19 @@ def start_container(client: PortoClient, name: str, state: str) -> None:
     _insist(client, start)
 
 
-def remove_container(
-    client: PortoClient, name: str, before_destroy: Callable[[], None] = lambda: None
-) -> None:
-    """SIGTERM, up to 10 seconds, Destroy; one that is not there is fine. Raises PortoError.
-
-    `before_destroy` may look at what goes with it.
-    """
+def remove_container(client: PortoClient, name: str, turn: Turn = _ALONE) -> None:
+    """SIGTERM, up to 10 seconds, Destroy; one that is not there is fine. Raises PortoError."""
     looked = False
+    turn.before_stop()
 
     def remove(_is_second: bool) -> None:
         nonlocal looked
         try:
             # With respawn portod would only start the command again after the SIGTERM.
             client.set_property(name, "respawn", "false")
-            _terminate(client, name)
+            _terminate(client, name, turn)
             if not looked:
-                before_destroy()
+                turn.before_destroy()
                 looked = True
             client.destroy(name)
         except PortoError as error:
@@ -451,7 +455,7 @@ def remove_container(
     _insist(client, remove)
 
 
-def _terminate(client: PortoClient, name: str) -> None:
+def _terminate(client: PortoClient, name: str, turn: Turn) -> None:
     try:
         client.kill(name, signal.SIGTERM)
     except PortoError as error:
@@ -459,7 +463,8 @@ def _terminate(client: PortoClient, name: str) -> None:
         if error.code != "InvalidState":
             raise
         return
-    client.wait_dead(name, STOP_TIMEOUT_S)
+    with turn.grace():
+        client.wait_dead(name, STOP_TIMEOUT_S)
 
 
 def describe_trouble(client: PortoClient, name: str, state: str) -> str:

@@ -1,8 +1,8 @@
 """Carry out a plan. The only module that changes the host.
 
 Packages of all daemons first, in one transaction, while the old daemons run; then each daemon's
-container, several side by side; then what has to be purged. A daemon's first error ends its own
-steps and nobody else's.
+container, several side by side, those that are started `after` others behind them; then what has to
+be purged. A daemon's first error ends its own steps and nobody else's.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 
 from ya_salt.converge import containers
 from ya_salt.converge.host_checks import find_obstacle
 from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.package_users import describe_kept, find_users, list_packages_ever
+from ya_salt.converge.turns import Look, Turns
 from ya_salt.converge.watching import is_renewed
 from ya_salt.copies import CopyError
 from ya_salt.errors import (
@@ -69,6 +69,10 @@ class Tools:
     mark_restarts: Callable[[Iterable[str]], None]
     """Remember, before apt runs, whose process it will leave outdated."""
     parallel: int = 4
+    order: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Daemon -> those that it is started after, without circles."""
+    look: Look = lambda _names: {}
+    """How daemons stand that others wait for; by any thread. Raises nothing."""
     permit: Callable[[Step], Deferral | None] = lambda _step: None
     """Asked by any thread right before a step that stops a daemon; a reason not to, or None."""
     see_last: Callable[[Container], None] = lambda _last: None
@@ -102,17 +106,18 @@ def _run_all(
     tools: Tools,
 ) -> None:
     """Several side by side. Where we are told to end, who has begun comes to its end."""
-    with ThreadPoolExecutor(max_workers=max(1, tools.parallel)) as pool:
+    turns = Turns(plans, tools.order, tools.look, tools.progress, tools.parallel)
+    # One may wait for any other: all of them have a thread, if seldom a place at the work.
+    with ThreadPoolExecutor(max_workers=len(plans)) as pool:
         work = [
-            pool.submit(_run_containers, plan, results[plan.name], observed, tools)
+            pool.submit(_run_containers, plan, results[plan.name], observed, tools, turns)
             for plan in plans
         ]
         try:
             for item in work:
                 item.result()
         except BaseException:
-            for item in work:
-                item.cancel()
+            turns.end()
             raise
 
 
@@ -223,40 +228,47 @@ def _is_stuck(results: Iterable[StepResult]) -> bool:
 
 
 def _run_containers(
-    plan: DaemonPlan, results: list[StepResult], observed: Observed, tools: Tools
+    plan: DaemonPlan,
+    results: list[StepResult],
+    observed: Observed,
+    tools: Tools,
+    turns: Turns,
 ) -> None:
-    if _is_stuck(results):
-        return
-    with tools.connect() as client:
+    with turns.work(plan.name) as is_wanted, tools.connect() as client:
+        if not is_wanted or _is_stuck(results):
+            return
         for step in filter(_is_container_step, plan.steps):
             if isinstance(step, SignalContainer) and is_renewed(item.step for item in results):
                 # A live change that became a restart: the new process has seen the files.
                 continue
-            for result in _run_step(client, step, observed, tools):
+            for result in _run_step(client, step, observed, tools, turns):
                 _end(result, results, tools)
             if _is_stuck(results):
                 return
 
 
 def _run_step(
-    client: PortoClient, step: Step, observed: Observed, tools: Tools
+    client: PortoClient, step: Step, observed: Observed, tools: Tools, turns: Turns
 ) -> tuple[StepResult, ...]:
     """What came of it: of a restart that failed half-way, that the old one was stopped, too."""
-    was_stopped = threading.Event()
+    work = _Work(client, step, tools, turns)
     error: Exception
     try:
+        waits = turns.await_start(step)
+        if waits:
+            return (StepResult(step, blocked=waits),)
         deferral = tools.permit(step)
         if deferral is not None:
             return (StepResult(step, deferral=deferral),)
         tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
         _begin(step, tools)
-        _do(client, step, observed, tools, was_stopped.set)
+        _do(work, observed)
     except PortoError as caught:
         error = caught
         instead = _find_alternative(step, error)
         if instead is not None:
             tools.journal.drop(step)
-            return _run_step(client, instead, observed, tools)
+            return _run_step(client, instead, observed, tools, turns)
         _log.error("porto-daemon-%s: %s failed: %s", step.name, describe_step(step), error)
         failed = StepResult(step, error=str(error), reason=error.code)
     except Exception as caught:  # noqa: BLE001 - a bug met by one daemon must not stop the others
@@ -266,10 +278,46 @@ def _run_step(
         )
         failed = StepResult(step, error=f"a bug in ya-salt: {error!r}; see the log", reason="Bug")
     else:
-        return (StepResult(step),)
-    if was_stopped.is_set() and isinstance(step, ReplaceContainer):
+        return (StepResult(step, warnings=tuple(work.warnings)),)
+    if work.was_stopped.is_set() and isinstance(step, ReplaceContainer):
         return (StepResult(_describe_stop(step, error)), failed)
     return (failed,)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One step, while it is taken."""
+
+    client: PortoClient
+    step: Step
+    tools: Tools
+    turns: Turns
+    was_stopped: threading.Event = field(default_factory=threading.Event)
+    warnings: list[str] = field(default_factory=list)
+
+    def make_turn(self) -> containers.Turn:
+        return containers.Turn(
+            before_stop=lambda: self.turns.before_stop(self.step.name),
+            before_destroy=self._look_for_the_last_time,
+            before_start=self._await_others,
+            grace=self.turns.grace,
+        )
+
+    def _look_for_the_last_time(self) -> None:
+        self.was_stopped.set()
+        # What cannot be counted is no reason to keep it.
+        with contextlib.suppress(PortoError):
+            look = look_at_containers(self.client, (), [self.step.name])
+            for last in look.containers.values():
+                self.tools.see_last(last)
+
+    def _await_others(self) -> None:
+        waits = self.turns.before_start(self.step.name)
+        if waits:
+            self.warnings.append(f"started all the same, as it ran before: it {waits}")
+        self.tools.see_files(self.step.name)
+        if isinstance(self.step, ReplaceContainer):
+            _carry_data(self.step.spec, self.tools)
 
 
 def _describe_stop(step: ReplaceContainer, error: Exception) -> Step:
@@ -293,9 +341,8 @@ def _find_alternative(step: Step, error: PortoError) -> Step | None:
     return ReplaceContainer(step.spec, f"{step.reason}; not while it runs: {error.message}")
 
 
-def _do(
-    client: PortoClient, step: Step, observed: Observed, tools: Tools, stopped: Callable[[], None]
-) -> None:
+def _do(work: _Work, observed: Observed) -> None:
+    client, step, tools, turn = work.client, work.step, work.tools, work.make_turn()
     match step:
         case CreateContainer(spec=spec):
             names = list_packages_ever(spec, observed)
@@ -305,11 +352,7 @@ def _do(
         case ReplaceContainer(spec=spec):
             names = list_packages_ever(spec, observed)
             _check_host(spec, tools)
-            look = _make_last_look(client, spec.name, tools, stopped)
-            # In case there is nothing left to be destroyed.
-            tools.see_files(spec.name)
-            between = containers.Between(look, partial(_carry_data, spec, tools))
-            containers.replace_container(client, spec, observed, names, between)
+            containers.replace_container(client, spec, observed, names, turn)
         case ChangeLive(spec=spec):
             names = list_packages_ever(spec, observed)
             containers.change_live(client, step, observed, names)
@@ -320,8 +363,7 @@ def _do(
         case SignalContainer(name=name, signal=word):
             client.kill(name, signal.Signals[word])
         case RemoveContainer(name=name):
-            look = _make_last_look(client, name, tools)
-            containers.remove_container(client, name, look)
+            containers.remove_container(client, name, turn)
         case InstallPackages() | PurgePackages() | StopContainer():
             raise AssertionError("packages have stages of their own, a stop is never planned")
 
@@ -339,17 +381,3 @@ def _check_host(spec: DaemonSpec, tools: Tools) -> None:
     if obstacle is not None:
         words = f"{obstacle.message}; the old one runs on"
         raise PortoError(obstacle.code, words, f"check {spec.name}")
-
-
-def _make_last_look(
-    client: PortoClient, name: str, tools: Tools, stopped: Callable[[], None] = lambda: None
-) -> Callable[[], None]:
-    def look() -> None:
-        stopped()
-        tools.see_files(name)
-        # What cannot be counted is no reason to keep it.
-        with contextlib.suppress(PortoError):
-            for last in look_at_containers(client, (), [name]).containers.values():
-                tools.see_last(last)
-
-    return look

@@ -93,7 +93,7 @@ class Journal:
     def end(self, result: StepResult) -> None:
         with self._lock:
             self.results.setdefault(result.step.name, []).append(result)
-            if result.deferral is not None:
+            if result.deferral is not None or result.blocked:
                 self._drop(result.step)
                 return
             begun = self._began.pop(id(result.step), None)

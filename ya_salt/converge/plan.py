@@ -124,11 +124,11 @@ def defer(plan: DaemonPlan, deferral: Deferral, observed: Observed) -> DaemonPla
 
     So it comes back as it was, and a change cannot pass the gate by a crash.
     """
-    steps = (*_keep_repair(plan, observed), *plan.meanwhile)
+    steps = (*keep_repair(plan, observed), *plan.meanwhile)
     return replace(plan, steps=steps, deferral=deferral, waiting=plan.steps)
 
 
-def _keep_repair(plan: DaemonPlan, observed: Observed) -> tuple[Step, ...]:
+def keep_repair(plan: DaemonPlan, observed: Observed) -> tuple[Step, ...]:
     """What starts the daemon again as it was, where that is all that is to be done now."""
     container = observed.containers.get(plan.name)
     is_removal = any(isinstance(step, RemoveContainer) for step in plan.steps)
@@ -158,7 +158,7 @@ def _hold(
     return tuple(
         DaemonPlan(
             plan.name,
-            _keep_repair(plan, observed),
+            keep_repair(plan, observed),
             refusal=plan.refusal or words,
             refusal_reason=plan.refusal_reason or "Unknown",
             notes=plan.notes,

@@ -14,6 +14,7 @@ from ya_salt.converge.host_key import load_key
 from ya_salt.converge.journal import load_last_pass
 from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
+from ya_salt.converge.ordering import hold_starts
 from ya_salt.converge.plan import REFUSED, add_restarts, defer, hold_changes, make_plan
 from ya_salt.converge.readiness import is_ready
 from ya_salt.converge.status import make_status, make_unmanaged_status
@@ -164,9 +165,8 @@ def _look_at_one(
         return last
     reason = last.ready.reason if last.error and last.ready else ""
     waits = Deferral(last.gate.reason, last.gate.message) if last.gate and last.waits else None
-    outcome = Outcome(
-        DaemonPlan(record.name, refusal=last.error, refusal_reason=reason, deferral=waits)
-    )
+    plan = DaemonPlan(record.name, refusal=last.error, refusal_reason=reason, deferral=waits)
+    outcome = Outcome(replace(plan, blocked=last.waits_for))
     status = make_status(record.spec, observed, outcome, last, now, trouble=trouble)
     return replace(
         status,
@@ -342,7 +342,8 @@ def _plan(
         for name, reason in {**asked, **request.restarts}.items()
         if name not in intents or not intents[name].held
     }
-    return add_restarts(plans, request.targets, observed, restarts)
+    plans = add_restarts(plans, request.targets, observed, restarts)
+    return hold_starts(plans, context, observed)
 
 
 def _is_retried(name: str, request: PassRequest) -> bool:

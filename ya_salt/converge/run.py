@@ -7,6 +7,7 @@ tell the gate -> save -> tell monitoring. Each stage is a function from values t
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from ya_salt.converge.journal import (
 )
 from ya_salt.converge.lives import look_back
 from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
+from ya_salt.converge.ordering import STARTS, Standing, list_order, stand
 from ya_salt.converge.package_users import find_replaceable, list_packages_ever
 from ya_salt.converge.plan import hold_packages
 from ya_salt.converge.preview import (
@@ -270,7 +272,7 @@ def _make_pass(
         plans = put_off(plans, permits.deferrals, before)
         _save_intent(start, plans)
         with permits.keep_alive():
-            outcomes, seen = _execute(start, plans, before, permits, journal)
+            outcomes, seen = _execute(start, plans, before, permits, journal, prober)
             after, outcomes = _look_again(start, client, before, outcomes, prober)
         after = replace(after, files={**after.files, **seen.files})
         troubles = look_for_troubles(client, request.targets, after)
@@ -419,12 +421,13 @@ def _list_replaced(plans: Iterable[DaemonPlan]) -> list[str]:
 # -- the work ------------------------------------------------------------------------------------
 
 
-def _execute(
+def _execute(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
     start: _Start,
     plans: Sequence[DaemonPlan],
     before: Observed,
     permits: Permits,
     journal: Journal,
+    prober: Prober,
 ) -> tuple[dict[str, Outcome], _Seen]:
     """The outcome by daemon, and what was seen meanwhile."""
     seen = _Seen({}, [])
@@ -452,6 +455,8 @@ def _execute(
         journal=journal,
         mark_restarts=start.mark_restarts,
         parallel=host.settings.parallel,
+        order=list_order(_list_specs(start).values()),
+        look=_Others(start, plans, before, prober).look,
         permit=permits.check,
         see_last=seen.lasts.append,
         see_files=see_files,
@@ -474,6 +479,53 @@ def _drop_copies(start: _Start, after: Mapping[str, Life]) -> None:
 def _is_open(life: Life) -> bool:
     """Whether it may still come to going back, or has and stays so."""
     return not (life.trial is None and life.rejection is None and life.pin is None)
+
+
+def _list_specs(start: _Start) -> dict[str, DaemonSpec]:
+    """Of every daemon: of one whose file is gone or broken what was remembered."""
+    remembered = {name: item.spec for name, item in start.records.items() if item.spec is not None}
+    return {**remembered, **{spec.name: spec for spec in start.request.context}}
+
+
+class _Others:
+    """How daemons stand that others wait for, looked at while they are worked on."""
+
+    def __init__(
+        self, start: _Start, plans: Iterable[DaemonPlan], before: Observed, prober: Prober
+    ) -> None:
+        self._start, self._prober = start, prober
+        self._specs = _list_specs(start)
+        renewed = {
+            plan.name for plan in plans if any(isinstance(step, STARTS) for step in plan.steps)
+        }
+        self._lives = {
+            name: replace(life, probes=None) if name in renewed else life
+            for name, life in before.lives.items()
+        }
+        self._lock = threading.Lock()
+
+    def look(self, names: Iterable[str]) -> dict[str, Standing]:
+        """For any thread. What portod does not tell is nothing that is waited for."""
+        names, host = tuple(names), self._start.host
+        with self._lock:
+            try:
+                with host.connect() as client:
+                    look = look_at_containers(client, (), names)
+            except PortoError as error:
+                look = Look(unknown={name: str(error) for name in names})
+            answers = self._prober.take()
+            return {name: self._judge(name, look, answers.get(name)) for name in names}
+
+    def _judge(self, name: str, look: Look, answer: Answer | None) -> Standing:
+        spec, container = self._specs.get(name), look.containers.get(name)
+        life, now = self._lives.get(name, Life()), self._start.host.now()
+        if spec is not None:
+            life = replace(life, probes=advance(spec, container, life.probes, answer, now))
+            self._lives[name] = life
+            is_asked = container is not None and is_to_be_asked(spec, container, life)
+            if container is not None and is_asked and is_due(spec, container, life, now):
+                self._prober.begin(spec, container)
+        return stand(name, spec, container, life, look.unknown.get(name, ""))
 
 
 def _pin_versions(start: _Start) -> dict[str, str]:
@@ -737,7 +789,7 @@ def _find_restart_reason(request: PassRequest, record: Record, outcome: Outcome)
     """Why it has to be restarted though nothing else will tell the next pass, or ""."""
     if outcome.touched:
         return ""
-    if outcome.deferral is None:
+    if outcome.deferral is None and not outcome.blocked:
         return record.restart_reason
     return request.restarts.get(record.name, record.restart_reason)
 

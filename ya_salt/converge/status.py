@@ -73,6 +73,7 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         memory_bytes=container.memory_bytes if container else None,
         cpu_ns=container.cpu_ns if container else None,
         probe=make_standing(spec, container, life),
+        waits_for="" if removed or outcome.error else outcome.blocked,
     )
     return _with_conditions(
         status,
@@ -210,11 +211,12 @@ def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str
         verdict = _Verdict(False, "Unknown", unknown)
         return installed, verdict, verdict
     running = _assess_running(container, trouble)
-    ready = (
-        _assess_waiting(spec, container, running, outcome.deferral, life)
-        if outcome.deferral and not outcome.error
-        else _assess_ready(spec, container, installed, running, outcome, life)
-    )
+    if outcome.error or not (outcome.deferral or outcome.blocked):
+        ready = _assess_ready(spec, container, installed, running, outcome, life)
+    elif outcome.deferral:
+        ready = _assess_waiting(spec, container, running, outcome.deferral, life)
+    else:
+        ready = _assess_blocked(spec, container, running, outcome.blocked, life)
     if ready.reason == "Starting" and trouble:
         ready = replace(ready, message=f"{ready.message}; {trouble}")
     return installed, running, ready
@@ -263,6 +265,17 @@ def _assess_waiting(
     if not is_ready(spec, container, life):
         return _say_not_ready(spec, container, life)
     return _Verdict(True, "Deferred", f"it runs as before, its change {why}")
+
+
+def _assess_blocked(
+    spec: DaemonSpec, container: Container | None, running: _Verdict, why: str, life: Life
+) -> _Verdict:
+    """Of a daemon that others keep from being started: that it does not run is nothing to leave."""
+    if container is None or not running.status:
+        return _Verdict(False, "WaitsFor", why)
+    if not is_ready(spec, container, life):
+        return _say_not_ready(spec, container, life)
+    return _Verdict(True, "WaitsFor", f"it runs as before, its change {why}")
 
 
 def _assess_ready(  # noqa: PLR0913, PLR0917 - each may be what is in the way

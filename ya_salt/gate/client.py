@@ -491,7 +491,8 @@ def _is_unknown(status: DaemonStatus) -> bool:
 def _report(
     connection: GateConnection, held: dict[str, Slot], slot: Slot, result: DaemonResult
 ) -> None:
-    is_put_off = result.outcome is not None and result.outcome.deferral is not None
+    outcome = result.outcome
+    is_put_off = outcome is not None and bool(outcome.deferral or outcome.blocked)
     state, error = assess(slot, result.status, result.container, result.life, is_put_off=is_put_off)
     if state == "over":
         _give_back(connection, held, slot)

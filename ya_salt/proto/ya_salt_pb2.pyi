@@ -1290,7 +1290,9 @@ class OrlyRule(google.protobuf.message.Message):
     max_failures: builtins.int
     """Hosts that may fail with one version; then no further host gets that version. Default: 1."""
     min_healthy_time: builtins.str
-    """A slot is given back when the daemon has stayed ready for this long. Default: 0s, at once."""
+    """A slot is given back when the daemon has stayed ready for this long; 0s: at once. Default: none,
+    an update gives it back when its probation is over (update.watch_s of the spec), all else at once.
+    """
     first_install: builtins.str
     """gate: the first installation on a host needs a slot, too. allow: it does not. Default: gate."""
     on_lost: builtins.str
@@ -1753,6 +1755,7 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     HISTORY_FIELD_NUMBER: builtins.int
     STDERR_FIELD_NUMBER: builtins.int
     PROBE_FIELD_NUMBER: builtins.int
+    WAITS_FOR_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     """`meta.version` of what runs, or ran last."""
@@ -1785,6 +1788,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     """The rest is told by `status NAME` only. Its main process; left out where there is none."""
     stderr: builtins.str
     """The end of what it wrote to stderr."""
+    waits_for: builtins.str
+    """For which daemons (`after`) its start or its change waits, and how they stand; left out where it
+    does not.
+    """
     @property
     def conditions(self) -> global___Conditions: ...
     @property
@@ -1839,9 +1846,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         history: collections.abc.Iterable[global___HistoryEvent] | None = ...,
         stderr: builtins.str | None = ...,
         probe: global___ProbeStatus | None = ...,
+        waits_for: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
@@ -1870,6 +1878,8 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_updated_at", b"_updated_at"]) -> typing.Literal["updated_at"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_version", b"_version"]) -> typing.Literal["version"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_waits_for", b"_waits_for"]) -> typing.Literal["waits_for"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_wanted_version", b"_wanted_version"]) -> typing.Literal["wanted_version"] | None: ...
 

@@ -32,7 +32,7 @@ from ya_salt.specs.checks import (
     read_value,
 )
 from ya_salt.specs.container import Json
-from ya_salt.specs.tree import ListNode, MapNode, Node
+from ya_salt.specs.tree import START, ListNode, MapNode, Node, Place
 
 READINESS_FIELDS = (
     "exec", "tcp", "http", "period_s", "timeout_s", "failure_threshold", "on_failure",
@@ -57,6 +57,7 @@ class Behaviour:
     update: UpdatePolicy = field(default_factory=UpdatePolicy)
     watch: tuple[Watch, ...] = ()
     after: tuple[str, ...] = ()
+    after_place: Place = START
     drift: str = "correct"
     document: dict[str, Json] = field(default_factory=dict)
     """The fields that were set, as protobuf JSON."""
@@ -71,7 +72,9 @@ def read_behaviour(report: Diagnostics, members: dict[str, Member]) -> Behaviour
     if "watch" in members:
         found.watch = _read_watches(report, members["watch"], found.document)
     if "after" in members:
-        found.after = tuple(_read_list(report, members["after"], check_daemon_name))
+        names = _read_list(report, members["after"], check_daemon_name)
+        found.after = tuple(dict.fromkeys(names))
+        found.after_place = members["after"].node.place
         found.document["after"] = list(found.after)
     if "drift" in members:
         found.drift = _read_one(report, members["drift"], _choose("correct", "report")) or "correct"

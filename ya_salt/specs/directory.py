@@ -31,6 +31,7 @@ from ya_salt.specs.files import (
     read_stdin,
     why_ignored,
 )
+from ya_salt.specs.order import find_circles
 from ya_salt.specs.tree import START, Diagnostic, Place, read_json, read_yaml
 from ya_salt.trusted_files import open_path
 
@@ -52,6 +53,7 @@ class _Parsed:
     path: str
     name: str
     name_place: Place
+    after_place: Place
     spec: DaemonSpec | None
     problems: tuple[SpecProblem, ...]
 
@@ -165,11 +167,12 @@ def _printable(text: str) -> str:
 
 
 def _sort_out(found: Iterable[_Found]) -> Loaded:
-    """Refuse names that are given twice, then tell specs, rejected and ignored apart."""
+    """Refuse names given twice and circles, then tell specs, rejected and ignored apart."""
     entries = list(found)
     valid = [entry for entry in entries if isinstance(entry, _Parsed) and entry.spec]
     rejected: list[Rejected] = [entry for entry in entries if isinstance(entry, Rejected)]
     specs: list[DaemonSpec] = []
+    circles = _find_circles(valid)
     for entry in entries:
         if not isinstance(entry, _Parsed):
             continue
@@ -178,6 +181,9 @@ def _sort_out(found: Iterable[_Found]) -> Loaded:
             rejected.append(Rejected(entry.path, _sentences(entry.problems), entry.name))
         elif twins:
             rejected.append(Rejected(entry.path, _sentences((_twin(entry, twins),)), entry.name))
+        elif entry.name in circles:
+            problem = _circle(entry, circles[entry.name])
+            rejected.append(Rejected(entry.path, _sentences((problem,)), entry.name))
         else:
             specs.append(entry.spec)
     ignored = tuple(entry for entry in entries if isinstance(entry, Ignored))
@@ -193,6 +199,17 @@ def _sentences(problems: Iterable[SpecProblem]) -> tuple[str, ...]:
 def _twin(entry: _Parsed, twins: list[str]) -> SpecProblem:
     message = f"{entry.name} is also defined in {', '.join(twins)}; keep it in one file"
     return SpecProblem(entry.path, *entry.name_place, "meta.name", message)
+
+
+def _find_circles(valid: Iterable[_Parsed]) -> dict[str, str]:
+    """Those that go do not count: nobody is started after them, and they may go."""
+    specs = [entry.spec for entry in valid if entry.spec is not None]
+    return find_circles({spec.name: spec.after for spec in specs if not spec.delete_requested})
+
+
+def _circle(entry: _Parsed, circle: str) -> SpecProblem:
+    message = f"goes round in a circle: {circle}; take one of them out of it"
+    return SpecProblem(entry.path, *entry.after_place, "spec.after", message)
 
 
 def _disown(rejected: list[Rejected], specs: list[DaemonSpec]) -> tuple[Rejected, ...]:
@@ -215,7 +232,7 @@ def _parse(text: bytes | str, path: str, *, is_json: bool | None = None) -> _Par
         report.diagnostics += checks.diagnostics if tree.is_whole else []
     problems = _problems(path, report.diagnostics)
     spec = None if problems else _make_spec(draft, path)
-    return _Parsed(path, draft.name, draft.name_place, spec, problems)
+    return _Parsed(path, draft.name, draft.name_place, draft.behaviour.after_place, spec, problems)
 
 
 def _problems(path: str, diagnostics: Iterable[Diagnostic]) -> tuple[SpecProblem, ...]:

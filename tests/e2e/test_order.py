@@ -1,0 +1,285 @@
+"""`spec.after` on a Porto server: who is started and stopped when, and who need not wait."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers.passes import Passes
+from helpers.portod import DevPortod
+
+from ya_salt.converge import containers
+from ya_salt.converge.host import PassRequest
+from ya_salt.converge.run import run_pass
+from ya_salt.messages import make_daemon_status
+from ya_salt.porto.client import PortoClient
+from ya_salt.specs.directory import load_files, load_specs
+
+NOTES = (
+    "trap 'echo stop {name} >> {log}; exit 0' TERM; echo start {name} >> {log};"
+    " while :; do sleep 0.05; done"
+)
+STUBBORN = "trap '' TERM; while :; do sleep 0.2; done"
+
+
+@pytest.fixture(scope="module")
+def portod() -> Iterator[DevPortod]:
+    with DevPortod() as server:
+        yield server
+
+
+class Ordered(Passes):
+    """Daemons that note when they are started and told to stop."""
+
+    def __init__(self, folder: Path, socket_path: str) -> None:
+        super().__init__(folder, socket_path)
+        self.settings = replace(self.settings, parallel=2)
+        self.log = folder / "log"
+
+    def write_one(
+        self,
+        name: str,
+        *after: str,
+        properties: str = "",
+        delete: bool = False,
+        program: str = NOTES,
+        min_ready_s: float = 0,
+        timeout_s: float = 5,
+    ) -> Path:
+        argv = ["/bin/sh", "-c", program.format(name=name, log=self.log)]
+        lines = "".join(f"    {line}\n" for line in properties.splitlines())
+        path = self.specs_dir / f"{name}.yaml"
+        path.write_text(
+            f"meta: {{name: {name}, delete_requested: {str(delete).lower()}}}\n"
+            f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: {timeout_s}\n"
+            f"  after: {json.dumps(after)}\n"
+            f"  properties:\n    cmd: {json.dumps(argv)}\n{lines}"
+        )
+        return path
+
+    def take_notes(self) -> list[str]:
+        """What happened since the last time; a moment is given to note it."""
+        time.sleep(0.2)
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.write_text("")
+        return lines
+
+    def state(self, name: str) -> str:
+        with self.client() as client:
+            return client.get([name], ["state"]).get(name, {}).get("state", "absent")
+
+    def close(self) -> None:
+        for path in self.specs_dir.iterdir():
+            path.write_text(path.read_text().replace("requested: false", "requested: true"))
+        self.run(is_strict=False)
+
+
+@pytest.fixture
+def host(folder: Path, portod: DevPortod) -> Iterator[Ordered]:
+    made = Ordered(folder, portod.socket_path)
+    yield made
+    made.close()
+
+
+def statuses(host: Ordered) -> dict[str, object]:
+    return {status.name: status for status in host.run().statuses}
+
+
+def test_started_one_after_the_other_and_removed_the_other_way(host: Ordered) -> None:
+    # Names in the order of the alphabet would do it wrong.
+    host.write_one("a", "b", "c")
+    host.write_one("b", "c", min_ready_s=1)
+    host.write_one("c", min_ready_s=1)
+    assert host.run().ok
+    assert host.take_notes() == ["start c", "start b", "start a"]
+    assert all(not status.actions for status in host.run().statuses)
+    for name, after in (("a", "bc"), ("b", "c"), ("c", "")):
+        host.write_one(name, *after, delete=True)
+    assert host.run().ok
+    assert host.take_notes() == ["stop a", "stop b", "stop c"]
+
+
+def test_both_changed_are_stopped_and_started_in_order(host: Ordered) -> None:
+    for properties in ("", "cwd: /tmp"):
+        host.write_one("a", "b", properties=properties)
+        host.write_one("b", properties=properties, min_ready_s=1)
+        assert host.run().ok
+    assert host.take_notes() == ["start b", "start a", "stop a", "stop b", "start b", "start a"]
+
+
+def test_a_restart_of_one_does_not_touch_those_after_it(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b")
+    host.run()
+    host.take_notes()
+    host.write_one("b", properties="cwd: /tmp")
+    assert host.run().ok
+    assert host.take_notes() == ["stop b", "start b"]
+
+
+def test_one_that_is_not_ready_keeps_others_from_starting_and_stops_nobody(host: Ordered) -> None:
+    host.write_one("a", "b", "gone")
+    host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1)
+    assert "gone, which no file defines" in statuses(host)["a"].ready.message
+    found = statuses(host)
+    ready = found["a"].ready
+    assert (ready.status, ready.reason) == (False, "WaitsFor")
+    assert "b (" in ready.message
+    assert "gone, which no file defines" in ready.message
+    assert make_daemon_status(found["a"])["waitsFor"] == found["a"].waits_for == ready.message
+    assert not host.run().ok
+    assert host.state("a") == "absent"
+    host.write_one("gone")
+    host.write_one("b")
+    assert host.run().ok
+    assert host.state("a") == "running"
+    # Now it dies: who runs goes on, and what is new about him waits.
+    host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1)
+    assert not host.run().ok
+    host.take_notes()
+    host.write_one("a", "b", "gone", properties="cwd: /tmp")
+    found = statuses(host)
+    assert (found["a"].ready.status, found["a"].ready.reason) == (True, "WaitsFor")
+    assert found["a"].actions == ()
+    assert host.take_notes() == []
+
+
+def test_the_rest_of_a_chain_waits_for_whom_its_first_waits(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b", "none")
+    plans = host.plan()
+    assert plans["b"].blocked == "waits for none, which no file defines"
+    assert plans["a"].blocked == "waits for b, which waits for none, which no file defines"
+
+
+def test_a_start_is_left_for_the_next_pass_where_its_time_is_up(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b", min_ready_s=2, timeout_s=0)
+    found = statuses(host)
+    assert found["a"].ready.reason == "WaitsFor"
+    assert host.state("a") == "absent"
+    time.sleep(2)
+    assert host.run().ok
+    assert host.take_notes() == ["start b", "start a"]
+
+
+def test_a_rehearsal_that_fails_stops_nobody(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b")
+    host.run()
+    host.take_notes()
+    host.write_one("a", "b", properties="cwd: /tmp")
+    host.write_one("b", properties="cwd: /nowhere/at/all")
+    found = statuses(host)
+    assert found["b"].error
+    assert host.take_notes() == ["stop a", "start a"]
+    assert found["a"].ready.status
+
+
+def test_who_was_stopped_is_started_all_the_same(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b")
+    host.run()
+    host.take_notes()
+    host.write_one("a", "b", properties="cwd: /tmp")
+    host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1)
+    found = statuses(host)
+    assert host.take_notes() == ["stop a", "stop b", "start a"]
+    assert found["a"].ready.status
+    assert any("all the same" in warning for warning in found["a"].warnings)
+
+
+def test_ten_slow_stops_cost_one(host: Ordered, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "STOP_TIMEOUT_S", 3.0)
+    names = [f"slow{number}" for number in range(10)]
+    for change in ("", "cwd: /tmp"):
+        for name in names:
+            host.write_one(name, properties=change, program=STUBBORN)
+        started = time.monotonic()
+        assert host.run().ok
+    assert 3 <= time.monotonic() - started < 8
+    for name in names:
+        host.write_one(name, delete=True, program=STUBBORN)
+    started = time.monotonic()
+    assert host.run().ok
+    assert 3 <= time.monotonic() - started < 8
+
+
+def test_no_more_than_parallel_are_worked_on_at_once(host: Ordered) -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    class Counting(PortoClient):
+        def create_weak(self, name: str) -> None:
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.1)
+            super().create_weak(name)
+
+        def start(self, name: str) -> None:
+            nonlocal inside
+            super().start(name)
+            with lock:
+                inside -= 1
+
+    for number in range(6):
+        host.write_one(f"one{number}")
+    assert host.run(Counting).ok
+    assert most == 2
+
+
+def test_a_circle_is_told_with_its_way_and_disturbs_nobody(host: Ordered) -> None:
+    for name in ("a", "b", "c"):
+        host.write_one(name)
+    host.run()
+    host.take_notes()
+    host.write_one("a", "b")
+    host.write_one("b", "c")
+    path = host.write_one("c", "a")
+    loaded = load_specs(str(host.specs_dir))
+    assert loaded.specs == ()
+    assert [item.name for item in loaded.rejected] == ["a", "b", "c"]
+    (problem,) = loaded.rejected[2].problems
+    assert problem.startswith(f"{path}:5:")
+    assert "spec.after" in problem
+    assert "c -> a -> b -> c" in problem
+    result = host.run(is_strict=False)
+    assert not result.ok
+    assert {status.state for status in result.statuses} == {"running"}
+    assert host.take_notes() == []
+    # The same where only a part of it is named on the command line.
+    assert load_files([str(path)]).specs
+    host.write_one("a")
+    assert host.run().ok
+
+
+def test_a_circle_with_a_file_outside_of_the_directory(host: Ordered, folder: Path) -> None:
+    host.write_one("a", "b")
+    host.write_one("b")
+    host.run()
+    host.take_notes()
+    other = folder / "other.yaml"
+    path = host.write_one("b", "a", properties="cwd: /tmp")
+    other.write_text(path.read_text())
+    host.write_one("b")
+    targets = load_files([str(other)]).specs
+    loaded = load_specs(str(host.specs_dir))
+    (status,) = run_pass(host.make_host(), PassRequest(targets, loaded, whole=False)).statuses
+    assert "b -> a -> b" in status.error
+    assert host.take_notes() == []
+
+
+def test_one_that_is_removed_is_waited_for_by_nobody_who_runs(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b")
+    host.run()
+    host.take_notes()
+    host.write_one("b", delete=True)
+    assert host.run().ok
+    assert host.take_notes() == ["stop b"]
