@@ -273,6 +273,7 @@ def test_json_is_what_the_proto_says() -> None:
         cpu_ns=1,
         gate=GateStanding("waiting", "Full", "3 of 3 slots are taken", 1.0, "update", "1"),
         probe=ProbeStanding("tcp 80", True, 1, 3, "refused", 1.0, 2.0),
+        waits_for="waits for b (dead)",
     )
     fact = {
         "started_at": 1.0,

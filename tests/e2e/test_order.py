@@ -283,3 +283,22 @@ def test_one_that_is_removed_is_waited_for_by_nobody_who_runs(host: Ordered) -> 
     host.write_one("b", delete=True)
     assert host.run().ok
     assert host.take_notes() == ["stop b"]
+
+
+def test_ready_is_what_the_readiness_of_the_other_one_says(host: Ordered, folder: Path) -> None:
+    flag = folder / "flag"
+    path = host.write_one("b")
+    path.write_text(
+        path.read_text().replace(
+            "  properties:",
+            f"  readiness: {{exec: [test, -e, {flag}], period_s: 1}}\n  properties:",
+        )
+    )
+    host.write_one("a", "b")
+    timer = threading.Timer(1.5, flag.touch)
+    timer.start()
+    started = time.monotonic()
+    assert host.run().ok
+    assert time.monotonic() - started > 1.5
+    assert host.take_notes() == ["start b", "start a"]
+    timer.join()
