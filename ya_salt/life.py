@@ -41,6 +41,9 @@ class Generation:
     digest: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
     ready_at: float = 0.0
+    """When it became ready last; the one that did so last stands last."""
+    rejected: str = ""
+    """Why it failed all the same, later; "" where it did not."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,14 @@ class Trial:
     deaths: int = 0
     """Of this version, since it was begun."""
     host: str = ""
-    """What tells a boot of the host and a start of portod from others."""
+    """What tells a boot of the host and a start of portod from others; "" begins it anew."""
+    container: str = ""
+    """Which container was looked at last, and below how it stood: deaths are told by that."""
+    respawns: int = 0
+    started_at: int = 0
+    was_dead: bool = False
+    is_carried_out: bool = False
+    """Whether what was looked at was the new version's."""
 
 
 @dataclass(frozen=True)

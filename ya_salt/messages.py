@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ya_salt.life import Generation
+from ya_salt.life import Generation, Rejection, Trial
 from ya_salt.model import Condition, DaemonStatus, Event, Loaded, ProbeStanding, Record
 
 _LAST_MOMENT = 253402300799.0
@@ -196,6 +196,18 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
         told["cpuUsageS"] = status.cpu_ns / 1e9
     if status.waits_for:
         told["waitsFor"] = status.waits_for
+    if status.generations:
+        told["generations"] = status.generations
+    if status.rejection is not None:
+        told["rejected"] = _make_rejected(status.rejection, status.version)
+    if status.trial is not None:
+        told["update"] = _make_update(status.trial)
+    if status.pin is not None:
+        told["pinned"] = {
+            "generation": status.pin.number,
+            "who": status.pin.who,
+            "at": format_time(status.pin.at),
+        }
     if status.gate is not None:
         told["gate"] = {**asdict(status.gate), "since": format_time(status.gate.since)}
     if status.probe is not None:
@@ -238,6 +250,27 @@ def _make_probe(probe: ProbeStanding) -> dict[str, Any]:
         "failureThreshold": probe.threshold,
         "answer": probe.answer,
         **{name: format_time(at) for name, at in times.items() if at},
+    }
+
+
+def _make_rejected(item: Rejection, running: str) -> dict[str, Any]:
+    return {
+        "version": item.version,
+        "why": item.why,
+        "at": format_time(item.at),
+        "generation": item.back_to,
+        "runningVersion": running,
+        "problem": item.problem,
+    }
+
+
+def _make_update(trial: Trial) -> dict[str, Any]:
+    return {
+        "version": trial.version,
+        "state": "probation" if trial.ready_at else "starting",
+        "since": format_time(trial.ready_at or trial.begun_at),
+        "generation": trial.back_to,
+        "deaths": trial.deaths,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ya_salt.life import Life
+from ya_salt.life import Life, Pin, Rejection, Trial
 
 Progress = Callable[[str], None]
 """Told in a sentence what is being done, for a person who looks."""
@@ -201,6 +201,10 @@ class DaemonSpec:
     """correct, or report."""
     document: str = ""
     """The file's meaning as protobuf JSON ({"meta": …, "spec": …}), secrets masked."""
+    generation: int = 0
+    """Of a spec that was ready before and is in effect in the place of the file's: its number."""
+    file_version: str = ""
+    """Of such a one: the file's version."""
 
     @property
     def ready_deadline_s(self) -> float:
@@ -421,6 +425,14 @@ class DaemonStatus:
     """None without `readiness`."""
     waits_for: str = ""
     """For which daemons (`after`) its start or its change waits, and how they stand."""
+    rejection: Rejection | None = None
+    """Of the file's version, where it failed and is not tried again."""
+    trial: Trial | None = None
+    """Of an update that has yet to prove itself."""
+    pin: Pin | None = None
+    """Where somebody went back by hand."""
+    generations: int = 0
+    """How many are remembered."""
 
     @property
     def waits(self) -> bool:

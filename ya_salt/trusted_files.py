@@ -173,12 +173,31 @@ def find_peer_problem(connection: socket.socket) -> str:
 
     It has to run as root or as the running user: anybody else could have put a socket there.
     """
-    size = struct.calcsize("3i")
-    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    pid, uid, _gid = struct.unpack("3i", peer)
+    pid, uid = _read_peer(connection)
     if uid in {0, os.geteuid()}:
         return ""
     return f"who listens there (pid {pid}) runs as user {uid}, not as root"
+
+
+def find_peer(connection: socket.socket) -> str:
+    """The process at the other end of a unix socket, so that another one of its number differs.
+
+    "" where /proc does not tell.
+    """
+    pid, _uid = _read_peer(connection)
+    try:
+        # After the name, which may hold anything: the 22nd field is when it was started.
+        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return f"{pid}:{int(words[19])}"
+    except (OSError, IndexError, ValueError):
+        return ""
+
+
+def _read_peer(connection: socket.socket) -> tuple[int, int]:
+    size = struct.calcsize("3i")
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid, uid, _gid = struct.unpack("3i", peer)
+    return pid, uid
 
 
 def explain(error: OSError) -> str:

@@ -34,7 +34,8 @@ def look_ahead(
     """The lives before the plan: with what happened since they were saved, and orders taken."""
     del orders
     fresh = {spec.name: Life() for spec in specs}
-    lives = {**fresh, **{name: record.life for name, record in observed.records.items()}}
+    known = {name: record.life for name, record in observed.records.items()}
+    lives = {**fresh, **known, **observed.lives}
     return readiness.advance_lives(specs, observed, lives, now)
 
 

@@ -151,6 +151,24 @@ def hold_changes(
     return _hold(plans, (ReplaceContainer, ChangeLive), words, observed)
 
 
+def hold_all(
+    plans: Sequence[DaemonPlan], words: Mapping[str, str], reason: str, observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """The plans of the daemons in `words` (name -> why) with nothing but repair."""
+    return tuple(
+        DaemonPlan(
+            plan.name,
+            _keep_repair(plan, observed),
+            refusal=words[plan.name],
+            refusal_reason=reason,
+            notes=plan.notes,
+        )
+        if plan.name in words
+        else plan
+        for plan in plans
+    )
+
+
 def _hold(
     plans: Sequence[DaemonPlan], kinds: tuple[type[Step], ...], words: str, observed: Observed
 ) -> tuple[DaemonPlan, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ya_salt.converge.containers import describe_trouble
+from ya_salt.converge.generations import judge_trials, load_chosen, name_boot
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
 from ya_salt.converge.host_checks import find_missing_account, find_obstacle
 from ya_salt.converge.host_key import load_key
@@ -15,9 +16,24 @@ from ya_salt.converge.journal import load_last_pass
 from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.ordering import hold_starts
-from ya_salt.converge.plan import REFUSED, add_restarts, defer, hold_changes, make_plan
+from ya_salt.converge.plan import (
+    REFUSED,
+    add_restarts,
+    defer,
+    hold_all,
+    hold_changes,
+    make_plan,
+)
 from ya_salt.converge.readiness import is_ready
 from ya_salt.converge.status import make_status, make_unmanaged_status
+from ya_salt.converge.trials import (
+    REJECTED,
+    ROLLBACK_FAILED,
+    InEffect,
+    choose_specs,
+    describe_rejection,
+    follow_orders,
+)
 from ya_salt.converge.watched_files import look_at_files
 from ya_salt.errors import (
     PackageError,
@@ -228,7 +244,17 @@ def preview_pass(host: Host, request: PassRequest) -> tuple[Observed, tuple[Daem
     if store:
         store.close()
     with host.connect() as client:
-        observed, plans = look_and_plan(host, request, records, portod, client)
+        looked = look_and_plan(host, request, records, portod, client)
+        if looked.lost:
+            # A pass would tell of them first, and go on with what comes of it.
+            lives = looked.observed.lives
+            records = {
+                name: replace(record, life=lives.get(name, record.life))
+                for name, record in records.items()
+            }
+            again = replace(request, orders={}, restarts={})
+            looked = look_and_plan(host, again, records, portod, client)
+    request, observed, plans = looked.request, looked.observed, looked.plans
     with open_gate(host, memory, hostname) as gate:
         deferrals = preview_deferrals(gate, request.targets, plans, observed)
     plans = _note_unavailable(host, put_off(plans, deferrals, observed))
@@ -283,46 +309,154 @@ def put_off(
     )
 
 
+@dataclass(frozen=True)
+class Looked:
+    """The host as it was found, and what is to be done about it."""
+
+    request: PassRequest
+    """What the pass is about, with the specs that are in effect."""
+    observed: Observed
+    plans: tuple[DaemonPlan, ...]
+    host: str
+    """What tells this boot of the host and this start of portod from others."""
+    lost: Mapping[str, str]
+    """Daemon -> why its update is given up; it is told before anything is done about it."""
+
+
+Ask = Callable[[PassRequest, Observed], Mapping[str, Answer]]
+
+
+def _ask_nobody(_request: PassRequest, _observed: Observed) -> Mapping[str, Answer]:
+    return {}
+
+
 def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     host: Host,
     request: PassRequest,
     records: Mapping[str, Record],
     portod: Portod,
     client: PortoClient,
-    ask: Callable[[Observed], Mapping[str, Answer]] = lambda _observed: {},
-) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+    ask: Ask = _ask_nobody,
+) -> Looked:
     """Look once and plan once: by what portod said last of itself, which may change live.
 
     It is asked again only where something is to be changed, and planned again only where it has
     changed its mind: whether there are steps does not depend on that. `ask` asks the daemons that
     it finds running whether they are ready; only a pass does.
     """
-    observed = observe(request.targets, records, host.apt, client)
+    state_dir, now = host.settings.state_dir, host.now()
+    key = load_key(state_dir)
+    lives = _follow_orders(request, records, key, now)
+    known = load_chosen(state_dir, request.context, lives)
+    back = [spec for spec in known.values() if isinstance(spec, DaemonSpec)]
+    names = {spec.name for spec in request.targets}
+    wanted = [*request.targets, *(spec for spec in back if spec.name in names)]
+    observed = observe(wanted, records, host.apt, client)
     observed = replace(
         observed,
-        key=load_key(host.settings.state_dir),
+        key=key,
         portod=portod.version,
         dynamic=portod.dynamic,
         hostname=host.settings.hostname or socket.gethostname(),
+        lives=lives,
     )
-    context = (*request.context, *_list_rejected(request, records))
-    observed = replace(observed, answers=ask(observed))
+    in_effect = choose_specs(request.context, lives, known, observed)
+    request = put_in_effect(request, in_effect)
+    targets = request.targets
+    observed = replace(observed, lives=_note_problems(observed.lives, in_effect))
+    observed = replace(observed, answers=ask(request, observed))
     now = host.now()
-    observed = replace(observed, lives=look_ahead(request.targets, observed, request.orders, now))
-    observed = look_at_files(request.targets, observed, host.apt, client)
-    intents = find_intents(request.targets, observed, now)
+    observed = replace(observed, lives=look_ahead(targets, observed, request.orders, now))
+    here, lost = "", {}
+    if any(life.trial is not None for life in observed.lives.values()):
+        here = name_boot(client)
+        on_trial = [spec for spec in targets if observed.lives[spec.name].trial is not None]
+        troubles = look_for_troubles(client, on_trial, observed)
+        judged = judge_trials(targets, observed, {}, here, troubles, state_dir, now)
+        observed, lost = replace(observed, lives=judged[0]), judged[1]
+    context = (*request.context, *_list_rejected(request, records))
+    observed = look_at_files(targets, observed, host.apt, client)
+    intents = find_intents(targets, observed, now)
     plans = _plan(request, context, observed, intents)
+    plans = _hold_lost(_hold_unreadable(plans, in_effect, observed), lost, observed)
     if any(plan.steps for plan in plans):
+        here = here or name_boot(client)
         try:
             told = Portod(client.version(), client.list_dynamic())
         except (PortoUnavailableError, PortoUnknownFateError):
             raise
         except PortoError as error:
-            return observed, hold_changes(plans, str(error), observed)
+            plans = hold_changes(plans, str(error), observed)
+            return Looked(request, observed, plans, here, lost)
         observed = replace(observed, portod=told.version, dynamic=told.dynamic)
         if told != portod:
             plans = _plan(request, context, observed, intents)
-    return observed, plans
+            plans = _hold_lost(_hold_unreadable(plans, in_effect, observed), lost, observed)
+    return Looked(request, observed, plans, here, lost)
+
+
+def _follow_orders(
+    request: PassRequest, records: Mapping[str, Record], key: bytes, now: float
+) -> dict[str, Life]:
+    """The lives of all daemons before anybody has looked at the host."""
+    lives = {name: record.life for name, record in records.items()}
+    for spec in request.context:
+        order = request.orders.get(spec.name)
+        lives[spec.name] = follow_orders(spec, lives.get(spec.name, Life()), order, key, now)
+    return lives
+
+
+def put_in_effect(request: PassRequest, in_effect: InEffect) -> PassRequest:
+    """The request with the specs that are in effect in the place of those of the files."""
+    known = {spec.name: spec for spec in in_effect.specs}
+    return replace(
+        request,
+        targets=tuple(known[spec.name] for spec in request.targets),
+        loaded=replace(
+            request.loaded, specs=tuple(known[spec.name] for spec in request.loaded.specs)
+        ),
+    )
+
+
+def _note_problems(lives: Mapping[str, Life], in_effect: InEffect) -> dict[str, Life]:
+    """The lives of daemons that cannot be taken back, with why."""
+    problems = {**in_effect.kept, **in_effect.unreadable}
+    return {
+        name: replace(life, rejection=replace(life.rejection, problem=problems[name]))
+        if life.rejection is not None and name in problems
+        else life
+        for name, life in lives.items()
+    }
+
+
+def _hold_unreadable(
+    plans: Sequence[DaemonPlan], in_effect: InEffect, observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """The plans with nothing but repair for those whose generation cannot be read."""
+    words = in_effect.unreadable
+    held = hold_all(plans, words, ROLLBACK_FAILED, observed)
+    return tuple(
+        replace(plan, notes=(*plan.notes, in_effect.kept[plan.name]))
+        if plan.name in in_effect.kept
+        else plan
+        for plan in held
+    )
+
+
+def _hold_lost(
+    plans: Sequence[DaemonPlan], lost: Mapping[str, str], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """The plans with nothing for those whose update was given up just now: first it is told."""
+    words = {
+        name: describe_rejection(observed.lives[name].rejection, observed.lives[name])
+        for name in lost
+    }
+    return tuple(
+        DaemonPlan(plan.name, refusal=words[plan.name], refusal_reason=REJECTED)
+        if plan.name in words
+        else plan
+        for plan in plans
+    )
 
 
 def _plan(

@@ -21,6 +21,14 @@ from ya_salt.converge.daemon_data import (
 )
 from ya_salt.converge.drift import has_secrets
 from ya_salt.converge.execute import Tools, execute
+from ya_salt.converge.generations import (
+    begin_trials,
+    forget,
+    judge_rollbacks,
+    judge_trials,
+    relearn,
+    remember_ready,
+)
 from ya_salt.converge.host import (
     Host,
     PassRequest,
@@ -44,6 +52,7 @@ from ya_salt.converge.ordering import STARTS, Standing, list_order, stand
 from ya_salt.converge.package_users import find_replaceable, list_packages_ever
 from ya_salt.converge.plan import hold_packages
 from ya_salt.converge.preview import (
+    Looked,
     look_and_plan,
     look_for_troubles,
     put_off,
@@ -57,6 +66,7 @@ from ya_salt.converge.status import (
     make_status,
     make_unmanaged_status,
 )
+from ya_salt.converge.trials import REJECTED, describe_rejection, is_hopeless
 from ya_salt.converge.watched_files import look_once
 from ya_salt.converge.watching import note_told
 from ya_salt.errors import (
@@ -86,6 +96,7 @@ from ya_salt.model import (
     Answer,
     ChangeLive,
     Container,
+    CreateContainer,
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
@@ -134,11 +145,25 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
 
 def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
     host.patience.renew()
+    started, done = host.now(), _make_round(host, request, store, None)
+    results = [done.result]
+    while done.lost:
+        # What failed is written down and told: now it is undone, as any pass would do it.
+        request = replace(request, orders={}, restarts={})
+        done = _make_round(host, request, store, started)
+        results.append(done.result)
+    _report(host, request, store, done)
+    return _join(results)
+
+
+def _make_round(host: Host, request: PassRequest, store: Store, started: float | None) -> _Done:
+    """Everything that a pass does, once. `started`: when the pass was, of a round that follows."""
     journal = Journal(host.settings.state_dir, host.now, request.who)
     try:
         with host.connect() as client:
             done = _make_pass(host, request, store, client, journal)
-        problem = _save(host, request, store, done, journal.started)
+        began = journal.started if started is None else started
+        problem = _save(host, request, store, done, began)
         if not problem:
             journal.clear()
     except BaseException as error:
@@ -146,9 +171,27 @@ def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
         raise
     finally:
         journal.close()
-    result = replace(done.result, problems=(problem,) if problem else ())
-    _report(host, request, store, done)
-    return result
+    return replace(done, result=replace(done.result, problems=(problem,) if problem else ()))
+
+
+def _join(results: Sequence[PassResult]) -> PassResult:
+    """One result of all rounds: how it stands at the end, and all that was done."""
+    first, last = results[0], results[-1]
+    actions: dict[str, tuple[str, ...]] = {}
+    outcomes: dict[str, Outcome] = {}
+    for result in results:
+        for status in result.statuses:
+            actions[status.name] = actions.get(status.name, ()) + status.actions
+        for name, outcome in result.outcomes.items():
+            before = outcomes[name].results if name in outcomes else ()
+            outcomes[name] = replace(outcome, results=(*before, *outcome.results))
+    return replace(
+        last,
+        statuses=tuple(replace(item, actions=actions[item.name]) for item in last.statuses),
+        touched=frozenset().union(*(result.touched for result in results)),
+        outcomes=outcomes,
+        before=first.before,
+    )
 
 
 # -- the stages ----------------------------------------------------------------------------------
@@ -186,6 +229,8 @@ class _Done:
     counters: Memory
     gate: GateMemory
     recalled: _Recalled
+    lost: Mapping[str, str]
+    """Daemon -> why its update was given up: another round undoes it."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +243,8 @@ class _Acted:
     outcomes: Mapping[str, Outcome]
     troubles: Mapping[str, str]
     """Daemon -> what its container said last, where it does not run."""
+    lost: Mapping[str, str]
+    """Daemon -> why its update was given up in this round."""
 
 
 @dataclass(frozen=True)
@@ -253,14 +300,15 @@ def _make_pass(
         if any(has_secrets(spec) for spec in request.targets):
             make_key(host.settings.state_dir)
         slots = recall_slots(gate, recalled.gate, names, is_store_new=recalled.is_store_new)
-        before, plans = look_and_plan(
+        looked = look_and_plan(
             host,
             request,
             recalled.records,
             recalled.portod,
             client,
-            lambda observed: _ask_all(host, request, prober, observed),
+            lambda request, observed: _ask_all(host, request, prober, observed),
         )
+        request, before, plans = looked.request, looked.observed, looked.plans
         if recalled.blindness:
             plans = hold_packages(plans, recalled.blindness, before)
         start = _Start(host, request, store, _count_cut_short(recalled, before))
@@ -270,16 +318,20 @@ def _make_pass(
         work = Work(request.targets, plans, before, request.override_gate)
         permits = admit(gate, slots, work, start.save_gate, host.progress)
         plans = put_off(plans, permits.deferrals, before)
-        _save_intent(start, plans)
+        lives = begin_trials(request.targets, plans, before, looked.host, host.now())
+        before = replace(before, lives=lives)
+        start = _save_intent(start, plans, lives)
         with permits.keep_alive():
             outcomes, seen = _execute(start, plans, before, permits, journal, prober)
             after, outcomes = _look_again(start, client, before, outcomes, prober)
         after = replace(after, files={**after.files, **seen.files})
         troubles = look_for_troubles(client, request.targets, after)
         lives = look_back(request.targets, after, outcomes, host.now())
-        _drop_copies(start, lives)
         after = replace(after, lives=lives)
-        acted = _Acted(plans, before, after, outcomes, troubles)
+        after, lost = _judge_versions(start, looked, after, outcomes, troubles)
+        _drop_copies(start, after.lives)
+        outcomes = _blame(outcomes, lost, after)
+        acted = _Acted(plans, before, after, outcomes, troubles, lost)
         results = _judge(start, acted)
         settled = report_results(gate, permits, results, host.now(), is_whole=request.whole)
     statuses = tuple(_with_standing(start, result.status, settled) for result in results)
@@ -296,6 +348,7 @@ def _make_pass(
         counters=_count(start, acted, seen.lasts, statuses),
         gate=settled.memory,
         recalled=start.recalled,
+        lost=lost,
     )
 
 
@@ -320,12 +373,17 @@ def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> 
         except PortoError as error:
             blindness = f"the store is new, and portod does not tell which daemons it had: {error}"
             _log.error("pass: %s", blindness)
+        for name, generations in relearn(host.settings.state_dir).items():
+            known = records.get(name) or relearned.get(name, Record(name))
+            if not known.life.generations:
+                life = replace(known.life, generations=generations)
+                relearned[name] = replace(known, life=life)
     gate = load_gate(store)
     hostname = name_host(host, store, gate)
     if hostname.is_other_machine:
         gate = GateMemory()
     return _Recalled(
-        records={**relearned, **records},
+        records={**records, **relearned},
         relearned=relearned,
         is_store_new=is_new,
         blindness=blindness,
@@ -397,17 +455,28 @@ def _log_refusals(plans: Iterable[DaemonPlan]) -> None:
             _log.error("porto-daemon-%s: %s", plan.name, plan.refusal)
 
 
-def _save_intent(start: _Start, plans: Iterable[DaemonPlan]) -> None:
-    """Write down whose containers are about to go, in case this process does not see the end."""
-    steps = [step for plan in plans for step in plan.steps]
-    if not steps:
-        return
-    counters = start.recalled.counters
+def _save_intent(start: _Start, plans: Iterable[DaemonPlan], lives: Mapping[str, Life]) -> _Start:
+    """Write down whose containers are about to go, in case this process does not see the end.
+
+    And what of their lives is new: an update that begins, an order.
+    """
+    busy = [plan.name for plan in plans if plan.steps]
+    if not busy:
+        return start
+    counters, records = start.recalled.counters, start.records
     counters.mark_restarts(_list_replaced(plans))
+    renewed = {
+        name: replace(records.get(name, Record(name)), life=lives[name])
+        for name in busy
+        if name in lives and lives[name] != records.get(name, Record(name)).life
+    }
+    relearned = {**start.recalled.relearned, **renewed}
     with start.store.transaction():
         # What was made up for the pass before is counted in both, or in neither.
-        start.store.save_records(start.recalled.relearned.values())
+        start.store.save_records(relearned.values())
         save_memory(start.store, counters)
+    recalled = replace(start.recalled, records={**records, **renewed}, relearned=relearned)
+    return replace(start, recalled=recalled)
 
 
 def _list_replaced(plans: Iterable[DaemonPlan]) -> list[str]:
@@ -656,6 +725,8 @@ def _is_worth_waiting(spec: DaemonSpec, look: Look, life: Life) -> bool:
     container = look.containers.get(spec.name)
     if container is None:
         return spec.name in look.unknown
+    if is_hopeless(life, spec, container):
+        return False
     return container.state not in _HOPELESS and not is_ready(spec, container, life)
 
 
@@ -672,6 +743,38 @@ def _describe_start(name: str, container: Container | None) -> str:
 
 
 # -- judging -------------------------------------------------------------------------------------
+
+
+def _judge_versions(
+    start: _Start,
+    looked: Looked,
+    after: Observed,
+    outcomes: Mapping[str, Outcome],
+    troubles: Mapping[str, str],
+) -> tuple[Observed, dict[str, str]]:
+    """The host with what came of updates and of going back; daemon -> why an update is given up."""
+    targets, now = start.request.targets, start.host.now()
+    state_dir = start.host.settings.state_dir
+    lives, lost = judge_trials(targets, after, outcomes, looked.host, troubles, state_dir, now)
+    after = replace(after, lives=lives)
+    after = replace(after, lives=judge_rollbacks(targets, after, outcomes, troubles, now))
+    after = replace(after, lives=remember_ready(state_dir, targets, after, outcomes, now))
+    return after, {**looked.lost, **lost}
+
+
+def _blame(
+    outcomes: Mapping[str, Outcome], lost: Mapping[str, str], after: Observed
+) -> dict[str, Outcome]:
+    """The outcomes, those of updates that are given up with that as their error."""
+    blamed = {}
+    for name in lost:
+        life, outcome = after.lives[name], outcomes[name]
+        words = describe_rejection(life.rejection, life)
+        plan = replace(outcome.plan, refusal=words, refusal_reason=REJECTED)
+        blamed[name] = replace(outcome, plan=plan)
+        if outcome.plan.refusal_reason != REJECTED:
+            _log.error("porto-daemon-%s: %s", name, words)
+    return {**outcomes, **blamed}
 
 
 def _judge(start: _Start, acted: _Acted) -> list[DaemonResult]:
@@ -897,8 +1000,7 @@ def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: 
         if done.recalled.deeds or done.result.touched:
             store.save_fact(SAVED, host.now())
         if request.whole:
-            known = {status.name for status in done.result.statuses}
-            store.forget(name for name in done.recalled.records if name not in known)
+            store.forget(_list_forgotten(done))
         if done.recalled.is_store_new and not done.recalled.blindness:
             store.save_fact(_RELEARNING, False)
         store.save_fact(GATE, encode_memory(done.gate))
@@ -910,7 +1012,15 @@ def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: 
         if request.whole:
             ended = _describe_pass(request, started, host.now(), done.result.ok)
             store.save_fact(LAST_PASS, ended)
+    removed = [item.name for item in done.result.statuses if item.phase == "Removed"]
+    for name in (*removed, *(_list_forgotten(done) if request.whole else ())):
+        forget(host.settings.state_dir, name)
     return f"the store cannot be written: {store.trouble}" if store.trouble else ""
+
+
+def _list_forgotten(done: _Done) -> list[str]:
+    known = {status.name for status in done.result.statuses}
+    return [name for name in done.recalled.records if name not in known]
 
 
 def _save_cut_short(
@@ -950,6 +1060,9 @@ def _describe_end(error: BaseException) -> tuple[str, bool]:
     return "interrupted: what had begun was brought to its end, the next pass does the rest", True
 
 
+_MAKING = CreateContainer | ReplaceContainer | ChangeLive
+
+
 def _count_done(store: Store, journal: Journal, request: PassRequest) -> list[Record]:
     """Records with what was done before the pass was cut short, and from which spec."""
     memory, records, counted = load_memory(store), store.load_records(), []
@@ -962,7 +1075,8 @@ def _count_done(store: Store, journal: Journal, request: PassRequest) -> list[Re
                 record = replace(record, life=note_told(record.life, item.step.files))
         if not done.touched and not done.restarts and record == records.get(name):
             continue
-        spec, status = specs.get(name), record.status
+        made = [item.step.spec for item in results if isinstance(item.step, _MAKING)]
+        spec, status = made[-1] if made else specs.get(name), record.status
         if spec is not None and done.touched:
             # What runs now is to be held against what it was made from.
             status = status or DaemonStatus(name, wanted_version=spec.version, path=spec.path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ya_salt.converge import trials
 from ya_salt.converge.package_users import find_missing, is_package_right
 from ya_salt.converge.readiness import (
     describe_no,
@@ -52,13 +53,13 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
     `trouble` is what its container said last (exit code, stderr), for the message of `running`.
     """
     container = observed.containers.get(spec.name)
-    life = observed.lives.get(spec.name, Life())
     removed = spec.delete_requested and not outcome.error and not outcome.deferral
+    life = Life() if removed else observed.lives.get(spec.name, Life())
     before = previous.version if previous else ""
     status = DaemonStatus(
         name=spec.name,
         version=spec.version if _is_current(spec, container, observed, outcome) else before,
-        wanted_version=spec.version,
+        wanted_version=spec.file_version if spec.generation else spec.version,
         path=spec.path,
         phase=_find_phase(removed, outcome),
         state=_name_state(spec.name, observed),
@@ -74,10 +75,14 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         cpu_ns=container.cpu_ns if container else None,
         probe=make_standing(spec, container, life),
         waits_for="" if removed or outcome.error else outcome.blocked,
+        rejection=life.rejection,
+        trial=life.trial,
+        pin=life.pin,
+        generations=len(life.generations),
     )
     return _with_conditions(
         status,
-        _assess(spec, observed, outcome, trouble),
+        _with_version(_assess(spec, observed, outcome, trouble), spec, life, outcome),
         previous,
         _Moments.of(spec, container, now, find_probes(container, life)),
     )
@@ -220,6 +225,24 @@ def _assess(spec: DaemonSpec, observed: Observed, outcome: Outcome, trouble: str
     if ready.reason == "Starting" and trouble:
         ready = replace(ready, message=f"{ready.message}; {trouble}")
     return installed, running, ready
+
+
+def _with_version(verdicts: _Verdicts, spec: DaemonSpec, life: Life, outcome: Outcome) -> _Verdicts:
+    """The verdicts with why it is not the file's version that they are about."""
+    installed, running, ready = verdicts
+    rejection, pin = life.rejection, life.pin
+    if rejection is not None and outcome.reason != trials.REJECTED:
+        if rejection.problem:
+            words = trials.describe_failed_rollback(spec, rejection)
+            return installed, running, _Verdict(False, trials.ROLLBACK_FAILED, words)
+        told = trials.describe_rolled_back(spec, rejection)
+        if ready.status:
+            return installed, running, _Verdict(True, trials.ROLLED_BACK, told)
+        return installed, running, replace(ready, message=f"{ready.message}; {told}")
+    if pin is not None and spec.generation and ready.status and ready.reason == "Ready":
+        words = trials.describe_pin(spec, pin)
+        return installed, running, _Verdict(True, trials.PINNED, words)
+    return verdicts
 
 
 def _assess_installed(spec: DaemonSpec, observed: Observed, outcome: Outcome) -> _Verdict:
@@ -403,7 +426,7 @@ def _since_ready(
 
 def is_fine(status: DaemonStatus) -> bool:
     """Whether nobody has to look at this daemon."""
-    if status.error:
+    if status.error or status.rejection is not None:
         return False
     if status.waits and status.ready is not None and status.ready.reason == "Deferred":
         return True

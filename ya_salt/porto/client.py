@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
 from ya_salt.proto import porto_pb2 as pb
 from ya_salt.text import printable
-from ya_salt.trusted_files import find_peer_problem
+from ya_salt.trusted_files import find_peer, find_peer_problem
 
 DEFAULT_SOCKET = "/run/portod.socket"
 READ_TIMEOUT_S = 5.0
@@ -123,6 +123,15 @@ class PortoClient:
             self._socket.close()
             self._socket = None
         self._frames = FrameReader()
+
+    def name_peer(self) -> str:
+        """Which portod answers: its process id, and when that process was started.
+
+        "" where the connection does not tell. Raises PortoUnavailableError.
+        """
+        if self._socket is None:
+            self.version()
+        return find_peer(self._socket) if self._socket is not None else ""
 
     # -- reads ---------------------------------------------------------------------------------
 

@@ -1756,6 +1756,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     STDERR_FIELD_NUMBER: builtins.int
     PROBE_FIELD_NUMBER: builtins.int
     WAITS_FOR_FIELD_NUMBER: builtins.int
+    REJECTED_FIELD_NUMBER: builtins.int
+    UPDATE_FIELD_NUMBER: builtins.int
+    GENERATIONS_FIELD_NUMBER: builtins.int
+    PINNED_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     """`meta.version` of what runs, or ran last."""
@@ -1792,6 +1796,8 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     """For which daemons (`after`) its start or its change waits, and how they stand; left out where it
     does not.
     """
+    generations: builtins.int
+    """How many generations are remembered: versions that were ready, for `ya-salt rollback`."""
     @property
     def conditions(self) -> global___Conditions: ...
     @property
@@ -1820,6 +1826,18 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     def probe(self) -> global___ProbeStatus:
         """How it answers when it is asked whether it is ready; left out without `readiness`."""
 
+    @property
+    def rejected(self) -> global___RejectedVersion:
+        """The file's version, where it failed and is not tried again; left out where it did not."""
+
+    @property
+    def update(self) -> global___UpdateStanding:
+        """An update that has yet to prove itself; left out where there is none."""
+
+    @property
+    def pinned(self) -> global___PinnedGeneration:
+        """Where somebody went back by hand; left out where nobody did."""
+
     def __init__(
         self,
         *,
@@ -1847,15 +1865,21 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         stderr: builtins.str | None = ...,
         probe: global___ProbeStatus | None = ...,
         waits_for: builtins.str | None = ...,
+        rejected: global___RejectedVersion | None = ...,
+        update: global___UpdateStanding | None = ...,
+        generations: builtins.int | None = ...,
+        pinned: global___PinnedGeneration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "probe", b"probe", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_digest", b"_digest"]) -> typing.Literal["digest"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_error", b"_error"]) -> typing.Literal["error"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_generations", b"_generations"]) -> typing.Literal["generations"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_memory_usage_bytes", b"_memory_usage_bytes"]) -> typing.Literal["memory_usage_bytes"] | None: ...
     @typing.overload
@@ -1939,6 +1963,131 @@ class ProbeStatus(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
 
 global___ProbeStatus = ProbeStatus
+
+@typing.final
+class RejectedVersion(google.protobuf.message.Message):
+    """It is not tried again while the file says the same; `ya-salt retry NAME` does so at once."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    RUNNING_VERSION_FIELD_NUMBER: builtins.int
+    PROBLEM_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    """Its `meta.version`."""
+    why: builtins.str
+    """How it failed, with what it said last."""
+    at: builtins.str
+    """RFC 3339, UTC."""
+    generation: builtins.int
+    """The generation that is in effect in its place; 0 where there is none."""
+    running_version: builtins.str
+    """The version that runs, or ran last."""
+    problem: builtins.str
+    """Why going back failed; "" where it did not."""
+    def __init__(
+        self,
+        *,
+        version: builtins.str | None = ...,
+        why: builtins.str | None = ...,
+        at: builtins.str | None = ...,
+        generation: builtins.int | None = ...,
+        running_version: builtins.str | None = ...,
+        problem: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_at", b"_at", "_generation", b"_generation", "_problem", b"_problem", "_running_version", b"_running_version", "_version", b"_version", "_why", b"_why", "at", b"at", "generation", b"generation", "problem", b"problem", "running_version", b"running_version", "version", b"version", "why", b"why"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_at", b"_at", "_generation", b"_generation", "_problem", b"_problem", "_running_version", b"_running_version", "_version", b"_version", "_why", b"_why", "at", b"at", "generation", b"generation", "problem", b"problem", "running_version", b"running_version", "version", b"version", "why", b"why"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_at", b"_at"]) -> typing.Literal["at"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_generation", b"_generation"]) -> typing.Literal["generation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_problem", b"_problem"]) -> typing.Literal["problem"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_running_version", b"_running_version"]) -> typing.Literal["running_version"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_version", b"_version"]) -> typing.Literal["version"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_why", b"_why"]) -> typing.Literal["why"] | None: ...
+
+global___RejectedVersion = RejectedVersion
+
+@typing.final
+class UpdateStanding(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    DEATHS_FIELD_NUMBER: builtins.int
+    version: builtins.str
+    """The version that it leads to."""
+    state: builtins.str
+    """"starting": not ready yet; "probation": ready, and watched for `update.watch_s`."""
+    since: builtins.str
+    """RFC 3339, UTC: since when it has been in this state."""
+    generation: builtins.int
+    """The generation that comes back should it fail."""
+    deaths: builtins.int
+    """How often it died."""
+    def __init__(
+        self,
+        *,
+        version: builtins.str | None = ...,
+        state: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        generation: builtins.int | None = ...,
+        deaths: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_deaths", b"_deaths", "_generation", b"_generation", "_since", b"_since", "_state", b"_state", "_version", b"_version", "deaths", b"deaths", "generation", b"generation", "since", b"since", "state", b"state", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_deaths", b"_deaths", "_generation", b"_generation", "_since", b"_since", "_state", b"_state", "_version", b"_version", "deaths", b"deaths", "generation", b"generation", "since", b"since", "state", b"state", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_deaths", b"_deaths"]) -> typing.Literal["deaths"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_generation", b"_generation"]) -> typing.Literal["generation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_state", b"_state"]) -> typing.Literal["state"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_version", b"_version"]) -> typing.Literal["version"] | None: ...
+
+global___UpdateStanding = UpdateStanding
+
+@typing.final
+class PinnedGeneration(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: builtins.int
+    WHO_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    generation: builtins.int
+    """Its number; it is in effect until the file says something else, or `ya-salt retry NAME`."""
+    who: builtins.str
+    """Who asked for it."""
+    at: builtins.str
+    """RFC 3339, UTC."""
+    def __init__(
+        self,
+        *,
+        generation: builtins.int | None = ...,
+        who: builtins.str | None = ...,
+        at: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_at", b"_at", "_generation", b"_generation", "_who", b"_who", "at", b"at", "generation", b"generation", "who", b"who"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_at", b"_at", "_generation", b"_generation", "_who", b"_who", "at", b"at", "generation", b"generation", "who", b"who"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_at", b"_at"]) -> typing.Literal["at"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_generation", b"_generation"]) -> typing.Literal["generation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_who", b"_who"]) -> typing.Literal["who"] | None: ...
+
+global___PinnedGeneration = PinnedGeneration
 
 @typing.final
 class HistoryEvent(google.protobuf.message.Message):

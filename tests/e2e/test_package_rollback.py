@@ -1,0 +1,90 @@
+"""Packages and container that go back together, with real .deb files and a real Porto server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from helpers.debs import Repository, make_root
+from helpers.package_host import needs_apt
+from helpers.package_pass import PassHost
+from helpers.portod import DevPortod
+
+from ya_salt.model import DaemonStatus
+from ya_salt.packages.apt import Apt
+
+pytestmark = needs_apt
+
+RUNS = "#!/bin/sh\nexec sleep 1000\n"
+DIES = "#!/bin/sh\necho out of tune >&2\nexit 3\n"
+
+
+class RollbackHost(PassHost):
+    """Daemons whose program comes with their package."""
+
+    def publish_program(self, name: str, version: str, text: str, **more: object) -> None:
+        self.publish(name, version, files={f"/opt/{name}/run": (text, 0o755)}, **more)
+
+    def want(self, name: str, version: str, *packages: str, **update: object) -> None:
+        """The file of a daemon that runs `/opt/NAME/run` of its first package."""
+        wanted = [pair.split("=") for pair in packages]
+        program = self.root / "opt" / wanted[0][0] / "run"
+        spec = {
+            "min_ready_s": 1,
+            "ready_timeout_s": 30,
+            "update": update,
+            "properties": {"cmd": [str(program)]},
+            "packages": [{"name": item, "version": number} for item, number in wanted],
+        }
+        file = self.specs_dir / f"{name}.yaml"
+        file.write_text(json.dumps({"meta": {"name": name, "version": version}, "spec": spec}))
+
+
+@pytest.fixture
+def host(folder: Path) -> Iterator[RollbackHost]:
+    repository = Repository(folder / "repository")
+    root = make_root(folder / "root", repository)
+    apt = Apt(str(root), lock_timeout_s=20, script_timeout_s=60, cache_dir=str(folder / "debs"))
+    with DevPortod() as portod:
+        made = RollbackHost(folder, repository, apt, portod=portod, programs=[])
+        made.specs_dir.mkdir(mode=0o755)
+        yield made
+
+
+def find(host: RollbackHost, name: str) -> DaemonStatus:
+    result = host.run()
+    return next(status for status in result.statuses if status.name == name)
+
+
+def test_packages_and_container_go_back_together_without_the_network(host: RollbackHost) -> None:
+    host.publish_program("tuner", "1.0", RUNS)
+    host.publish_program("tuner", "1.1", DIES)
+    host.want("tuner", "1.0", "tuner=1.0")
+    host.converge()
+    host.want("tuner", "1.1", "tuner=1.1")
+    status = find(host, "tuner")
+    assert status.ready
+    assert (status.ready.status, status.ready.reason) == (True, "RolledBack"), status
+    assert (status.version, status.wanted_version) == ("1.0", "1.1")
+    assert host.state("tuner") == {"tuner": "1.0 installed"}
+    assert status.rejection
+    assert "out of tune" in status.rejection.why
+    again = host.run()
+    assert not again.ok
+    assert again.touched == frozenset()
+
+
+def test_version_whose_own_script_fails_is_undone(host: RollbackHost) -> None:
+    host.publish_program("tuner", "1.0", RUNS)
+    host.publish_program("tuner", "1.1", RUNS, scripts={"postinst": "#!/bin/sh\nexit 7\n"})
+    host.want("tuner", "1.0", "tuner=1.0")
+    host.converge()
+    shutil.rmtree(host.repository.directory / "nothing", ignore_errors=True)
+    host.want("tuner", "1.1", "tuner=1.1")
+    status = find(host, "tuner")
+    assert status.ready
+    assert (status.ready.status, status.ready.reason) == (True, "RolledBack"), status
+    assert host.state("tuner") == {"tuner": "1.0 installed"}

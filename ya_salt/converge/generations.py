@@ -1,0 +1,318 @@
+"""What of a daemon was ready once, kept whole in files, so that it can be brought back.
+
+A file holds the spec with its secrets: it is root's alone, in a directory that is. The summaries
+are in the daemon's record; a lost store learns them from here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ya_salt.codec import DamagedError, from_data, to_data
+from ya_salt.converge import trials
+from ya_salt.converge.drift import is_current
+from ya_salt.converge.package_users import find_missing
+from ya_salt.converge.readiness import is_ready
+from ya_salt.errors import PortoError
+from ya_salt.life import Generation, Life
+from ya_salt.model import DaemonPlan, DaemonSpec, Observed, Outcome
+from ya_salt.porto.client import PortoClient
+from ya_salt.trusted_files import UntrustedError, explain, make_directory, open_trusted
+
+DIRECTORY = "generations"
+_BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_BYTES = 1 << 24
+_LITTLE_ROOM = 1 << 20
+"""Fewer free bytes than this are a full disk."""
+
+_log = logging.getLogger("ya_salt.pass")
+
+
+# -- the files -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What a file holds."""
+
+    summary: Generation
+    spec: DaemonSpec
+
+
+def _find_file(state_dir: str, name: str, number: int) -> Path:
+    return Path(state_dir, DIRECTORY, name, f"{number}.json")
+
+
+def load_spec(state_dir: str, name: str, number: int) -> DaemonSpec | str:
+    """The spec of a generation, secrets and all; a sentence where it cannot be had."""
+    path = _find_file(state_dir, name, number)
+    try:
+        return _read(path).spec
+    except (OSError, UntrustedError, DamagedError, ValueError, RecursionError) as error:
+        words = explain(error) if isinstance(error, OSError) else str(error)
+        return f"generation {number} of {name} cannot be read: {path}: {words}"
+
+
+def _read(path: Path) -> _Kept:
+    file = open_trusted(str(path))
+    with os.fdopen(file, "rb") as stream:
+        found = os.fstat(stream.fileno())
+        if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or not stat.S_ISREG(found.st_mode):
+            raise UntrustedError("others than root may have read or written it")
+        text = stream.read(_MAX_BYTES)
+    return from_data(_Kept, json.loads(text))
+
+
+def _write(state_dir: str, name: str, kept: _Kept) -> None:
+    """Raises OSError, UntrustedError."""
+    path = _find_file(state_dir, name, kept.summary.number)
+    make_directory(str(path.parent), 0o700, parents_mode=0o700)
+    folder = open_trusted(str(path.parent))
+    temporary = f".{path.name}.{secrets.token_hex(8)}"
+    try:
+        file = os.open(temporary, _NEW, 0o600, dir_fd=folder)
+        try:
+            with os.fdopen(file, "w", encoding="utf-8") as stream:
+                json.dump(to_data(kept, is_sparse=True), stream, separators=(",", ":"))
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except OSError:
+            os.unlink(temporary, dir_fd=folder)
+            raise
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def forget(state_dir: str, name: str, numbers: Iterable[int] | None = None) -> None:
+    """Remove these generations of a daemon, all of them without `numbers`."""
+    try:
+        if numbers is None:
+            shutil.rmtree(Path(state_dir, DIRECTORY, name))
+            return
+        for number in numbers:
+            _find_file(state_dir, name, number).unlink(missing_ok=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _log.warning("porto-daemon-%s: an old generation stays: %s", name, explain(error))
+
+
+def relearn(state_dir: str) -> dict[str, tuple[Generation, ...]]:
+    """Daemon -> its generations, in the order in which they were ready first, for a lost store."""
+    found: dict[str, tuple[Generation, ...]] = {}
+    try:
+        folders = sorted(Path(state_dir, DIRECTORY).iterdir())
+    except OSError:
+        return {}
+    for folder in folders:
+        kept = [item for path in _list_files(folder) if (item := _read_summary(path)) is not None]
+        if kept:
+            found[folder.name] = tuple(sorted(kept, key=lambda item: item.number))
+    return found
+
+
+def _list_files(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.stem.isdecimal()]
+    except OSError:
+        return []
+
+
+def _read_summary(path: Path) -> Generation | None:
+    try:
+        summary = _read(path).summary
+    except (OSError, UntrustedError, DamagedError, ValueError, RecursionError):
+        return None
+    return summary if str(summary.number) == path.stem else None
+
+
+# -- which spec is in effect -----------------------------------------------------------------------
+
+
+def load_chosen(
+    state_dir: str, specs: Iterable[DaemonSpec], lives: Mapping[str, Life]
+) -> dict[str, DaemonSpec | str]:
+    """Daemon -> the spec of the generation that is in effect, or why it cannot be read."""
+    chosen = {spec.name: trials.find_chosen(lives.get(spec.name, Life())) for spec in specs}
+    return {name: load_spec(state_dir, name, number) for name, number in chosen.items() if number}
+
+
+# -- trials --------------------------------------------------------------------------------------
+
+
+def name_boot(client: PortoClient) -> str:
+    """What tells this boot of the host and this start of portod from others."""
+    try:
+        boot = Path(_BOOT_ID).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        boot = ""
+    try:
+        return f"{boot} {client.name_peer()}"
+    except PortoError:
+        return f"{boot} "
+
+
+def _is_disk_full(folder: str) -> bool:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _LITTLE_ROOM
+
+
+def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; where, what was said, when
+    specs: Sequence[DaemonSpec],
+    observed: Observed,
+    outcomes: Mapping[str, Outcome],
+    host: str,
+    troubles: Mapping[str, str],
+    state_dir: str,
+    now: float,
+) -> tuple[dict[str, Life], dict[str, str]]:
+    """The lives with every trial as it goes on now; daemon -> why, of those that were lost."""
+    lives, lost = dict(observed.lives), {}
+    for spec in specs:
+        life = lives.get(spec.name, Life())
+        if life.trial is None or spec.name in observed.unknown or spec.generation:
+            continue
+        outcome = outcomes.get(spec.name)
+        if outcome is not None and outcome.plan.refusal and not life.trial.is_carried_out:
+            # It has not even begun, and does not now.
+            lives[spec.name] = replace(life, trial=None)
+            continue
+        words = troubles.get(spec.name, "")
+        is_full = trials.is_full_disk(words) or _is_disk_full(state_dir)
+        sight = trials.Sight(
+            container=observed.containers.get(spec.name),
+            is_current=_is_in_place(spec, observed),
+            is_ready=is_whole(spec, observed),
+            host=host,
+            excuse="the disk is full" if is_full else "",
+            error=trials.find_own_error(outcome),
+            words=words,
+        )
+        verdict = trials.judge(life.trial, spec, sight, now)
+        if verdict.why:
+            lost[spec.name] = verdict.why
+            lives[spec.name] = trials.lose(life, life.trial, verdict.why, now)
+        else:
+            lives[spec.name] = replace(life, trial=verdict.trial)
+    return lives, lost
+
+
+def judge_rollbacks(
+    specs: Sequence[DaemonSpec],
+    observed: Observed,
+    outcomes: Mapping[str, Outcome],
+    troubles: Mapping[str, str],
+    now: float,
+) -> dict[str, Life]:
+    """The lives with why going back failed, of those where it did."""
+    lives = dict(observed.lives)
+    for spec in specs:
+        life = lives.get(spec.name, Life())
+        if life.rejection is None or not spec.generation or spec.name in observed.unknown:
+            continue
+        problem = trials.find_rollback_problem(
+            spec,
+            life.rejection,
+            outcomes.get(spec.name),
+            observed.containers.get(spec.name),
+            is_whole(spec, observed),
+            troubles.get(spec.name, ""),
+            now,
+        )
+        lives[spec.name] = replace(life, rejection=replace(life.rejection, problem=problem))
+    return lives
+
+
+def _is_in_place(spec: DaemonSpec, observed: Observed) -> bool:
+    container = observed.containers.get(spec.name)
+    is_ours = container is not None and container.is_ours and is_current(spec, container)
+    return is_ours and not observed.packages_error and not find_missing(spec, observed)
+
+
+def is_whole(spec: DaemonSpec, observed: Observed) -> bool:
+    """Whether spec, packages and container are what is wanted, and the daemon is ready."""
+    container = observed.containers.get(spec.name)
+    return (
+        container is not None
+        and _is_in_place(spec, observed)
+        and is_ready(spec, container, observed.lives.get(spec.name, Life()))
+    )
+
+
+def begin_trials(
+    specs: Sequence[DaemonSpec],
+    plans: Sequence[DaemonPlan],
+    observed: Observed,
+    host: str,
+    now: float,
+) -> dict[str, Life]:
+    """The lives with a trial for every update that the plans are about to carry out."""
+    known = {plan.name: plan for plan in plans}
+    return {
+        **observed.lives,
+        **{
+            spec.name: trials.begin_trial(
+                spec,
+                observed.lives.get(spec.name, Life()),
+                known[spec.name],
+                observed,
+                host,
+                now,
+            )
+            for spec in specs
+        },
+    }
+
+
+def remember_ready(
+    state_dir: str,
+    specs: Sequence[DaemonSpec],
+    observed: Observed,
+    outcomes: Mapping[str, Outcome],
+    now: float,
+) -> dict[str, Life]:
+    """The lives with a generation for every daemon that has become ready as never before."""
+    lives = dict(observed.lives)
+    for spec in specs:
+        outcome = outcomes.get(spec.name)
+        life = lives.get(spec.name, Life())
+        is_settled = outcome is not None and not outcome.error and outcome.deferral is None
+        if not is_settled or spec.delete_requested or not is_whole(spec, observed):
+            continue
+        mark = trials.make_version_mark(spec, observed.key)
+        grown, fresh = trials.add_generation(life, spec, mark, now)
+        if fresh is not None and not _keep(state_dir, spec, fresh):
+            continue
+        lives[spec.name], old = trials.forget_old(grown)
+        if old:
+            forget(state_dir, spec.name, old)
+    return lives
+
+
+def _keep(state_dir: str, spec: DaemonSpec, fresh: Generation) -> bool:
+    try:
+        _write(state_dir, spec.name, _Kept(fresh, spec))
+    except (OSError, UntrustedError) as error:
+        words = explain(error) if isinstance(error, OSError) else str(error)
+        _log.warning(
+            "porto-daemon-%s: the version that is ready cannot be remembered, so the next update "
+            "cannot be undone: %s",
+            spec.name,
+            words,
+        )
+        return False
+    return True
