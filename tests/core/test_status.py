@@ -10,6 +10,7 @@ from google.protobuf import json_format
 
 from ya_salt.converge.preview import judge_file
 from ya_salt.converge.status import make_status, make_unmanaged_status
+from ya_salt.life import Pin, Rejection, Trial
 from ya_salt.messages import (
     Details,
     describe_portod,
@@ -274,6 +275,10 @@ def test_json_is_what_the_proto_says() -> None:
         gate=GateStanding("waiting", "Full", "3 of 3 slots are taken", 1.0, "update", "1"),
         probe=ProbeStanding("tcp 80", True, 1, 3, "refused", 1.0, 2.0),
         waits_for="waits for b (dead)",
+        rejection=Rejection("mark", "1.1", "exited with 3", 1.0, 1, "no room"),
+        trial=Trial("mark", "1.1", 1, begun_at=1.0, deaths=1),
+        pin=Pin(1, "mark", "shell: a", 1.0),
+        generations=2,
     )
     fact = {
         "started_at": 1.0,
@@ -311,6 +316,10 @@ def test_json_is_what_the_proto_says() -> None:
         field.name for field in ya_salt_pb2.HistoryEvent.DESCRIPTOR.fields
     }
     assert "pid" not in make_daemon_status(status)
+    for part in ("rejected", "update", "pinned"):
+        found = getattr(message.porto_daemons[0], part)
+        assert len(found.ListFields()) == len(found.DESCRIPTOR.fields)
+        assert not message.porto_daemons[1].HasField(part)
     assert not message.porto_daemons[1].HasField("gate")
     assert {field.name for field, _ in message.sinks[0].ListFields()} == {
         field.name for field in ya_salt_pb2.SinkStatus.DESCRIPTOR.fields

@@ -279,7 +279,9 @@ def test_what_recovers_by_itself_gives_its_slot_back(running: Fleet, tmp_path: P
     flag = tmp_path / "flag"
     command = f"cmd: [sh, -c, 'test -e {flag} || exit 1; exec sleep 1000']"
     once = "max_respawns: '0'"
-    running.host.write("agent", once, command=command, version="2", min_ready_s=1)
+    running.host.write(
+        "agent", once, command=command, version="2", min_ready_s=1, update="on_failure: keep"
+    )
     assert not running.host.run().ok
     assert running.holders() == {"host": "failed"}
     flag.touch()
@@ -651,7 +653,7 @@ def test_a_whole_rollout_through_fleetlock(tmp_path: Path, portod: DevPortod) ->
         host = make_fleetlock_host(tmp_path, portod, face)
         assert [what for what, _, _ in locks.history] == ["lock", "unlock"]
         locks.holders["daemons"].add("other")
-        host.write("agent", "env: {A: '2'}", version="2")
+        host.write("agent", "env: {A: '2'}", version="2", update="watch_s: 0")
         (status,) = host.run().statuses
         assert status.gate is not None
         assert status.gate.reason == "Full"
@@ -662,7 +664,7 @@ def test_a_whole_rollout_through_fleetlock(tmp_path: Path, portod: DevPortod) ->
         host.write("agent", "max_respawns: '0'", command=bad, version="3", min_ready_s=1)
         assert not host.run().ok
         assert locks.holders["daemons"] == {tmp_path.name}
-        host.write("agent", "", version="4")
+        host.write("agent", "", version="4", update="watch_s: 0")
         assert host.run_one().version == "4"
         assert not locks.holders["daemons"]
         host.remove_all()

@@ -62,13 +62,17 @@ class Passes:
         command: str = "cmd: [sleep, '1000']",
         version: str = "1",
         min_ready_s: int = 0,
+        update: str = "",
     ) -> None:
-        """Drop the daemon's file; `properties` are YAML lines. It is ready at once, or soon."""
+        """Drop the daemon's file; `properties` are YAML lines. It is ready at once, or soon.
+
+        `update` is what stands in the braces of its `update`.
+        """
         lines = "".join(f"    {line}\n" for line in properties.splitlines())
         (self.specs_dir / f"{name}.yaml").write_text(
             f"meta: {{name: '{name}', version: '{version}', "
             f"delete_requested: {str(delete).lower()}}}\n"
-            f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: 5\n"
+            f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: 5\n  update: {{{update}}}\n"
             f"  properties:\n    {command}\n{lines}"
         )
 

@@ -158,7 +158,7 @@ def hold_all(
     return tuple(
         DaemonPlan(
             plan.name,
-            _keep_repair(plan, observed),
+            keep_repair(plan, observed),
             refusal=words[plan.name],
             refusal_reason=reason,
             notes=plan.notes,
