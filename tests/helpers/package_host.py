@@ -67,6 +67,15 @@ class Host:
         """Install groups like `"foo=1.0 bar=2"`; a group is called by its first package."""
         return self.new_pass().install({_call(group): wanted(group) for group in groups})
 
+    def go_back(
+        self, *groups: str, pinned: Mapping[str, str] | None = None, allow_held: bool = False
+    ) -> TransactionResult:
+        """Take groups back to what they had, as a pass does whose update has failed."""
+        named = {_call(group): wanted(group, allow_held=allow_held) for group in groups}
+        self.progress.clear()
+        work = PackagePass(self.apt, self.progress.append, pinned, None, tuple(named))
+        return work.install(named)
+
     def stand(self, *groups: str) -> None:
         """Bring about what daemons run from before the story begins."""
         assert not self.install(*groups).errors

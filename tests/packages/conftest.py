@@ -17,7 +17,13 @@ def host(tmp_path: Path) -> Iterator[Host]:
     repository = Repository(tmp_path / "repository")
     repository.write_index()
     root = make_root(tmp_path / "root", repository)
-    apt = Apt(str(root), lock_timeout_s=5, script_timeout_s=30, cache_dir=str(tmp_path / "cache"))
+    apt = Apt(
+        str(root),
+        lock_timeout_s=5,
+        script_timeout_s=30,
+        cache_dir=str(tmp_path / "cache"),
+        notes_dir=str(tmp_path / "generations"),
+    )
     yield Host(tmp_path, repository, apt)
     leftovers = [path.name for path in (root / "usr/sbin").glob("*policy-rc.d*")]
     assert not leftovers or "kept-by-test" in (root / "usr/sbin" / leftovers[0]).read_text()

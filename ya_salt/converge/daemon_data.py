@@ -20,6 +20,7 @@ from ya_salt.copies import CopyError
 from ya_salt.life import Life
 from ya_salt.model import DaemonSpec
 from ya_salt.names import check_daemon_name
+from ya_salt.trusted_files import make_directory
 
 _log = logging.getLogger("ya_salt.execute")
 
@@ -143,8 +144,7 @@ def save_state(state_dir: str, name: str, key: str, paths: Sequence[str]) -> tup
     try:
         # One update at a time: what was saved for another one is of no use any more.
         drop_state(state_dir, name)
-        draft.mkdir(mode=0o700, parents=True)
-        draft.parent.chmod(0o700)
+        make_directory(str(draft), 0o700, 0o700)
         there: list[bool] = []
         skipped: list[str] = []
         paths = tuple(_check_path(state_dir, path) for path in paths)

@@ -41,6 +41,7 @@ _SCRIPT = re.compile(
     r"(?:installed|new|old) (?P<package>\S+) package (?P<script>[\w-]+) script subprocess "
     r"(?P<end>.*)"
 )
+_NO_OTHER_SCRIPT = "there is no script in the new version of the package"
 _SCRIPT_FILES = {
     "pre-installation": "preinst",
     "post-installation": "postinst",
@@ -119,6 +120,8 @@ def _find_dpkg_failures(
     for number, line in enumerate(lines):
         if match := _DPKG_ERROR.match(line):
             reasons = _indented(lines, number + 1)
+            if _NO_OTHER_SCRIPT in reasons:
+                reasons = _find_script_warning(lines[:number]) or reasons
             package = _name_of(match["what"], native)
             if reasons.startswith("dependency problems"):
                 found |= _find_blocked(package, lines[:number], found, native)
@@ -127,6 +130,11 @@ def _find_dpkg_failures(
                 context = _Context(package, reasons, before, package in hung, script_timeout_s)
                 found[package] = _classify_dpkg(context)
     return list(found.values())
+
+
+def _find_script_warning(lines: Sequence[str]) -> str:
+    """What failed before dpkg looked in vain for a script of the other version."""
+    return next((line for line in reversed(lines) if _SCRIPT.search(line)), "")
 
 
 def _find_blocked(

@@ -24,6 +24,7 @@ from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
 from ya_salt.packages.apt import Apt
 from ya_salt.packages.simulation import Change
+from ya_salt.trusted_files import make_directory
 
 _LOG = logging.getLogger("ya_salt.packages")
 
@@ -111,8 +112,7 @@ def _write_note(apt: Apt, folder: Path, mine: list[Change], side: list[Change]) 
             _complete(apt, found)
     draft = folder / f".{_PREFIX}draft"
     copies.remove(_real(draft))
-    (draft / "files").mkdir(mode=0o700, parents=True)
-    folder.chmod(0o700)
+    make_directory(str(draft / "files"), 0o700, 0o700)
     files = {}
     for path in conffiles:
         place = _place(apt, path)
@@ -313,7 +313,7 @@ def _put_back(apt: Apt, newest: Found, way: Way) -> list[str]:
         except (OSError, copies.CopyError) as error:
             told.append(f"{_place(apt, path)} could not be put back as it was: {error}")
     oldest = way.notes[-1].note.leftovers
-    for path in {*newest.note.decided}:
+    for path in {*newest.note.decided, *(p for found in way.notes for p in found.note.files)}:
         for place in _list_leftovers(apt, [path]):
             if place not in oldest:
                 with contextlib.suppress(OSError, copies.CopyError):
