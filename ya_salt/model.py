@@ -704,6 +704,8 @@ class StepResult:
     deferral: Deferral | None = None
     blocked: str = ""
     """For which daemons it waits."""
+    goes_on: bool = False
+    """Whether the steps after it are taken although it failed."""
 
     @property
     def is_done(self) -> bool:

@@ -159,7 +159,12 @@ def _install(
         _begin(step, tools)
     done = tools.packages.install({step.name: step.packages for step in steps})
     for step in steps:
-        _end(_package_result(step, done.errors.get(step.name)), results[step.name], tools)
+        result = _package_result(step, done.errors.get(step.name))
+        landing = done.landed.get(step.name)
+        if landing is not None and landing.is_back:
+            # Its files are all there: going back is of no use to anybody before it runs from them.
+            result = replace(result, goes_on=True)
+        _end(result, results[step.name], tools)
 
 
 def _purge(
@@ -221,7 +226,7 @@ def _package_result(
 
 
 def _is_stuck(results: Iterable[StepResult]) -> bool:
-    return any(not result.is_done for result in results)
+    return any(not (result.is_done or result.goes_on) for result in results)
 
 
 # -- containers --------------------------------------------------------------------------------
