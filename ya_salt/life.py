@@ -107,13 +107,32 @@ class Hold:
 
 @dataclass(frozen=True)
 class CrashLoop:
-    """Deaths that follow each other too soon."""
+    """Deaths in a row, and what was seen when they were counted last."""
 
+    container: str = ""
+    """portod's number of the container and when it was made: another one counts from 0 on."""
+    started_at: int = 0
+    """portod's time of the start of the process that was seen last."""
+    respawns: int = 0
+    """portod's total when it was seen last."""
+    is_down: bool = False
+    """Whether it was down by a death, which is counted already."""
+    mark: str = ""
+    """Of the spec: another one is tried at once."""
+    after: Mapping[str, str] = field(default_factory=dict)
+    """Daemon that it comes after -> what told its process, where that was ready."""
     deaths: int = 0
     since: float = 0.0
+    """When it died first of these times, as far as that is known."""
     last_at: float = 0.0
     delay_s: int = 0
     """How long it rests before it is started again; 0: as its spec says."""
+    next_at: float = 0.0
+    """When it is started again, while it is down."""
+    is_carried: bool = False
+    """Its container is about to be made anew because of a failure: counting goes on."""
+    retry: str = ""
+    """Why it does not rest though it is down: something changed, or somebody asks."""
 
 
 @dataclass(frozen=True)

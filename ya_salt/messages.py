@@ -12,8 +12,16 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ya_salt.life import Generation, Rejection, Trial
-from ya_salt.model import Condition, DaemonStatus, Event, Loaded, ProbeStanding, Record
+from ya_salt.life import Generation, Hold, Rejection, Trial
+from ya_salt.model import (
+    Condition,
+    CrashStanding,
+    DaemonStatus,
+    Event,
+    Loaded,
+    ProbeStanding,
+    Record,
+)
 
 _LAST_MOMENT = 253402300799.0
 """9999-12-31T23:59:59Z, the last that RFC 3339 can write."""
@@ -194,10 +202,20 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
         told["memoryUsageBytes"] = status.memory_bytes
     if status.cpu_ns is not None:
         told["cpuUsageS"] = status.cpu_ns / 1e9
+    return {**told, **_make_rare(status)}
+
+
+def _make_rare(status: DaemonStatus) -> dict[str, Any]:
+    """What most daemons have nothing of."""
+    told: dict[str, Any] = {}
     if status.waits_for:
         told["waitsFor"] = status.waits_for
     if status.generations:
         told["generations"] = status.generations
+    if status.crash is not None:
+        told["crashLoop"] = _make_crash_loop(status.crash)
+    if status.hold is not None:
+        told["hold"] = _make_hold(status.hold)
     if status.rejection is not None:
         told["rejected"] = _make_rejected(status.rejection, status.version)
     if status.trial is not None:
@@ -272,6 +290,21 @@ def _make_update(trial: Trial) -> dict[str, Any]:
         "generation": trial.back_to,
         "deaths": trial.deaths,
     }
+
+
+def _make_crash_loop(crash: CrashStanding) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "since": format_time(crash.since),
+        "deaths": crash.deaths,
+        "delayS": crash.delay_s,
+        "lastWords": crash.last_words,
+    }
+    return {**told, "nextTry": format_time(crash.next_at)} if crash.next_at else told
+
+
+def _make_hold(hold: Hold) -> dict[str, Any]:
+    told = {"who": hold.who, "why": hold.why, "since": format_time(hold.since)}
+    return {**told, "until": format_time(hold.until)} if hold.until else told
 
 
 def _make_condition(condition: Condition) -> dict[str, Any]:

@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ya_salt.life import Life, Pin, Rejection, Trial
+from ya_salt.life import Hold, Life, Pin, Rejection, Trial
 
 Progress = Callable[[str], None]
 """Told in a sentence what is being done, for a person who looks."""
 
 READY_TIMEOUT_S, PROBED_READY_TIMEOUT_S = 60.0, 300.0
 """Defaults of `ready_timeout_s`, without `readiness` and with."""
+
+HELD = "Held"
+"""The reason of a daemon that does not run because somebody stopped it."""
 
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
@@ -395,6 +398,20 @@ class ProbeStanding:
 
 
 @dataclass(frozen=True)
+class CrashStanding:
+    """How a daemon that keeps dying stands; times are seconds since 1970."""
+
+    since: float
+    deaths: int
+    """In a row."""
+    delay_s: float
+    """How long it rests after a death."""
+    next_at: float = 0.0
+    """When it is started again; 0 while it runs."""
+    last_words: str = ""
+
+
+@dataclass(frozen=True)
 class DaemonStatus:
     """How one daemon stands; field for field PortoDaemonStatus of proto/ya_salt.proto."""
 
@@ -433,6 +450,10 @@ class DaemonStatus:
     """Where somebody went back by hand."""
     generations: int = 0
     """How many are remembered."""
+    crash: CrashStanding | None = None
+    """None unless it keeps dying."""
+    hold: Hold | None = None
+    """None unless somebody holds it."""
 
     @property
     def waits(self) -> bool:
@@ -594,10 +615,15 @@ class StartContainer:
 
 @dataclass(frozen=True)
 class StopContainer:
-    """The daemon was stopped for a restart whose start failed: never planned, but told."""
+    """Stop the daemon gracefully and keep its container, as somebody holds it.
+
+    Also told, and never planned then, of one that was stopped for a restart whose start failed.
+    """
 
     name: str
     reason: str
+    respawn: str = ""
+    """What the container has for `respawn` when it is stopped; "" where nobody holds it."""
 
 
 @dataclass(frozen=True)
@@ -691,6 +717,9 @@ class DaemonPlan:
     """Steps that are taken in place of the others while those wait."""
     blocked: str = ""
     """For which daemons `waiting` waits, and how they stand; ""."""
+    rests: str = ""
+    """Why it is not started though it does not run: it is held, or keeps dying."""
+    is_held: bool = False
 
 
 @dataclass(frozen=True)
@@ -744,7 +773,10 @@ class Outcome:
     def restarts(self) -> int:
         """Times that the daemon was stopped to be started anew, or started from the dead."""
         counted = ReplaceContainer | StartContainer | StopContainer
-        return sum(isinstance(item.step, counted) and item.is_done for item in self.results)
+        return sum(
+            isinstance(item.step, counted) and item.is_done and not _is_hold(item.step)
+            for item in self.results
+        )
 
     @property
     def touched(self) -> bool:
@@ -756,5 +788,10 @@ class Outcome:
     def is_down(self) -> bool:
         """Whether the old process was stopped and no new one came in its place."""
         return not self.touched and any(
-            isinstance(item.step, StopContainer) and item.is_done for item in self.results
+            isinstance(item.step, StopContainer) and item.is_done and not _is_hold(item.step)
+            for item in self.results
         )
+
+
+def _is_hold(step: Step) -> bool:
+    return isinstance(step, StopContainer) and bool(step.respawn)

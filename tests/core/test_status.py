@@ -9,8 +9,8 @@ import pytest
 from google.protobuf import json_format
 
 from ya_salt.converge.preview import judge_file
-from ya_salt.converge.status import make_status, make_unmanaged_status
-from ya_salt.life import Pin, Rejection, Trial
+from ya_salt.converge.status import is_fine, make_status, make_unmanaged_status
+from ya_salt.life import CrashLoop, Hold, Life, Pin, Rejection, Trial
 from ya_salt.messages import (
     Details,
     describe_portod,
@@ -24,6 +24,7 @@ from ya_salt.model import (
     LABEL,
     Condition,
     Container,
+    CrashStanding,
     CreateContainer,
     DaemonPlan,
     DaemonSpec,
@@ -63,8 +64,10 @@ def assess(
     trouble: str = "",
     previous: DaemonStatus | None = None,
     spec: DaemonSpec = SPEC,
+    life: Life | None = None,
 ) -> DaemonStatus:
     observed = Observed(
+        lives={"d": life or Life()},
         packages={"p": InstalledPackage("p", version)} if version else {},
         containers={"d": container} if container else {},
     )
@@ -279,6 +282,8 @@ def test_json_is_what_the_proto_says() -> None:
         trial=Trial("mark", "1.1", 1, begun_at=1.0, deaths=1),
         pin=Pin(1, "mark", "shell: a", 1.0),
         generations=2,
+        crash=CrashStanding(1.0, 5, 16.0, 2.0, "it exited with code 3"),
+        hold=Hold("shell: eve", "disk", 1.0, 2.0),
     )
     fact = {
         "started_at": 1.0,
@@ -304,6 +309,12 @@ def test_json_is_what_the_proto_says() -> None:
     }
     assert {field.name for field, _ in message.porto_daemons[0].gate.ListFields()} == {
         field.name for field in ya_salt_pb2.GateStanding.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in message.porto_daemons[0].crash_loop.ListFields()} == {
+        field.name for field in ya_salt_pb2.CrashLoop.DESCRIPTOR.fields
+    }
+    assert {field.name for field, _ in message.porto_daemons[0].hold.ListFields()} == {
+        field.name for field in ya_salt_pb2.Hold.DESCRIPTOR.fields
     }
     assert {field.name for field, _ in message.gate.ListFields()} == {
         field.name for field in ya_salt_pb2.GateStatus.DESCRIPTOR.fields
@@ -396,3 +407,69 @@ def test_a_status_is_told_by_the_file_as_it_is_now(phase: str, loaded: Loaded, n
     status = judge_file(last, loaded)
     assert status.phase == now
     assert bool(status.error) == (now == "Rejected")
+
+
+LOOP = CrashLoop(deaths=4, since=900.0, last_at=995.0, delay_s=8, next_at=1003.0, is_down=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "crash", "expected"),
+    [
+        ("dead", LOOP, ("Installed", "!CrashLooping", "!CrashLooping")),
+        ("respawning", LOOP, ("Installed", "!CrashLooping", "!CrashLooping")),
+        ("dead", replace(LOOP, deaths=2), ("Installed", "!Dead", "!Dead")),
+        ("stopped", LOOP, ("Installed", "!Stopped", "!Stopped")),
+        ("running", replace(LOOP, is_down=False), ("Installed", "Running", "Ready")),
+    ],
+)
+def test_one_that_keeps_dying_says_so(
+    state: str, crash: CrashLoop, expected: tuple[str, ...]
+) -> None:
+    container = replace(CONTAINER, state=state)
+    status = assess(container, life=Life(crash=crash), trouble="it exited with code 3")
+
+    assert reasons(status) == expected
+    assert (status.crash is not None) == (crash.deaths >= 3)
+    if "!CrashLooping" in expected:
+        assert status.ready is not None
+        for fact in ("4 times", "1970-01-01T00:15:00Z", "1970-01-01T00:16:43Z", "code 3"):
+            assert fact in status.ready.message
+
+
+def test_what_it_said_last_is_kept_while_it_runs() -> None:
+    life = Life(crash=LOOP)
+    down = assess(replace(CONTAINER, state="dead"), life=life, trouble="it exited with code 3")
+    up = assess(previous=down, life=Life(crash=replace(LOOP, is_down=False)))
+
+    assert up.crash == CrashStanding(900.0, 4, 8.0, 0.0, "it exited with code 3")
+
+
+@pytest.mark.parametrize(
+    ("state", "expected", "fine"),
+    [
+        ("dead", ("Installed", "!Held", "!Held"), True),
+        ("stopped", ("Installed", "!Held", "!Held"), True),
+        ("", ("Installed", "!Held", "!Held"), True),
+        ("running", ("Installed", "Running", "Ready"), True),
+        ("paused", ("Installed", "!Paused", "!Paused"), False),
+    ],
+)
+def test_one_that_somebody_holds_is_fine_once_it_is_down(
+    state: str, expected: tuple[str, ...], fine: bool
+) -> None:
+    container = replace(CONTAINER, state=state) if state else None
+    status = assess(container, life=Life(hold=Hold("shell: eve", "disk", 900.0, 4600.0)))
+
+    assert reasons(status) == expected
+    assert is_fine(status) == fine
+    assert status.hold is not None
+    if "!Held" in expected:
+        assert status.ready is not None
+        for fact in ("shell: eve", "disk", "1970-01-01T01:16:40Z"):
+            assert fact in status.ready.message
+
+
+def test_a_container_that_is_not_ours_is_not_called_held() -> None:
+    foreign = replace(CONTAINER, state="dead", labels={})
+
+    assert reasons(assess(foreign, life=Life(hold=Hold("eve", "", 1.0))))[1] == "!ForeignContainer"

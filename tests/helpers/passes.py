@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,7 @@ class Passes:
             gate=gate,
         )
         self.requests: list[str] = []
+        self.now: Callable[[], float] = time.time
 
     def write(
         self,
@@ -98,7 +100,8 @@ class Passes:
 
     def make_host(self, connect: Callable[[], PortoClient] | None = None) -> Host:
         gate = partial(make_gate, self.settings.gate)
-        return Host(self.settings, Apt(), connect or self.client, connect_gate=gate)
+        connect = connect or self.client
+        return Host(self.settings, Apt(), connect, now=self.now, connect_gate=gate)
 
     def plan(self) -> dict[str, DaemonPlan]:
         """What a pass would do, by daemon."""

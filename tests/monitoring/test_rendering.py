@@ -12,7 +12,14 @@ from made import ANSWERED, DEAD, FAILED, GOOD, NO_GATE, NOW, WAITING, make, reme
 
 from ya_salt.gate.memory import GateMemory, find_gate_facts
 from ya_salt.gate.protocol import Slot
-from ya_salt.model import Condition, GateStanding, JugglerSettings, YasmSettings
+from ya_salt.life import Hold
+from ya_salt.model import (
+    Condition,
+    CrashStanding,
+    GateStanding,
+    JugglerSettings,
+    YasmSettings,
+)
 from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, cut_text
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 
@@ -50,6 +57,8 @@ def test_signals_are_named_as_documented() -> None:
         "porto-daemon-d-restart_count_thhh": 2,
         "porto-daemon-d-gate_waiting_thhh": 0,
         "porto-daemon-d-gate_failed_thhh": 0,
+        "porto-daemon-d-crash_looping_thhh": 0,
+        "porto-daemon-d-held_thhh": 0,
     }
 
 
@@ -109,6 +118,7 @@ def test_the_host_has_signals_of_its_own() -> None:
         "porto-daemons-pass_old_thhh": 1,
         "porto-daemons-gate_queue_thhh": 0,
         "porto-daemons-gate_unreachable_thhh": 0,
+        "porto-daemons-holds_forgotten_thhh": 0,
     }
 
 
@@ -181,7 +191,8 @@ def test_a_name_in_yasms_alphabet_stays_as_it_is() -> None:
 def test_no_two_daemons_share_a_signal(one: str, other: str) -> None:
     assert (yasm.map_name(one) == yasm.map_name(other)) == (one == other)
     told = push(replace(GOOD, name=one), *([replace(GOOD, name=other)] if one != other else []))
-    assert len(told) == 6 * len({one, other}) + 6
+    host = len(push())
+    assert len(told) == (len(push(GOOD)) - host) * len({one, other}) + host
 
 
 # -- Juggler -----------------------------------------------------------------------------------
@@ -449,3 +460,49 @@ def test_an_alert_keeps_the_start_that_was_told_first() -> None:
     (alert,) = alertmanager.merge_alerts(later, first, NOW + 60)
     assert alert["startsAt"] == first["host rejected_files"]["startsAt"]
     assert alert["labels"]["problem"] == "rejected_files"
+
+
+# -- held, and dying again and again -------------------------------------------------------------
+
+HELD = replace(
+    GOOD,
+    name="held",
+    running=Condition(False, "Held", "held by eve", NOW - 60),
+    ready=Condition(False, "Held", "held by eve", NOW - 60),
+    hold=Hold("eve", "disk", NOW - 90_000),
+)
+LOOPING = replace(DEAD, name="loop", crash=CrashStanding(NOW - 60, 5, 16.0))
+
+
+def test_one_that_is_held_is_no_alert_of_its_own() -> None:
+    assert events(HELD)["porto-daemon-held-ready"]["status"] == "WARN"
+    assert "daemon held" not in alertmanager.render_firing(make(HELD), "h")
+    assert push(HELD)["porto-daemon-held-held_thhh"] == 1
+    assert 'porto_daemon_held{daemon="held"} 1.0' in tell_prometheus(HELD)
+
+
+@pytest.mark.parametrize(
+    ("hold", "is_forgotten"),
+    [
+        (Hold("eve", "disk", NOW - 90_000), True),
+        (Hold("eve", "disk", NOW - 80_000), False),
+        (Hold("eve", "disk", NOW - 90_000, NOW + 60), False),
+    ],
+)
+def test_a_hold_without_an_end_is_forgotten_after_a_day(hold: Hold, is_forgotten: bool) -> None:
+    status = replace(HELD, hold=hold)
+    since = [line for line in tell_prometheus(status) if "held_without_end" in line and "{" in line]
+
+    assert ("host holds_forgotten" in alertmanager.render_firing(make(status), "h")) == is_forgotten
+    assert push(status)["porto-daemons-holds_forgotten_thhh"] == is_forgotten
+    assert ("by eve" in events(status)["porto-daemons"]["description"]) == is_forgotten
+    assert bool(since) == (not hold.until)
+
+
+def test_one_that_dies_again_and_again_has_its_signal() -> None:
+    told = push(LOOPING, GOOD)
+
+    assert told["porto-daemon-loop-crash_looping_thhh"] == 1
+    assert told["porto-daemon-d-crash_looping_thhh"] == 0
+    assert 'porto_daemon_crash_looping{daemon="loop"} 1.0' in tell_prometheus(LOOPING)
+    assert events(LOOPING)["porto-daemon-loop-ready"]["status"] == "CRIT"

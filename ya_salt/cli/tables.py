@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+from ya_salt.converge.holds import describe_hold
 from ya_salt.converge.readiness import describe_question, describe_rhythm
 from ya_salt.converge.status import is_fine
 from ya_salt.messages import Details, find_silence, format_time
 from ya_salt.model import (
+    HELD,
     Condition,
+    CrashStanding,
     CreateContainer,
     DaemonPlan,
     DaemonStatus,
@@ -23,7 +26,7 @@ from ya_salt.model import (
     describe_step,
     is_state,
 )
-from ya_salt.text import escape, printable
+from ya_salt.text import count, escape, printable
 
 Paint: TypeAlias = "Callable[[str, str], str]"
 """(column's head, padded cell) -> the cell as a terminal shows it."""
@@ -38,6 +41,7 @@ _COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
 _CELL_COLOURS = {
     ("READY", "yes"): "green",
     ("READY", "no"): "red",
+    ("READY", "held"): "yellow",
     ("STATE", "dead"): "red",
     ("STATE", "stopped"): "red",
     ("STATE", "respawning"): "yellow",
@@ -152,12 +156,18 @@ def _list_cells(item: DaemonStatus, now: float) -> tuple[str, ...]:
         _describe_version(item),
         item.phase,
         item.state or "-",
-        "yes" if item.ready and item.ready.status else "no",
+        _describe_ready(item),
         format_age(now - item.ready.since) if item.ready else "-",
         str(item.respawn_count),
         str(item.restart_count),
         "-" if item.memory_bytes is None else format_bytes(item.memory_bytes),
     )
+
+
+def _describe_ready(item: DaemonStatus) -> str:
+    if item.ready is None or item.ready.status:
+        return "yes" if item.ready else "no"
+    return "held" if item.ready.reason == HELD else "no"
 
 
 def _describe_version(item: DaemonStatus) -> str:
@@ -185,6 +195,8 @@ def _list_notes(status: DaemonStatus) -> list[str]:
         notes.append(f"{status.name}: error: {status.error}")
     elif status.waits:
         notes.append(f"{status.name}: {_describe_gate(status)}")
+    elif status.hold is not None and status.ready and status.ready.reason == HELD:
+        notes.append(f"{status.name}: {status.ready.message}")
     elif status.ready and not status.ready.status and status.phase != "Removed":
         notes.append(f"{status.name}: not ready: {status.ready.reason}: {status.ready.message}")
     if status.phase == "Orphaned":
@@ -229,6 +241,8 @@ def render_plans(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) ->
             lines += [f"{plan.name}:     {_describe_change(*item)}" for item in values.items()]
         lines += [f"{plan.name}:     {said}" for said in _list_probes(plan)]
         lines += [f"{plan.name}: {note}" for note in plan.notes]
+        if plan.rests and not plan.steps:
+            lines.append(f"{plan.name}: not started: {plan.rests}")
         if plan.refusal:
             lines.append(f"{plan.name}: refused: {plan.refusal}")
     return "\n".join(map(escape, lines)) or "nothing to do"
@@ -266,6 +280,7 @@ def plans_to_data(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) -
                 "waitsFor": plan.blocked,
                 "refusal": plan.refusal,
                 "notes": list(plan.notes),
+                "rests": plan.rests,
             }
             for plan in plans
         ]
@@ -275,9 +290,9 @@ def plans_to_data(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) -
 # -- sizes and ages ------------------------------------------------------------------------------
 
 
-def format_bytes(count: int) -> str:
+def format_bytes(number: int) -> str:
     """512B, 37M, 1.5G: as much as one reads in a table."""
-    size = float(count)
+    size = float(number)
     for unit in ("B", "K", "M", "G"):
         if size < 1000:
             return f"{size:.1f}{unit}" if size < 10 and unit != "B" else f"{size:.0f}{unit}"
@@ -381,6 +396,10 @@ def render_details(item: DaemonStatus, details: Details, now: float) -> str:
         ),
         *([("probe", _describe_probe(item.probe, now))] if item.probe else []),
     ]
+    if item.hold is not None:
+        facts.append(("hold", describe_hold(item.hold)))
+    if item.crash is not None:
+        facts.append(("dies", _describe_crash(item.crash)))
     lines = [f"{name:<10} {printable(text)}" for name, text in facts]
     if details.history:
         lines.append("last actions, newest last (more: ya-salt history):")
@@ -417,6 +436,14 @@ def _describe_probe(probe: ProbeStanding, now: float) -> str:
     word = "ready" if probe.is_ready else "not ready"
     age = format_age(now - probe.asked_at)
     return f"{probe.question}: {word}{failed}; asked {age} ago: {probe.answer}"
+
+
+def _describe_crash(crash: CrashStanding) -> str:
+    times = count(crash.deaths, "time")
+    next_try = f", next try {format_time(crash.next_at)}" if crash.next_at else ", it runs now"
+    words = f": {crash.last_words}" if crash.last_words else ""
+    rest = f"it rests {crash.delay_s:g} s after a death"
+    return f"{times} in a row since {format_time(crash.since)}; {rest}{next_try}{words}"
 
 
 def _describe_condition(condition: Condition, now: float) -> str:

@@ -71,8 +71,11 @@ def _describe(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Ch
                 }
             case PurgePackages(packages=names):
                 packages |= {name: _change(_name_version(name, observed), "") for name in names}
-            case CreateContainer() | ReplaceContainer() | ChangeLive():
+            case CreateContainer() | ReplaceContainer():
                 container |= _describe_container(spec, step, observed)
+            case ChangeLive(spec=changed):
+                # Of a daemon that keeps dying not all is as its file says.
+                container |= _describe_container(changed, step, observed)
         process = _describe_process(step, observed) or process
     renewing = CreateContainer | ReplaceContainer | SignalContainer
     files = (
@@ -116,7 +119,8 @@ def _describe_process(step: Step, observed: Observed) -> Change:
         case ReplaceContainer():
             return _change(before, "restarted")
         case RemoveContainer() | StopContainer():
-            return _change(before, "absent")
+            is_kept = isinstance(step, StopContainer) and step.respawn
+            return _change(before, "stopped" if is_kept else "absent")
         case SignalContainer(signal=signal):
             return _change(before, f"told by {signal}")
         case InstallPackages() | PurgePackages() | ChangeLive():

@@ -67,6 +67,8 @@ _UNREADABLE = frozenset({_SECRET, "labels"})
 _SEEN_OUTSIDE = frozenset({"labels", "symlink"})
 """What a rehearsal goes without: others look for labels, links are made among the host's files."""
 
+_DOWN = frozenset({"dead", "stopped"})
+
 _STREAMS = ("stdin_path", "stdout_path", "stderr_path")
 
 _GONE = "ContainerDoesNotExist"
@@ -424,6 +426,8 @@ def start_container(client: PortoClient, name: str, state: str) -> None:
         now = client.get([name], ["state"]).get(name, {}).get("state") if is_second else state
         if now == "paused":
             client.resume(name)
+        elif now == state == "respawning":
+            _respawn_now(client, name)
         elif now not in {"running", "starting", "respawning"}:
             if now != "stopped":
                 # Porto starts from `stopped` only; a dead one has nothing left to be gentle with.
@@ -431,6 +435,44 @@ def start_container(client: PortoClient, name: str, state: str) -> None:
             client.start(name)
 
     _insist(client, start)
+
+
+def _respawn_now(client: PortoClient, name: str) -> None:
+    """A delay under way is not cut short by a new value."""
+    try:
+        client.respawn(name)
+    except PortoError as error:
+        # portod was quicker.
+        if error.code != "InvalidState":
+            raise
+
+
+def stop_container(client: PortoClient, name: str, respawn: str, turn: Turn = _ALONE) -> None:
+    """SIGTERM, up to 10 seconds, SIGKILL; the container stays, with what it wrote.
+
+    `respawn` is what it has for that afterwards. Raises PortoError.
+    """
+    turn.before_stop()
+
+    def stop(_is_second: bool) -> None:
+        # With respawn portod would only start the command again after the SIGTERM.
+        client.set_property(name, "respawn", "false")
+        _terminate(client, name, turn)
+        if client.get_property(name, "state") not in _DOWN:
+            with contextlib.suppress(PortoError):
+                client.kill(name, signal.SIGKILL)
+                client.wait_dead(name, STOP_TIMEOUT_S)
+        _stop_rest(client, name)
+        client.set_property(name, "respawn", respawn)
+        _stop_rest(client, name)
+
+    _insist(client, stop)
+
+
+def _stop_rest(client: PortoClient, name: str) -> None:
+    """What does not die by a signal (paused, respawning) goes with all that it wrote."""
+    if client.get_property(name, "state") not in _DOWN:
+        client.stop(name, timeout_s=STOP_TIMEOUT_S)
 
 
 def remove_container(client: PortoClient, name: str, turn: Turn = _ALONE) -> None:

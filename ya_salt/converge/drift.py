@@ -213,6 +213,12 @@ GUARDED = ("weak", "aging_time")
 _EMPTIED = frozenset({"labels", "symlink"})
 """Maps whose entries go with an empty value; others' entries only with the whole map set anew."""
 
+_OURS_MEANWHILE = frozenset({"respawn_delay"})
+"""What is not as the spec says while a daemon keeps dying."""
+
+_PORTODS: Mapping[str, str] = {"respawn_delay": "1s"}
+"""Defaults that need not be remembered."""
+
 _SET_WHEN_DEAD = frozenset({"respawn", "max_respawns", "respawn_delay", "labels"})
 """All that portod lets anybody set on a dead container."""
 
@@ -259,10 +265,11 @@ def find_differences(
     spec: DaemonSpec, container: Container, applied: LastApplied, key: bytes = b""
 ) -> Difference:
     """What the spec changed since the container was made, and what somebody else did."""
-    changed, gone = set[str](), set[str]()
     current = is_current(spec, container)
-    if not current:
-        changed, gone = _compare_sent(wanted_properties(spec), applied)
+    changed, gone = _compare_sent(wanted_properties(spec), applied)
+    if current:
+        # The same spec says the same; only ours is what a daemon that keeps dying has in its place.
+        changed, gone = changed & _OURS_MEANWHILE, gone & _OURS_MEANWHILE
     whole_maps = _WHOLE_MAPS if not current else (_SECRET,)
     # A label of an earlier version covers the secrets, too.
     if not current or container.labels.get(LABEL) == spec.digest:
@@ -509,7 +516,8 @@ def _reset(name: str, wanted: Mapping[str, str], applied: LastApplied) -> dict[s
         return {name: ""}
     if base != name:
         return {base: _write_whole(base, wanted)}
-    return {name: applied.defaults[name]} if name in applied.defaults else {}
+    defaults = {**_PORTODS, **applied.defaults}
+    return {name: defaults[name]} if name in defaults else {}
 
 
 def _write_whole(base: str, wanted: Mapping[str, str]) -> str:

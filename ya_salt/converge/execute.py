@@ -369,8 +369,10 @@ def _do(work: _Work, observed: Observed) -> None:
             client.kill(name, signal.Signals[word])
         case RemoveContainer(name=name):
             containers.remove_container(client, name, turn)
-        case InstallPackages() | PurgePackages() | StopContainer():
-            raise AssertionError("packages have stages of their own, a stop is never planned")
+        case StopContainer(name=name, respawn=respawn):
+            containers.stop_container(client, name, respawn, turn)
+        case InstallPackages() | PurgePackages():
+            raise AssertionError("packages have stages of their own")
 
 
 def _carry_data(spec: DaemonSpec, tools: Tools) -> None:

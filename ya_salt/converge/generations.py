@@ -186,6 +186,10 @@ def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; w
         life = lives.get(spec.name, Life())
         if life.trial is None or spec.name in observed.unknown or spec.generation:
             continue
+        if life.hold is not None:
+            # It is paused, and begins anew when somebody starts it.
+            lives[spec.name] = replace(life, trial=replace(life.trial, host=""))
+            continue
         outcome = outcomes.get(spec.name)
         if outcome is not None and outcome.plan.refusal and not life.trial.is_carried_out:
             # It has not even begun, and does not now.
@@ -223,6 +227,8 @@ def judge_rollbacks(
     for spec in specs:
         life = lives.get(spec.name, Life())
         if life.rejection is None or not spec.generation or spec.name in observed.unknown:
+            continue
+        if life.hold is not None:
             continue
         problem = trials.find_rollback_problem(
             spec,

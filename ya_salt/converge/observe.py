@@ -26,7 +26,7 @@ _NEEDED = ("state", "labels", "private", "respawn_count", "time", "id", "creatio
 _TOLD = ("start_time[raw]", "death_time[raw]", "memory_usage", "cpu_usage")
 """Only shown: where they cannot be read the daemon is looked after all the same."""
 
-_COMPARED = ("task_cred", *GUARDED)
+_COMPARED = ("task_cred", "respawn_delay", *GUARDED)
 """What no spec declares and is compared all the same, as far as it can be read."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ya_salt.converge.holds import describe_hold
 from ya_salt.converge.plan import keep_repair
 from ya_salt.converge.readiness import is_ready
 from ya_salt.life import Life
@@ -115,6 +116,8 @@ def _describe(
     standing = stand(name, spec, container, life, observed.unknown.get(name, ""))
     if standing.is_ready or spec is None or spec.delete_requested:
         return standing.words, standing.is_ready
+    if life.hold is not None:
+        return f"{name} ({describe_hold(life.hold)})", False
     if plan is not None and plan.blocked:
         return f"{name}, which {plan.blocked}", False
     is_started = plan is not None and any(isinstance(step, STARTS) for step in plan.steps)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from ya_salt.converge.crash import DEFAULT_DELAY, DELAY
 from ya_salt.converge.drift import (
     base_name,
     compare,
@@ -18,6 +19,7 @@ from ya_salt.converge.drift import (
     make_mark,
     name_read_back,
     set_anew,
+    wanted_properties,
 )
 from ya_salt.converge.lives import Intent
 from ya_salt.converge.package_users import (
@@ -31,6 +33,7 @@ from ya_salt.converge.package_users import (
 )
 from ya_salt.errors import describe_bug
 from ya_salt.model import (
+    HELD,
     LABEL,
     ChangeLive,
     Container,
@@ -47,12 +50,14 @@ from ya_salt.model import (
     SignalContainer,
     StartContainer,
     Step,
+    StopContainer,
 )
 from ya_salt.porto.properties import LIVE_IN_NAME_ONLY
 
 REFUSED = "Refused"
 """The reason of a plan that does nothing because portod would not start the spec."""
 
+_DOWN = frozenset({"dead", "stopped"})
 _TRANSIENT = frozenset({"running", "starting", "stopping", "respawning"})
 
 
@@ -110,6 +115,9 @@ def add_restarts(
 
 def _add_restart(plan: DaemonPlan, spec: DaemonSpec, reason: str) -> DaemonPlan:
     renewing = ReplaceContainer | CreateContainer | StartContainer
+    if plan.is_held and not plan.refusal:
+        words = f"it is {plan.rests}: `ya-salt start {plan.name}` ends that and starts it"
+        return replace(plan, refusal=words, refusal_reason=HELD)
     if plan.refusal_reason == REFUSED and not spec.delete_requested:
         # Somebody asks for it by name: what stood in the way may be gone.
         return DaemonPlan(plan.name, (ReplaceContainer(spec, reason),), notes=plan.notes)
@@ -132,7 +140,9 @@ def keep_repair(plan: DaemonPlan, observed: Observed) -> tuple[Step, ...]:
     """What starts the daemon again as it was, where that is all that is to be done now."""
     container = observed.containers.get(plan.name)
     is_removal = any(isinstance(step, RemoveContainer) for step in plan.steps)
-    return _plan_repair(container) if container is not None and not is_removal else ()
+    if container is None or is_removal:
+        return ()
+    return _plan_repair(container, plan.rests)
 
 
 def hold_packages(
@@ -180,6 +190,8 @@ def _hold(
             refusal=plan.refusal or words,
             refusal_reason=plan.refusal_reason or "Unknown",
             notes=plan.notes,
+            rests=plan.rests,
+            is_held=plan.is_held,
         )
         if any(isinstance(step, kinds) for step in plan.steps)
         else plan
@@ -215,14 +227,19 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
             "it is left alone: rename the daemon, or destroy that container",
             refusal_reason="ForeignContainer",
         )
+    intent = shared.intents.get(spec.name, Intent())
+    if intent.held and not spec.delete_requested:
+        return _plan_hold(spec, container, intent.held)
+    rests = _find_rest(container, intent)
+    repair = _plan_repair(container, rests) if container is not None else ()
     if shared.observed.packages_error and _concerns_packages(spec, shared.observed):
         # Whatever dpkg would say: a dead daemon is started again as it was.
-        is_repaired = container is not None and not spec.delete_requested
         return DaemonPlan(
             spec.name,
-            _plan_repair(container) if container is not None and is_repaired else (),
+            () if spec.delete_requested else repair,
             refusal=shared.observed.packages_error,
             refusal_reason="DpkgUnavailable",
+            rests=rests,
         )
     if spec.delete_requested:
         return _plan_removal(spec, container, shared)
@@ -235,16 +252,30 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
     missing = find_missing(spec, shared.observed)
     refused = "" if missing else _find_refused(spec, container, shared.observed)
     if refused and container is not None:
-        return DaemonPlan(
-            spec.name, _plan_repair(container), refusal=refused, refusal_reason=REFUSED
-        )
+        return DaemonPlan(spec.name, repair, refusal=refused, refusal_reason=REFUSED, rests=rests)
     steps: list[Step] = [*_plan_install(spec, missing, shared.observed)]
-    intent = shared.intents.get(spec.name, Intent())
     steps += _plan_container(spec, container, missing, shared.observed, intent)
     if any(isinstance(step, ReplaceContainer | CreateContainer) for step in steps):
         # The new process has seen the files; while it waits for the gate the old one is told.
-        return DaemonPlan(spec.name, tuple(steps), notes=intent.notes, meanwhile=intent.signals)
-    return DaemonPlan(spec.name, (*steps, *intent.signals), notes=intent.notes)
+        return DaemonPlan(
+            spec.name, tuple(steps), notes=intent.notes, meanwhile=intent.signals, rests=rests
+        )
+    return DaemonPlan(spec.name, (*steps, *intent.signals), notes=intent.notes, rests=rests)
+
+
+def _plan_hold(spec: DaemonSpec, container: Container | None, why: str) -> DaemonPlan:
+    """Nothing but the stop: no package of its own, no new container, no start."""
+    respawn = wanted_properties(spec)["respawn"]
+    if container is None:
+        return DaemonPlan(spec.name, rests=why, is_held=True)
+    # A stop that was cut short has left it with respawn off.
+    is_over = container.state in _DOWN and container.values.get("respawn", respawn) == respawn
+    steps = () if is_over else (StopContainer(spec.name, why, respawn),)
+    return DaemonPlan(spec.name, steps, rests=why, is_held=True)
+
+
+def _find_rest(container: Container | None, intent: Intent) -> str:
+    return intent.resting if container is not None and container.state == "dead" else ""
 
 
 def _find_refused(spec: DaemonSpec, container: Container | None, observed: Observed) -> str:
@@ -288,20 +319,33 @@ def _plan_container(
     if record is not None and record.restart_pending:
         reason = record.restart_reason or "its packages were changed while it ran"
         return (ReplaceContainer(spec, _join(reason, intent.restart)),)
-    changed = _plan_change(spec, container, observed)
+    changed = _plan_change(_slow_down(spec, observed, intent), container, observed)
     renewing = next((step for step in changed if isinstance(step, ReplaceContainer)), None)
     if renewing is not None or intent.restart:
         reason = renewing.reason if renewing is not None else ""
         return (ReplaceContainer(spec, _join(reason, intent.restart)),)
-    return (*changed, *_plan_repair(container))
+    if container.state == "respawning" and intent.retry:
+        return (*changed, StartContainer(spec.name, container.state, intent.retry))
+    return (*changed, *_plan_repair(container, _find_rest(container, intent)))
 
 
 def _join(*reasons: str) -> str:
     return "; ".join(filter(None, reasons))
 
 
-def _plan_repair(container: Container) -> tuple[Step, ...]:
-    if container.state in _TRANSIENT:
+def _slow_down(spec: DaemonSpec, observed: Observed, intent: Intent) -> DaemonSpec:
+    """The spec with the delay of a daemon that keeps dying, where that is no cause for a restart.
+
+    Its digest stays: it is the same spec.
+    """
+    can_change = not observed.dynamic or DELAY in observed.dynamic
+    if not intent.respawn_delay or not can_change:
+        return spec
+    return replace(spec, properties={**spec.properties, DELAY: intent.respawn_delay})
+
+
+def _plan_repair(container: Container, rests: str = "") -> tuple[Step, ...]:
+    if container.state in _TRANSIENT or rests:
         return ()
     return (StartContainer(container.name, container.state, f"it is {container.state}"),)
 
@@ -328,6 +372,9 @@ def _plan_change(  # noqa: PLR0911 - a return a rule
     relearn = frozenset(name_read_back(name) for name in found.relearned)
     if found.changes or not current:
         reason = _describe_change(found.changes, found.by_hand)
+        if current and found.changes.keys() - found.by_hand == {DELAY}:
+            # The file says as before: it is ours, of a daemon that keeps dying.
+            reason = _describe_delay(spec, found.by_hand)
         return (ChangeLive(spec, found.changes, reason, relearn),)
     if relearn:
         names = ", ".join(sorted(found.relearned))
@@ -347,6 +394,12 @@ def _describe_change(names: Iterable[str], theirs: frozenset[str]) -> str:
     if by_hand:
         parts.append(f"changed by somebody else: {', '.join(by_hand)}")
     return "; ".join(parts) or "nothing but the label is out of date"
+
+
+def _describe_delay(spec: DaemonSpec, theirs: frozenset[str]) -> str:
+    now = spec.properties.get(DELAY, DEFAULT_DELAY)
+    reason = f"how often it dies: {DELAY} is {now} now"
+    return f"{reason}; {_describe_change(theirs, theirs)}" if theirs else reason
 
 
 def _explain_restart(names: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ya_salt.converge.containers import describe_trouble
 from ya_salt.converge.generations import judge_trials, load_chosen, name_boot
+from ya_salt.converge.holds import describe_end, describe_hold
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
 from ya_salt.converge.host_checks import find_missing_account, find_obstacle
 from ya_salt.converge.host_key import load_key
@@ -48,7 +49,9 @@ from ya_salt.gate.client import preview_deferrals
 from ya_salt.gate.memory import find_gate_facts
 from ya_salt.life import Life
 from ya_salt.lock import hold_lock
+from ya_salt.messages import format_time
 from ya_salt.model import (
+    HELD,
     Answer,
     Container,
     CreateContainer,
@@ -70,6 +73,7 @@ from ya_salt.monitoring.report import ReportInput, load_memory, report, save_mem
 from ya_salt.monitoring.sinks import Delivery
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import Store, load_portod, open_store, read_store
+from ya_salt.text import count
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -227,6 +231,31 @@ def say_gate(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str
     level = logging.WARNING if gate.state == "failed" else logging.INFO
     _log.log(level, "porto-daemon-%s: %s", name, said)
     return [said]
+
+
+def say_life(name: str, old: DaemonStatus | None, new: DaemonStatus, now: float) -> list[str]:
+    """Log that somebody holds it or no longer, that it keeps dying or no longer; as sentences."""
+    if new.phase == "Removed":
+        return []
+    held, holds_now = old.hold if old else None, new.hold
+    was, keeps = old.crash if old else None, new.crash
+    said = []
+    if holds_now is not None and holds_now != held:
+        said.append(describe_hold(holds_now))
+    if held is not None and holds_now is None:
+        said.append(describe_end(held, now))
+    is_told = new.ready is not None and new.ready.reason == "CrashLooping"
+    if was is None and keeps is not None and not is_told:
+        words = f": {keeps.last_words}" if keeps.last_words else ""
+        times = count(keeps.deaths, "time")
+        said.append(f"keeps dying: {times} in a row since {format_time(keeps.since)}{words}")
+    if was is not None and keeps is None:
+        times = count(was.deaths, "death")
+        said.append(f"no longer keeps dying: {times} since {format_time(was.since)} are forgotten")
+    for text in said:
+        level = logging.WARNING if keeps is not None and was is None else logging.INFO
+        _log.log(level, "porto-daemon-%s: %s", name, text)
+    return said
 
 
 def plan_pass(host: Host, request: PassRequest) -> tuple[DaemonPlan, ...]:
@@ -471,12 +500,7 @@ def _plan(
         for plan in plans
         if plan.refusal_reason == REFUSED and _is_retried(plan.name, request)
     }
-    restarts = {
-        name: reason
-        for name, reason in {**asked, **request.restarts}.items()
-        if name not in intents or not intents[name].held
-    }
-    plans = add_restarts(plans, request.targets, observed, restarts)
+    plans = add_restarts(plans, request.targets, observed, {**asked, **request.restarts})
     return hold_starts(plans, context, observed)
 
 
@@ -503,6 +527,9 @@ def say_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> li
         return []
     if new.waits and was and was.status == ready.status:
         # That its change waits is told by itself, once.
+        return []
+    if ready.reason == HELD:
+        # So is who holds it.
         return []
     level = logging.INFO if ready.status or new.phase == "Removed" else logging.WARNING
     what = "ready" if ready.status else "not ready"

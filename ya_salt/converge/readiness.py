@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ya_salt.converge.crash import find_rest
 from ya_salt.life import CrashLoop, Life, Probes
 from ya_salt.model import (
     PROBE_FAILED,
@@ -164,7 +165,7 @@ def find_restart(spec: DaemonSpec, container: Container | None, life: Life, now:
         probes is None
         or not is_to_be_asked(spec, container, life)
         or not _is_to_be_restarted(spec, probes)
-        or now < find_rest_end(life.crash)
+        or find_rest(life.crash, now)
     ):
         return ""
     return f"{PROBE_RESTART} {count(probes.failures, 'time')} in a row: {_quote_no(probes)}"

@@ -57,6 +57,7 @@ from ya_salt.converge.preview import (
     look_for_troubles,
     put_off,
     say_gate,
+    say_life,
     say_transition,
 )
 from ya_salt.converge.probing import Prober
@@ -943,10 +944,12 @@ def _list_events(
         outcome = outcomes.get(status.name)
         if outcome and outcome.plan.refusal and (old is None or old.error != outcome.error):
             events.append(Event(now, status.name, f"failed: {outcome.error}"))
-        events += [Event(now, status.name, said) for said in say_gate(status.name, old, status)]
-        events += [
-            Event(now, status.name, said) for said in say_transition(status.name, old, status)
+        said = [
+            *say_life(status.name, old, status, now),
+            *say_gate(status.name, old, status),
+            *say_transition(status.name, old, status),
         ]
+        events += [Event(now, status.name, text) for text in said]
     return events + [Event(now, name, said) for name, said in _say_rejected(start)]
 
 

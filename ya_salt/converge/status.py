@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ya_salt.converge import trials
+from ya_salt.converge import crash, holds, trials
 from ya_salt.converge.package_users import find_missing, is_package_right
 from ya_salt.converge.readiness import (
     describe_no,
@@ -16,9 +16,11 @@ from ya_salt.converge.readiness import (
 )
 from ya_salt.life import Life, Probes
 from ya_salt.model import (
+    HELD,
     LABEL,
     Condition,
     Container,
+    CrashStanding,
     DaemonSpec,
     DaemonStatus,
     Deferral,
@@ -79,10 +81,16 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         trial=life.trial,
         pin=life.pin,
         generations=len(life.generations),
+        crash=_describe_crash(spec, life, container, previous, trouble),
+        hold=life.hold,
     )
     return _with_conditions(
         status,
-        _with_version(_assess(spec, observed, outcome, trouble), spec, life, outcome),
+        _with_life(
+            _with_version(_assess(spec, observed, outcome, trouble), spec, life, outcome),
+            life,
+            container,
+        ),
         previous,
         _Moments.of(spec, container, now, find_probes(container, life)),
     )
@@ -117,6 +125,7 @@ def make_unmanaged_status(
     Its file is gone (`Orphaned`) or broken (`Rejected`), or a Salt state defines it (`Managed`).
     """
     container = observed.containers.get(previous.name)
+    life = replace(observed.lives.get(previous.name, Life()), crash=None)
     state = _name_state(previous.name, observed)
     running = _assess_running(container, "", observed.unknown.get(previous.name, ""))
     ready = _Verdict(running.status, "Ready" if running.status else running.reason, running.message)
@@ -131,6 +140,8 @@ def make_unmanaged_status(
         updated_at=now,
         memory_bytes=container.memory_bytes if container else None,
         cpu_ns=container.cpu_ns if container else None,
+        crash=None,
+        hold=life.hold,
     )
     verdicts = (
         _Verdict(installed.status, installed.reason, installed.message)
@@ -139,6 +150,7 @@ def make_unmanaged_status(
         running,
         ready,
     )
+    verdicts = _with_life(verdicts, life, container)
     return _with_conditions(status, verdicts, previous, _Moments.of(None, container, now))
 
 
@@ -243,6 +255,53 @@ def _with_version(verdicts: _Verdicts, spec: DaemonSpec, life: Life, outcome: Ou
         words = trials.describe_pin(spec, pin)
         return installed, running, _Verdict(True, trials.PINNED, words)
     return verdicts
+
+
+_DOWN = frozenset({"dead", "stopped"})
+_DYING = frozenset({"Dead", "Respawning", "Starting"})
+
+
+def _with_life(verdicts: _Verdicts, life: Life, container: Container | None) -> _Verdicts:
+    """The verdicts with why it is so of a daemon that somebody holds, or that keeps dying."""
+    installed, running, ready = verdicts
+    is_foreign = container is not None and not container.is_ours
+    is_down = container is None or container.state in _DOWN
+    if life.hold is not None and is_down and not is_foreign and running.reason != "Unknown":
+        held = _Verdict(False, HELD, holds.describe_hold(life.hold))
+        return installed, held, held
+    if life.crash is not None and crash.is_looping(life.crash):
+        told = crash.describe_loop(life.crash)
+        if life.crash.is_down:
+            told = crash.describe_rest(life.crash)
+        return installed, _with_loop(running, told), _with_loop(ready, told)
+    return verdicts
+
+
+def _with_loop(verdict: _Verdict, told: str) -> _Verdict:
+    if verdict.status or verdict.reason not in _DYING:
+        return verdict
+    return _Verdict(False, "CrashLooping", f"{told}; {verdict.message}")
+
+
+def _describe_crash(
+    spec: DaemonSpec,
+    life: Life,
+    container: Container | None,
+    previous: DaemonStatus | None,
+    trouble: str,
+) -> CrashStanding | None:
+    known = life.crash
+    if known is None or not crash.is_looping(known):
+        return None
+    before = previous.crash if previous else None
+    is_down = container is not None and container.state in {"dead", "respawning"}
+    return CrashStanding(
+        since=known.since,
+        deaths=known.deaths,
+        delay_s=max(float(known.delay_s), crash.read_delay(spec)),
+        next_at=known.next_at if is_down else 0.0,
+        last_words=trouble or (before.last_words if before else ""),
+    )
 
 
 def _assess_installed(spec: DaemonSpec, observed: Observed, outcome: Outcome) -> _Verdict:
@@ -428,6 +487,8 @@ def is_fine(status: DaemonStatus) -> bool:
     """Whether nobody has to look at this daemon."""
     if status.error or status.rejection is not None:
         return False
+    if status.ready is not None and status.ready.reason == HELD:
+        return True
     if status.waits and status.ready is not None and status.ready.reason == "Deferred":
         return True
     if status.phase == "Orphaned":

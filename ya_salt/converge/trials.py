@@ -223,7 +223,7 @@ def begin_trial(  # noqa: PLR0913, PLR0917 - what is wanted, was, is to be done,
     """The life with the trial of an update that the plan is about to carry out, if it is one."""
     mark = make_version_mark(spec, observed.key)
     is_over = spec.generation or spec.delete_requested or life.rejection is not None
-    if is_over or not plan.steps or plan.deferral is not None or plan.refusal:
+    if is_over or plan.is_held or not plan.steps or plan.deferral is not None or plan.refusal:
         return life
     if spec.update.on_failure == "keep" or life.trial is not None:
         return life

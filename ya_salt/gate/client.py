@@ -43,6 +43,7 @@ from ya_salt.model import (
     RemoveContainer,
     ReplaceContainer,
     Step,
+    StopContainer,
 )
 from ya_salt.store import Store
 
@@ -359,7 +360,8 @@ class Permits:
             if request is None and isinstance(step, ReplaceContainer):
                 request = make_request(step.spec, "restart", step.reason)
                 self._requests[step.name] = request
-            disturbs = isinstance(step, ReplaceContainer | RemoveContainer | CreateContainer)
+            disturbing = ReplaceContainer | RemoveContainer | CreateContainer | StopContainer
+            disturbs = isinstance(step, disturbing)
             if request is None or not disturbs or self._is_fresh(step.name):
                 return None
             return self._ask(request)

@@ -10,6 +10,7 @@ from typing import Literal
 from ya_salt.gate.protocol import REMOVAL, Operation, Slot, SlotRequest, State
 from ya_salt.life import Life, Rejection
 from ya_salt.model import (
+    HELD,
     LABEL,
     Condition,
     Container,
@@ -24,6 +25,7 @@ from ya_salt.model import (
     RemoveContainer,
     ReplaceContainer,
     Step,
+    StopContainer,
 )
 
 _DOWN = frozenset({"dead", "stopped"})
@@ -113,6 +115,9 @@ def _find_operation(
             return "restart" if current and not updates else "update"
         case RemoveContainer():
             return None if container is not None and container.state in _DOWN else "remove"
+        case StopContainer():
+            # Somebody stops it by hand: one host less, as with a restart.
+            return "restart" if container is not None and container.state == "running" else None
         case CreateContainer():
             record = observed.records.get(plan.name)
             return None if record is not None and record.was_created else "install"
@@ -229,7 +234,12 @@ def _judge_ready(
     return ("failed", held.error) if held.state == "failed" else ("settling", "")
 
 
-def _judge_unready(held: Slot, ready: Condition | None, life: Life) -> tuple[State, str]:
+def _judge_unready(
+    held: Slot, ready: Condition | None, life: Life
+) -> tuple[State | Literal["over"], str]:
+    if ready is not None and ready.reason == HELD:
+        # Nobody can say how it went; who stopped it answers for it.
+        return ("failed", held.error) if held.state == "failed" else ("over", "")
     if life.trial is not None and held.state != "failed":
         # It has its time to become ready, and who rejects it says so.
         return held.state, ""

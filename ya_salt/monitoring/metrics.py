@@ -6,13 +6,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ya_salt.life import Hold
 from ya_salt.messages import format_time
-from ya_salt.model import PROBE_FAILED, Condition, DaemonStatus, GateStanding
+from ya_salt.model import HELD, PROBE_FAILED, Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Memory, Totals
 from ya_salt.text import count, printable
 
 MAX_PASS_AGE_S = 3600
 """A last pass older than this is a problem of the host."""
+
+MAX_HOLD_AGE_S = 86400
+"""A hold without an end that is older than this may be forgotten."""
 
 _GONE = "Removed"
 
@@ -43,6 +47,18 @@ class DaemonMetrics:
     """Times in a row that it failed when it was asked if it is ready; None: nobody asks it."""
     is_probe_failed: bool = False
     """Whether it is not ready because of that."""
+    keeps_dying: bool = False
+    hold: Hold | None = None
+    """None unless somebody holds it."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is not ready because somebody stopped it."""
+        return self.hold is not None and self.reason == HELD
+
+    @property
+    def held_without_end_since(self) -> float | None:
+        return self.hold.since if self.hold is not None and not self.hold.until else None
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,8 @@ class HostMetrics:
     """Daemons whose change waits for its turn."""
     gate: GateMetrics
     now: float
+    forgotten: tuple[tuple[str, Hold], ...] = ()
+    """Daemons that somebody has held for over a day without saying until when."""
 
     @property
     def pass_age_s(self) -> float | None:
@@ -110,6 +128,8 @@ class HostMetrics:
         if self.rejected:
             found.append(Problem("rejected_files", _describe_rejected(self.rejected)))
         found += _list_gate_problems(self.gate)
+        if self.forgotten:
+            found.append(Problem("holds_forgotten", _describe_held(self.forgotten), False))
         if self.orphans:
             names = ", ".join(self.orphans)
             text = f"orphaned, their files are gone: {names}"
@@ -177,6 +197,13 @@ def _make_host_metrics(
         gate_queue=sum(status.waits for status in statuses),
         gate=gate,
         now=now,
+        forgotten=tuple(
+            (item.name, item.hold)
+            for item in statuses
+            if item.hold is not None
+            and not item.hold.until
+            and now - item.hold.since > MAX_HOLD_AGE_S
+        ),
     )
 
 
@@ -201,6 +228,8 @@ def _make_daemon_metrics(status: DaemonStatus, memory: Memory, host: HostMetrics
         slot=host.gate.slots.get(status.name, ""),
         probe_failures=status.probe.failures if status.probe else None,
         is_probe_failed=bool(ready and ready.reason == PROBE_FAILED),
+        keeps_dying=status.crash is not None,
+        hold=status.hold,
     )
 
 
@@ -243,6 +272,13 @@ def _list_gate_problems(gate: GateMetrics) -> Iterator[Problem]:
     if gate.override:
         text = f"the last pass went past the gate: {gate.override}"
         yield Problem("gate_overridden", text, is_critical=False)
+
+
+def _describe_held(held: tuple[tuple[str, Hold], ...]) -> str:
+    names = ", ".join(
+        f"{name} by {hold.who} since {format_time(hold.since)}" for name, hold in held
+    )
+    return f"held for over a day, and nobody said until when: {names}"
 
 
 def _describe_age(age_s: float | None) -> str:

@@ -267,6 +267,12 @@ class PortoClient:
         request.resume.name = name
         self._write(request, f"resume {name}")
 
+    def respawn(self, name: str) -> None:
+        """Start one that waits for its respawn, or died, at once; portod counts it as its own."""
+        request = pb.TContainerRequest()
+        request.Respawn.name = name
+        self._write(request, f"respawn {name}")
+
     def destroy(self, name: str) -> None:
         request = pb.TContainerRequest()
         request.destroy.name = name

@@ -1760,6 +1760,8 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     UPDATE_FIELD_NUMBER: builtins.int
     GENERATIONS_FIELD_NUMBER: builtins.int
     PINNED_FIELD_NUMBER: builtins.int
+    CRASH_LOOP_FIELD_NUMBER: builtins.int
+    HOLD_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     """`meta.version` of what runs, or ran last."""
@@ -1838,6 +1840,14 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     def pinned(self) -> global___PinnedGeneration:
         """Where somebody went back by hand; left out where nobody did."""
 
+    @property
+    def crash_loop(self) -> global___CrashLoop:
+        """Left out unless it keeps dying."""
+
+    @property
+    def hold(self) -> global___Hold:
+        """Left out unless somebody holds it."""
+
     def __init__(
         self,
         *,
@@ -1869,9 +1879,11 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         update: global___UpdateStanding | None = ...,
         generations: builtins.int | None = ...,
         pinned: global___PinnedGeneration | None = ...,
+        crash_loop: global___CrashLoop | None = ...,
+        hold: global___Hold | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "history", b"history", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "crash_loop", b"crash_loop", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "hold", b"hold", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "crash_loop", b"crash_loop", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "history", b"history", "hold", b"hold", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
@@ -2088,6 +2100,89 @@ class PinnedGeneration(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_who", b"_who"]) -> typing.Literal["who"] | None: ...
 
 global___PinnedGeneration = PinnedGeneration
+
+@typing.final
+class CrashLoop(google.protobuf.message.Message):
+    """A daemon that died again and again, and is started after longer and longer rests."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: builtins.int
+    DEATHS_FIELD_NUMBER: builtins.int
+    DELAY_S_FIELD_NUMBER: builtins.int
+    NEXT_TRY_FIELD_NUMBER: builtins.int
+    LAST_WORDS_FIELD_NUMBER: builtins.int
+    since: builtins.str
+    """RFC 3339, UTC: when it died first of these times."""
+    deaths: builtins.int
+    """Times that it has died in a row."""
+    delay_s: builtins.float
+    """Seconds that it rests after a death."""
+    next_try: builtins.str
+    """RFC 3339, UTC: when it is started again; left out while it runs."""
+    last_words: builtins.str
+    """What its container said last: exit code, end of stderr."""
+    def __init__(
+        self,
+        *,
+        since: builtins.str | None = ...,
+        deaths: builtins.int | None = ...,
+        delay_s: builtins.float | None = ...,
+        next_try: builtins.str | None = ...,
+        last_words: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_deaths", b"_deaths", "_delay_s", b"_delay_s", "_last_words", b"_last_words", "_next_try", b"_next_try", "_since", b"_since", "deaths", b"deaths", "delay_s", b"delay_s", "last_words", b"last_words", "next_try", b"next_try", "since", b"since"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_deaths", b"_deaths", "_delay_s", b"_delay_s", "_last_words", b"_last_words", "_next_try", b"_next_try", "_since", b"_since", "deaths", b"deaths", "delay_s", b"delay_s", "last_words", b"last_words", "next_try", b"next_try", "since", b"since"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_deaths", b"_deaths"]) -> typing.Literal["deaths"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_delay_s", b"_delay_s"]) -> typing.Literal["delay_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_last_words", b"_last_words"]) -> typing.Literal["last_words"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_next_try", b"_next_try"]) -> typing.Literal["next_try"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+
+global___CrashLoop = CrashLoop
+
+@typing.final
+class Hold(google.protobuf.message.Message):
+    """Somebody stopped the daemon, and it stays so."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WHO_FIELD_NUMBER: builtins.int
+    WHY_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    who: builtins.str
+    why: builtins.str
+    """"" where nobody said."""
+    since: builtins.str
+    """RFC 3339, UTC."""
+    until: builtins.str
+    """RFC 3339, UTC: when it is started again; left out where somebody has to start it."""
+    def __init__(
+        self,
+        *,
+        who: builtins.str | None = ...,
+        why: builtins.str | None = ...,
+        since: builtins.str | None = ...,
+        until: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_since", b"_since", "_until", b"_until", "_who", b"_who", "_why", b"_why", "since", b"since", "until", b"until", "who", b"who", "why", b"why"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_since", b"_since", "_until", b"_until", "_who", b"_who", "_why", b"_why", "since", b"since", "until", b"until", "who", b"who", "why", b"why"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_since", b"_since"]) -> typing.Literal["since"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_who", b"_who"]) -> typing.Literal["who"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_why", b"_why"]) -> typing.Literal["why"] | None: ...
+
+global___Hold = Hold
 
 @typing.final
 class HistoryEvent(google.protobuf.message.Message):

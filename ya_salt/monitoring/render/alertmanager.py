@@ -19,7 +19,10 @@ Alert = dict[str, Any]
 
 
 def render_firing(metrics: Metrics, hostname: str) -> dict[str, Alert]:
-    """Our own key -> alert: every daemon that is not ready, everything wrong with the host."""
+    """Our own key -> alert: every daemon that is not ready, everything wrong with the host.
+
+    One that somebody stopped is no alert; a hold that may be forgotten is the host's.
+    """
     alerts = {
         f"daemon {daemon.name}": _make_alert(
             {"alertname": "PortoDaemonNotReady", "daemon": daemon.name, "severity": "critical"},
@@ -29,7 +32,7 @@ def render_firing(metrics: Metrics, hostname: str) -> dict[str, Alert]:
             metrics.now,
         )
         for daemon in metrics.daemons
-        if not daemon.ready
+        if not daemon.ready and not daemon.is_held
     }
     for problem in metrics.host.problems:
         severity = "critical" if problem.is_critical else "warning"

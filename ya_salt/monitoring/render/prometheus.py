@@ -41,6 +41,17 @@ _GAUGES: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (
         "Whether a change of the daemon failed, which keeps its slot.",
         lambda d: d.slot == "failed",
     ),
+    (
+        "crash_looping",
+        "Whether the daemon dies again and again and rests before each start.",
+        lambda d: d.keeps_dying,
+    ),
+    ("held", "Whether the daemon is down because somebody stopped it.", lambda d: d.is_held),
+    (
+        "held_without_end_timestamp_seconds",
+        "When somebody stopped the daemon without saying until when.",
+        lambda d: d.held_without_end_since,
+    ),
 )
 
 _COUNTERS: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (

@@ -46,6 +46,8 @@ def _list_daemon(daemon: DaemonMetrics, metrics: Metrics) -> Iterator[tuple[str,
     yield f"{prefix}-gate_failed_thhh", int(daemon.slot == "failed")
     if daemon.probe_failures is not None:
         yield f"{prefix}-probe_failed_thhh", int(daemon.is_probe_failed)
+    yield f"{prefix}-crash_looping_thhh", int(daemon.keeps_dying)
+    yield f"{prefix}-held_thhh", int(daemon.is_held)
     yield from _list_counts(daemon.name, *metrics.news.get(daemon.name, (0, 0)))
 
 
@@ -63,3 +65,4 @@ def _list_host(metrics: Metrics) -> Iterator[tuple[str, int]]:
     yield "porto-daemons-pass_old_thhh", int(host.is_pass_old)
     yield "porto-daemons-gate_queue_thhh", host.gate_queue
     yield "porto-daemons-gate_unreachable_thhh", int(host.gate.is_up is False)
+    yield "porto-daemons-holds_forgotten_thhh", len(host.forgotten)
