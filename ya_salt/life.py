@@ -173,4 +173,6 @@ class Life:
     noticed: Mapping[str, float] = field(default_factory=dict)
     """File -> when a change of it was noticed that is not acted on yet."""
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Property -> when it was put right, seconds since 1970, of the last hour."""
+    """Property, or `package NAME` -> when it was put right, seconds since 1970, lately."""
+    corrected: str = ""
+    """Digest of the spec by which that was."""

@@ -17,6 +17,7 @@ from ya_salt.model import (
     Condition,
     CrashStanding,
     DaemonStatus,
+    Drift,
     Event,
     Loaded,
     ProbeStanding,
@@ -202,14 +203,16 @@ def make_daemon_status(status: DaemonStatus) -> dict[str, Any]:
         told["memoryUsageBytes"] = status.memory_bytes
     if status.cpu_ns is not None:
         told["cpuUsageS"] = status.cpu_ns / 1e9
+    if status.drift:
+        told["drift"] = [_make_drift(item) for item in status.drift]
+    if status.waits_for:
+        told["waitsFor"] = status.waits_for
     return {**told, **_make_rare(status)}
 
 
 def _make_rare(status: DaemonStatus) -> dict[str, Any]:
     """What most daemons have nothing of."""
     told: dict[str, Any] = {}
-    if status.waits_for:
-        told["waitsFor"] = status.waits_for
     if status.generations:
         told["generations"] = status.generations
     if status.crash is not None:
@@ -305,6 +308,16 @@ def _make_crash_loop(crash: CrashStanding) -> dict[str, Any]:
 def _make_hold(hold: Hold) -> dict[str, Any]:
     told = {"who": hold.who, "why": hold.why, "since": format_time(hold.since)}
     return {**told, "until": format_time(hold.until)} if hold.until else told
+
+
+def _make_drift(item: Drift) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "what": item.what,
+        "value": item.now,
+        "wanted": item.wanted,
+        "by": item.by,
+    }
+    return {**told, "until": format_time(item.until)} if item.until else told
 
 
 def _make_condition(condition: Condition) -> dict[str, Any]:

@@ -412,6 +412,20 @@ class CrashStanding:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """What somebody else has changed and is left as it is."""
+
+    what: str
+    """A property of the container, or `package NAME`."""
+    now: str
+    wanted: str
+    until: float = 0.0
+    """Until when it is not put right any more, as that was in vain; 0: `drift: report`."""
+    by: str = ""
+    """Who did it, as far as anybody tells."""
+
+
+@dataclass(frozen=True)
 class DaemonStatus:
     """How one daemon stands; field for field PortoDaemonStatus of proto/ya_salt.proto."""
 
@@ -440,6 +454,7 @@ class DaemonStatus:
     """Of the file; another than `version` where it has not come to run."""
     probe: ProbeStanding | None = None
     """None without `readiness`."""
+    drift: tuple[Drift, ...] = ()
     waits_for: str = ""
     """For which daemons (`after`) its start or its change waits, and how they stand."""
     rejection: Rejection | None = None
@@ -533,6 +548,8 @@ class Observed:
     """Those of the records, as they have gone on; of every daemon that is looked after."""
     answers: Mapping[str, Answer] = field(default_factory=dict)
     """Daemon -> what it said when it was asked right after this look; of those that were."""
+    left: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Daemon -> what is not put right any more, though somebody else changed it -> until when."""
     files: Mapping[str, WatchedFiles] = field(default_factory=dict)
     """Of daemons that watch any."""
     hostname: str = ""
@@ -562,6 +579,8 @@ class InstallPackages:
     name: str
     packages: tuple[Package, ...]
     reason: str
+    theirs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """What somebody else had changed (`package NAME`) -> (what it is, what it is to be)."""
 
 
 @dataclass(frozen=True)
@@ -582,6 +601,8 @@ class ReplaceContainer:
 
     spec: DaemonSpec
     reason: str
+    theirs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """What somebody else had changed -> (what it is, what it is to be), without secrets."""
 
     @property
     def name(self) -> str:
@@ -598,6 +619,8 @@ class ChangeLive:
     reason: str
     relearn: frozenset[str] = frozenset()
     """Properties not changed that read back otherwise now, and rightly so."""
+    theirs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """As of ReplaceContainer."""
 
     @property
     def name(self) -> str:
@@ -691,6 +714,18 @@ def describe_step(step: Step) -> str:  # noqa: PLR0911 - one line for each kind 
             return f"purge {', '.join(packages)}: {reason}"
 
 
+def describe_deed(step: Step) -> str:
+    """The same for the history: with the values of what somebody else had changed."""
+    said = describe_step(step)
+    if not isinstance(step, InstallPackages | ReplaceContainer | ChangeLive) or not step.theirs:
+        return said
+    shown = (
+        f"{name} {now or 'not there'} -> {wanted or 'not set'}"
+        for name, (now, wanted) in sorted(step.theirs.items())
+    )
+    return f"{said} (somebody else's: {', '.join(shown)})"
+
+
 @dataclass(frozen=True)
 class Deferral:
     """What is to be done waits for the rollout gate: a CamelCase reason and a sentence."""
@@ -720,6 +755,8 @@ class DaemonPlan:
     rests: str = ""
     """Why it is not started though it does not run: it is held, or keeps dying."""
     is_held: bool = False
+    drift: tuple[Drift, ...] = ()
+    """What somebody else has changed and the steps leave as it is."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
     Deferral,
+    Drift,
     Event,
     GateStanding,
     InstalledPackage,
@@ -284,6 +285,7 @@ def test_json_is_what_the_proto_says() -> None:
         generations=2,
         crash=CrashStanding(1.0, 5, 16.0, 2.0, "it exited with code 3"),
         hold=Hold("shell: eve", "disk", 1.0, 2.0),
+        drift=(Drift("memory_limit", "2", "1", 1.0, "dpkg"),),
     )
     fact = {
         "started_at": 1.0,

@@ -57,7 +57,7 @@ class Ordered(Passes):
         path.write_text(
             f"meta: {{name: {name}, delete_requested: {str(delete).lower()}}}\n"
             f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: {timeout_s}\n"
-            f"  after: {json.dumps(after)}\n"
+            f"  after: {json.dumps(after)}\n  update: {{on_failure: keep}}\n"
             f"  properties:\n    cmd: {json.dumps(argv)}\n{lines}"
         )
         return path

@@ -12,11 +12,10 @@ from typing import Any
 
 from ya_salt.converge.drift import (
     base_name,
-    entry_name,
     find_differences,
     find_guarded,
+    find_now,
     hash_sent,
-    read_entries,
     wanted_properties,
 )
 from ya_salt.converge.watching import find_changes
@@ -202,13 +201,7 @@ class _ChangedContainer:
         return self._find_now(name)
 
     def _find_now(self, name: str) -> str:
-        base = base_name(name)
-        if is_secret(name):
-            return SECRET_MASK
-        if base == "labels" and base != name:
-            return self._container.labels.get(entry_name(name), "")
-        text = self._container.values.get(name, self._container.values.get(base, ""))
-        return text if name == base else read_entries(base, text).get(entry_name(name), "")
+        return SECRET_MASK if is_secret(name) else find_now(name, self._container)
 
 
 def _show(name: str, text: str) -> str:

@@ -412,6 +412,8 @@ class Comparison:
     """Which of all these somebody else changed."""
     relearned: frozenset[str]
     """What reads back otherwise since portod was upgraded."""
+    left: frozenset[str] = frozenset()
+    """What somebody else changed and is left as it is."""
 
 
 def compare(
@@ -449,8 +451,19 @@ def compare(
     static |= {
         name for name in changes if not (is_settable(name, container, observed) or name in guarded)
     }
-    by_hand = drifted | restored.keys()
-    return Comparison(changes, frozenset(static), frozenset(by_hand), relearned)
+    by_hand = frozenset(drifted | restored.keys())
+    left = frozenset(name for name in by_hand if _is_left(name, spec, observed))
+    return Comparison(
+        {name: text for name, text in changes.items() if name not in left},
+        frozenset(static) - left,
+        by_hand - left,
+        relearned,
+        left,
+    )
+
+
+def _is_left(name: str, spec: DaemonSpec, observed: Observed) -> bool:
+    return spec.drift == "report" or base_name(name) in observed.left.get(spec.name, {})
 
 
 def _reaches_process(
@@ -523,6 +536,15 @@ def _reset(name: str, wanted: Mapping[str, str], applied: LastApplied) -> dict[s
 def _write_whole(base: str, wanted: Mapping[str, str]) -> str:
     """A map with all its wanted entries, as Porto takes it whole; "" where there are none."""
     return "; ".join(f"{name}: {text}" for name, text in pick_entries(base, wanted).items())
+
+
+def find_now(name: str, container: Container) -> str:
+    """What a property, flattened, reads back as; "" where it is not there, or cannot be read."""
+    base = base_name(name)
+    if base == "labels" and base != name:
+        return container.labels.get(entry_name(name), "")
+    text = container.values.get(name, container.values.get(base, ""))
+    return text if name == base else read_entries(base, text).get(entry_name(name), "")
 
 
 def restore(

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ya_salt.model import Event, Step, StepResult, describe_step
+from ya_salt.model import Event, Step, StepResult, describe_deed
 from ya_salt.store import FILE_NAME as STORE
 from ya_salt.store import LAST_PASS, Store
 
@@ -85,7 +85,7 @@ class Journal:
     def begin(self, step: Step) -> None:
         with self._lock:
             deed = Deed(
-                self._now(), step.name, describe_step(step), type(step).__name__, who=self._who
+                self._now(), step.name, describe_deed(step), type(step).__name__, who=self._who
             )
             self._began[id(step)] = deed
             self._write(asdict(deed))
@@ -100,7 +100,7 @@ class Journal:
             deed = Deed(
                 begun.at if begun else self._now(),
                 result.step.name,
-                describe_step(result.step),
+                describe_deed(result.step),
                 type(result.step).__name__,
                 "done" if result.is_done else "failed",
                 result.error,

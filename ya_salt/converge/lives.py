@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ya_salt.converge import crash, holds, readiness, watching
+from ya_salt.converge import crash, drift_policy, holds, readiness, watching
 from ya_salt.converge.drift import make_mark
 from ya_salt.life import CrashLoop, Life, Order
 from ya_salt.model import Container, DaemonSpec, Observed, Outcome, SignalContainer
@@ -69,7 +69,8 @@ def look_back(
             known = _count_deaths(spec, life, after, now, outcome)
             lives[spec.name] = _keep_calm(replace(life, crash=known))
         after = replace(after, lives=lives)
-        lives[spec.name] = watching.remember(spec, after, outcome, now)
+        life = watching.remember(spec, after, outcome, now)
+        lives[spec.name] = drift_policy.remember(spec, life, outcome, now)
     return lives
 
 

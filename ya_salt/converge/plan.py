@@ -21,6 +21,7 @@ from ya_salt.converge.drift import (
     set_anew,
     wanted_properties,
 )
+from ya_salt.converge.drift_policy import drop_left
 from ya_salt.converge.lives import Intent
 from ya_salt.converge.package_users import (
     describe_kept,
@@ -249,7 +250,7 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
             refusal=shared.conflicts[spec.name],
             refusal_reason="PackageVersionConflict",
         )
-    missing = find_missing(spec, shared.observed)
+    missing = drop_left(find_missing(spec, shared.observed), spec, shared.observed)
     refused = "" if missing else _find_refused(spec, container, shared.observed)
     if refused and container is not None:
         return DaemonPlan(spec.name, repair, refusal=refused, refusal_reason=REFUSED, rests=rests)

@@ -8,6 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ya_salt.converge.containers import describe_trouble
+from ya_salt.converge.drift_policy import (
+    describe_drift,
+    find_left,
+    forget,
+    note_drift,
+    say_drift,
+)
 from ya_salt.converge.generations import judge_trials, load_chosen, name_boot
 from ya_salt.converge.holds import describe_end, describe_hold
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
@@ -17,6 +24,7 @@ from ya_salt.converge.journal import load_last_pass
 from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.ordering import hold_starts
+from ya_salt.converge.package_users import find_missing
 from ya_salt.converge.plan import (
     REFUSED,
     add_restarts,
@@ -71,6 +79,7 @@ from ya_salt.model import (
 )
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
+from ya_salt.packages.logs import find_who
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import Store, load_portod, open_store, read_store
 from ya_salt.text import count
@@ -403,6 +412,9 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
         troubles = look_for_troubles(client, on_trial, observed)
         judged = judge_trials(targets, observed, {}, here, troubles, state_dir, now)
         observed, lost = replace(observed, lives=judged[0]), judged[1]
+    asked = {name for name, order in request.orders.items() if order.kind == "retry"}
+    lives = forget(targets, observed.lives, asked | request.restarts.keys(), now)
+    observed = replace(observed, lives=lives, left=find_left(lives))
     context = (*request.context, *_list_rejected(request, records))
     observed = look_at_files(targets, observed, host.apt, client)
     intents = find_intents(targets, observed, now)
@@ -421,7 +433,7 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
         if told != portod:
             plans = _plan(request, context, observed, intents)
             plans = _hold_lost(_hold_unreadable(plans, in_effect, observed), lost, observed)
-    return Looked(request, observed, plans, here, lost)
+    return Looked(request, observed, _name_who(plans, host), here, lost)
 
 
 def _follow_orders(
@@ -501,7 +513,40 @@ def _plan(
         if plan.refusal_reason == REFUSED and _is_retried(plan.name, request)
     }
     plans = add_restarts(plans, request.targets, observed, {**asked, **request.restarts})
+    missing = {
+        spec.name: find_missing(spec, observed)
+        for spec in request.targets
+        if not observed.packages_error
+    }
+    plans = note_drift(plans, request.targets, missing, observed)
     return hold_starts(plans, context, observed)
+
+
+def _name_who(plans: Iterable[DaemonPlan], host: Host) -> tuple[DaemonPlan, ...]:
+    """The plans with who has changed a package, and what is left as it is in sentences."""
+    return tuple(
+        _name_who_of_one(plan, host)
+        if plan.drift or any(isinstance(step, InstallPackages) for step in plan.steps)
+        else plan
+        for plan in plans
+    )
+
+
+def _name_who_of_one(plan: DaemonPlan, host: Host) -> DaemonPlan:
+    notes = []
+    root = host.apt.place.path
+    for step in plan.steps:
+        for name, (version, _) in step.theirs.items() if isinstance(step, InstallPackages) else ():
+            who = find_who(root, name.removeprefix("package "), version)
+            notes += [f"{name} was changed to {version or 'none'} by {who}"] if who else []
+    drift = tuple(
+        replace(item, by=find_who(root, item.what.removeprefix("package "), item.now))
+        if item.what.startswith("package ")
+        else item
+        for item in plan.drift
+    )
+    notes += [describe_drift(item, plan.name, format_time(item.until)) for item in drift]
+    return replace(plan, drift=drift, notes=(*plan.notes, *notes))
 
 
 def _is_retried(name: str, request: PassRequest) -> bool:
@@ -517,6 +562,14 @@ def _list_rejected(request: PassRequest, records: Mapping[str, Record]) -> tuple
         for record in records.values()
         if record.spec is not None and record.spec.path in broken and record.name not in valid
     )
+
+
+def say_left(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str]:
+    """Log what somebody else has changed and is left as it is, once; the same as sentences."""
+    said = [describe_drift(item, name, format_time(item.until)) for item in say_drift(old, new)]
+    for text in said:
+        _log.warning("porto-daemon-%s: %s", name, text)
+    return said
 
 
 def say_transition(name: str, old: DaemonStatus | None, new: DaemonStatus) -> list[str]:

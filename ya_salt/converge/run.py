@@ -57,6 +57,7 @@ from ya_salt.converge.preview import (
     look_for_troubles,
     put_off,
     say_gate,
+    say_left,
     say_life,
     say_transition,
 )
@@ -945,6 +946,7 @@ def _list_events(
         if outcome and outcome.plan.refusal and (old is None or old.error != outcome.error):
             events.append(Event(now, status.name, f"failed: {outcome.error}"))
         said = [
+            *say_left(status.name, old, status),
             *say_life(status.name, old, status, now),
             *say_gate(status.name, old, status),
             *say_transition(status.name, old, status),

@@ -76,6 +76,7 @@ def make_status(  # noqa: PLR0913 - what is wanted, there, done, was; when; and 
         memory_bytes=container.memory_bytes if container else None,
         cpu_ns=container.cpu_ns if container else None,
         probe=make_standing(spec, container, life),
+        drift=() if outcome.touched or removed else outcome.plan.drift,
         waits_for="" if removed or outcome.error else outcome.blocked,
         rejection=life.rejection,
         trial=life.trial,
@@ -485,7 +486,8 @@ def _since_ready(
 
 def is_fine(status: DaemonStatus) -> bool:
     """Whether nobody has to look at this daemon."""
-    if status.error or status.rejection is not None:
+    is_given_up = any(item.until for item in status.drift)
+    if status.error or status.rejection is not None or is_given_up:
         return False
     if status.ready is not None and status.ready.reason == HELD:
         return True

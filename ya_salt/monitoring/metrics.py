@@ -47,6 +47,8 @@ class DaemonMetrics:
     """Times in a row that it failed when it was asked if it is ready; None: nobody asks it."""
     is_probe_failed: bool = False
     """Whether it is not ready because of that."""
+    drifted: int = 0
+    """Properties and packages that somebody else has changed and that are left as they are."""
     keeps_dying: bool = False
     hold: Hold | None = None
     """None unless somebody holds it."""
@@ -228,6 +230,7 @@ def _make_daemon_metrics(status: DaemonStatus, memory: Memory, host: HostMetrics
         slot=host.gate.slots.get(status.name, ""),
         probe_failures=status.probe.failures if status.probe else None,
         is_probe_failed=bool(ready and ready.reason == PROBE_FAILED),
+        drifted=len(status.drift),
         keeps_dying=status.crash is not None,
         hold=status.hold,
     )

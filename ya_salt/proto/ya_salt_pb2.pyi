@@ -1762,6 +1762,7 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     PINNED_FIELD_NUMBER: builtins.int
     CRASH_LOOP_FIELD_NUMBER: builtins.int
     HOLD_FIELD_NUMBER: builtins.int
+    DRIFT_FIELD_NUMBER: builtins.int
     name: builtins.str
     version: builtins.str
     """`meta.version` of what runs, or ran last."""
@@ -1848,6 +1849,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
     def hold(self) -> global___Hold:
         """Left out unless somebody holds it."""
 
+    @property
+    def drift(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DriftStatus]:
+        """What somebody else has changed and is left as it is."""
+
     def __init__(
         self,
         *,
@@ -1881,9 +1886,10 @@ class PortoDaemonStatus(google.protobuf.message.Message):
         pinned: global___PinnedGeneration | None = ...,
         crash_loop: global___CrashLoop | None = ...,
         hold: global___Hold | None = ...,
+        drift: collections.abc.Iterable[global___DriftStatus] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "crash_loop", b"crash_loop", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "hold", b"hold", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "crash_loop", b"crash_loop", "digest", b"digest", "error", b"error", "gate", b"gate", "generations", b"generations", "history", b"history", "hold", b"hold", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_cpu_usage_s", b"_cpu_usage_s", "_digest", b"_digest", "_error", b"_error", "_generations", b"_generations", "_memory_usage_bytes", b"_memory_usage_bytes", "_name", b"_name", "_path", b"_path", "_phase", b"_phase", "_pid", b"_pid", "_respawn_count", b"_respawn_count", "_restart_count", b"_restart_count", "_state", b"_state", "_stderr", b"_stderr", "_updated_at", b"_updated_at", "_version", b"_version", "_waits_for", b"_waits_for", "_wanted_version", b"_wanted_version", "actions", b"actions", "conditions", b"conditions", "cpu_usage_s", b"cpu_usage_s", "crash_loop", b"crash_loop", "digest", b"digest", "drift", b"drift", "error", b"error", "gate", b"gate", "generations", b"generations", "history", b"history", "hold", b"hold", "limits", b"limits", "memory_usage_bytes", b"memory_usage_bytes", "name", b"name", "packages", b"packages", "path", b"path", "phase", b"phase", "pid", b"pid", "pinned", b"pinned", "probe", b"probe", "rejected", b"rejected", "respawn_count", b"respawn_count", "restart_count", b"restart_count", "state", b"state", "stderr", b"stderr", "update", b"update", "updated_at", b"updated_at", "version", b"version", "waits_for", b"waits_for", "wanted_version", b"wanted_version", "warnings", b"warnings"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_usage_s", b"_cpu_usage_s"]) -> typing.Literal["cpu_usage_s"] | None: ...
     @typing.overload
@@ -2183,6 +2189,50 @@ class Hold(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_why", b"_why"]) -> typing.Literal["why"] | None: ...
 
 global___Hold = Hold
+
+@typing.final
+class DriftStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: builtins.int
+    VALUE_FIELD_NUMBER: builtins.int
+    WANTED_FIELD_NUMBER: builtins.int
+    BY_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    what: builtins.str
+    """A property of the container, or "package NAME"."""
+    value: builtins.str
+    wanted: builtins.str
+    """What its spec says."""
+    by: builtins.str
+    """Who did it, as far as apt's and dpkg's logs tell; "" where nobody does."""
+    until: builtins.str
+    """RFC 3339, UTC: until when it is not put right any more, as that was in vain; left out with
+    `drift: report`.
+    """
+    def __init__(
+        self,
+        *,
+        what: builtins.str | None = ...,
+        value: builtins.str | None = ...,
+        wanted: builtins.str | None = ...,
+        by: builtins.str | None = ...,
+        until: builtins.str | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_by", b"_by", "_until", b"_until", "_value", b"_value", "_wanted", b"_wanted", "_what", b"_what", "by", b"by", "until", b"until", "value", b"value", "wanted", b"wanted", "what", b"what"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_by", b"_by", "_until", b"_until", "_value", b"_value", "_wanted", b"_wanted", "_what", b"_what", "by", b"by", "until", b"until", "value", b"value", "wanted", b"wanted", "what", b"what"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_by", b"_by"]) -> typing.Literal["by"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_until", b"_until"]) -> typing.Literal["until"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_value", b"_value"]) -> typing.Literal["value"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_wanted", b"_wanted"]) -> typing.Literal["wanted"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_what", b"_what"]) -> typing.Literal["what"] | None: ...
+
+global___DriftStatus = DriftStatus
 
 @typing.final
 class HistoryEvent(google.protobuf.message.Message):

@@ -33,6 +33,11 @@ _GAUGES: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (
         "Times in a row that the daemon failed its readiness probe.",
         lambda d: d.probe_failures,
     ),
+    (
+        "drifted",
+        "Properties and packages that somebody else has changed and that are left as they are.",
+        lambda d: d.drifted or None,
+    ),
     ("memory_usage_bytes", "Memory that the daemon's container uses.", lambda d: d.memory_bytes),
     ("gate_waiting", "Whether a change of the daemon waits for the gate.", lambda d: d.waits),
     ("gate_slot", "Whether the host has the gate's slot for the daemon.", lambda d: bool(d.slot)),
