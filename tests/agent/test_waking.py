@@ -51,6 +51,19 @@ def test_a_dead_daemon_is_started_again_within_a_second(host: AgentHost) -> None
     assert took_s < 1
 
 
+def test_one_that_keeps_dying_is_started_when_it_has_rested(host: AgentHost) -> None:
+    host.drop("one", "max_respawns: 0")
+    host.start()
+    for least_s, most_s in ((0, 1), (1, 3.5), (3, 5.5)):
+        old = host.value("one", "root_pid")
+
+        def has_new_process(old: str = old) -> bool:
+            return host.value("one", "root_pid") not in {"", old}
+
+        took_s = measure(lambda: host.kill_daemon("one"), has_new_process, "one runs again")
+        assert least_s <= took_s < most_s
+
+
 def test_a_pass_does_not_wake_the_next_one(host: AgentHost) -> None:
     host.start()
     host.drop("one")

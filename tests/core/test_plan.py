@@ -20,7 +20,8 @@ from ya_salt.converge.drift import (
     name_key,
     wanted_properties,
 )
-from ya_salt.converge.plan import make_plan
+from ya_salt.converge.lives import Intent
+from ya_salt.converge.plan import _add_restart, defer, make_plan
 from ya_salt.model import (
     LABEL,
     ChangeLive,
@@ -29,6 +30,7 @@ from ya_salt.model import (
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
+    Deferral,
     InstalledPackage,
     InstallPackages,
     LastApplied,
@@ -39,6 +41,7 @@ from ya_salt.model import (
     RemoveContainer,
     ReplaceContainer,
     StartContainer,
+    StopContainer,
     describe_step,
 )
 from ya_salt.specs.digest import make_digest
@@ -51,6 +54,7 @@ DYNAMIC = frozenset(
         "thread_limit",
         "labels",
         "respawn",
+        "respawn_delay",
         "private",
         "ulimit",
         "io_limit",
@@ -296,3 +300,96 @@ def test_a_map_is_set_anew_with_what_is_left_of_it() -> None:
     (step,) = make_case(data).plan().steps
     assert isinstance(step, ChangeLive)
     assert step.changes == {"io_limit": ""}
+
+
+# -- held, resting, slowed down --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", CASES, ids=[item["case"] for item in CASES])
+def test_one_that_is_held_is_stopped_and_nothing_else(data: dict[str, Any]) -> None:
+    case = make_case(data)
+    plan = plan_with(case, Intent(held="held by eve", restart="a file changed"))
+    container = case.observed.containers.get("juggler")
+    if case.spec.delete_requested or (container is not None and not container.is_ours):
+        assert plan == case.plan()
+        return
+    runs = container is not None and container.state not in {"dead", "stopped"}
+
+    assert plan.steps == ((StopContainer("juggler", "held by eve", "true"),) if runs else ())
+    assert (plan.refusal, plan.rests) == ("", "held by eve")
+    assert _add_restart(plan, case.spec, "asked for").steps == plan.steps
+    assert "ya-salt start juggler" in _add_restart(plan, case.spec, "asked for").refusal
+    if container is not None:
+        # A stop that was cut short has left it dead with respawn off.
+        is_over = container.values["respawn"] == "true"
+        assert (plan_with(stand(case, "dead"), Intent(held="held by eve")).steps == ()) == is_over
+    assert defer(plan, Deferral("Full", "no slot"), case.observed).steps == ()
+
+
+@pytest.mark.parametrize("data", CASES, ids=[item["case"] for item in CASES])
+def test_one_that_rests_is_not_started(data: dict[str, Any]) -> None:
+    case = make_case(data)
+    container = case.observed.containers.get("juggler")
+    if container is None or not container.is_ours:
+        return
+    case = stand(case, "dead")
+    usual, plan = case.plan(), plan_with(case, Intent(resting="it has died 4 times"))
+
+    assert plan.steps == tuple(s for s in usual.steps if not isinstance(s, StartContainer))
+    assert defer(plan, Deferral("Full", "no slot"), case.observed).steps == ()
+    stopped = stand(case, "stopped")
+    assert plan_with(stopped, Intent(resting="it has died 4 times")).steps == stopped.plan().steps
+
+
+@pytest.mark.parametrize("text", ["5s", ""])
+@pytest.mark.parametrize("state", ["running", "respawning", "dead"])
+def test_a_delay_is_raised_live_and_taken_back(text: str, state: str) -> None:
+    case = stand(
+        make_case({"spec": {"properties": {"respawn_delay": text} if text else {}}}), state
+    )
+    slowed = Intent(respawn_delay="64s", resting="it has died 7 times")
+    (raised,) = plan_with(case, slowed).steps
+
+    assert isinstance(raised, ChangeLive)
+    assert raised.changes == {"respawn_delay": "64s"}
+    assert raised.spec.digest == case.spec.digest
+    assert "64s" in raised.reason
+
+    case = carry_out_live(case, raised, state)
+    assert plan_with(case, slowed).steps == ()
+    (back,) = plan_with(case, Intent(resting="it has died 7 times")).steps
+    assert isinstance(back, ChangeLive)
+    assert back.changes == {"respawn_delay": text or "1s"}
+    (replaced,) = plan_with(case, replace(slowed, restart="a file changed")).steps
+    assert isinstance(replaced, ReplaceContainer)
+    assert replaced.spec == case.spec
+
+
+def test_a_portod_that_does_not_change_the_delay_live_is_not_made_to() -> None:
+    case = stand(make_case({}), "respawning")
+    case.observed = replace(case.observed, dynamic=DYNAMIC - {"respawn_delay"})
+
+    assert plan_with(case, Intent(respawn_delay="64s")).steps == ()
+
+
+def test_a_delay_under_way_is_cut_short_where_something_changed() -> None:
+    assert plan_with(
+        stand(make_case({}), "respawning"), Intent(retry="its spec changed")
+    ).steps == (StartContainer("juggler", "respawning", "its spec changed"),)
+    assert plan_with(stand(make_case({}), "running"), Intent(retry="its spec changed")).steps == ()
+
+
+def plan_with(case: Case, intent: Intent) -> DaemonPlan:
+    return make_plan((case.spec,), case.context, case.observed, {"juggler": intent})[0]
+
+
+def stand(case: Case, state: str) -> Case:
+    """The case with its container in this state."""
+    container = replace(case.observed.containers["juggler"], state=state)
+    return replace(case, observed=replace(case.observed, containers={"juggler": container}))
+
+
+def carry_out_live(case: Case, step: ChangeLive, state: str) -> Case:
+    container = make_container(step.spec)
+    observed = replace(case.observed, containers={"juggler": replace(container, state=state)})
+    return replace(case, observed=observed)

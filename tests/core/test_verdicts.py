@@ -250,6 +250,6 @@ def test_a_period_that_no_pass_keeps_is_warned_of() -> None:
 
 
 def test_rest_after_the_last_restart_is_waited_for() -> None:
-    resting = Life(probes=FAILED, crash=CrashLoop(deaths=5, last_at=1090, delay_s=16))
+    resting = Life(probes=FAILED, crash=CrashLoop(deaths=5, last_at=1090, delay_s=16, next_at=1106))
     assert find_restart(RESTART, RUNS, resting, 1100) == ""
     assert find_restart(RESTART, RUNS, resting, 1106)

@@ -27,6 +27,7 @@ from ya_salt.gate.factory import make_gate
 from ya_salt.gate.memory import FACT
 from ya_salt.gate.protocol import Slot, SlotRequest
 from ya_salt.gate.rule_file import parse_rule
+from ya_salt.life import Order
 from ya_salt.model import DaemonStatus, GateSettings
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import open_store
@@ -745,3 +746,55 @@ def test_a_failure_note_of_nonsense_holds_up_what_asks_and_nothing_else(running:
     assert "orlyctl release" in status.gate.message
     running.admin.release(RULE, "other", "", "me", 1.0)
     assert running.status().version == "2"
+
+
+# -- stopped by hand -------------------------------------------------------------------------------
+
+STOP = {"agent": Order("stop", "shell: eve", "disk")}
+
+
+def test_a_stop_by_hand_waits_for_the_gate_and_holds_meanwhile(running: Fleet) -> None:
+    pid, other = running.pid(), running.other()
+    waiting = running.status(orders=STOP)
+
+    assert running.pid() == pid
+    assert waiting.gate is not None
+    assert (waiting.gate.state, waiting.gate.operation) == ("waiting", "restart")
+    assert waiting.hold is not None
+    assert running.host.run().ok
+
+    running.leave(other)
+    stopped = running.status()
+
+    assert running.pid() == ""
+    assert stopped.ready is not None
+    assert stopped.ready.reason == "Held"
+    assert stopped.gate is None
+    assert running.holders() == {}
+
+
+def test_one_that_is_held_asks_nothing_of_the_gate(running: Fleet) -> None:
+    running.status(orders=STOP)
+    other = running.other()
+    running.host.write("agent", "cwd: /tmp", version="2")
+    running.break_gate()
+
+    held = running.host.run()
+
+    assert held.ok
+    assert held.statuses[0].gate is None
+    running.point(*running.gate.endpoints)
+    running.leave(other)
+    started = running.status(orders={"agent": Order("start", "shell: eve")})
+    assert (started.version, started.state) == ("2", "running")
+
+
+def test_a_stop_gives_the_slot_of_an_update_back(running: Fleet) -> None:
+    running.rule("max_concurrent: 1, min_healthy_time: 1h")
+    running.host.write("agent", "cwd: /tmp", version="2")
+    running.status()
+    assert running.holders() == {running.host.folder.name: "settling"}
+
+    running.status(orders=STOP)
+
+    assert running.holders() == {}

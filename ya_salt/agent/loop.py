@@ -37,6 +37,7 @@ WHO = "agent"
 _LOCK = "agent.lock"
 
 _SCAN_S = 1.0
+_DUE = "a rest or a hold is over"
 _LOCK_RETRY_S = 1.0
 _CONNECT_S = (0.2, 5.0)
 """The first and the longest pause before portod is asked for events again."""
@@ -398,6 +399,9 @@ class Agent:
             }
             for problem in result.problems:
                 _log.error("agent: %s", problem)
+            self._wishes.drop_later(_DUE)
+            if result.due_at is not None:
+                self._wishes.add_later(_DUE, now + max(0.0, result.due_at - self._host.now()))
             if made.again_in_s is not None:
                 self._wishes.add_later("a file was not whole yet", now + made.again_in_s)
         self._take_news(made, now)

@@ -152,6 +152,8 @@ class PassResult:
     """What was planned and done, by daemon."""
     before: Observed = field(default_factory=Observed)
     """The host as it was planned upon."""
+    due_at: float | None = None
+    """When there is more to do that nothing tells of; None: as far as is known never."""
     problems: tuple[str, ...] = ()
     """What went wrong with the pass itself, all daemons aside: it could not be written down."""
 

@@ -74,6 +74,18 @@ def look_back(
     return lives
 
 
+def find_due(observed: Observed, now: float) -> float | None:
+    """When a pass has something to do that nothing tells of: a rest or a hold is over then."""
+    times = []
+    for name, life in observed.lives.items():
+        container = observed.containers.get(name)
+        if life.hold is not None:
+            times.append(life.hold.until)
+        elif container is not None and container.state == "dead":
+            times.append(crash.find_rest(life.crash, now))
+    return min((at for at in times if at > now), default=None)
+
+
 def _find_intent(spec: DaemonSpec, observed: Observed, now: float) -> Intent:
     life, container = observed.lives.get(spec.name, Life()), observed.containers.get(spec.name)
     if life.hold is not None:

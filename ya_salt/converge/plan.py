@@ -173,8 +173,9 @@ def hold_all(
             refusal=words[plan.name],
             refusal_reason=reason,
             notes=plan.notes,
+            rests=plan.rests,
         )
-        if plan.name in words
+        if plan.name in words and not plan.is_held
         else plan
         for plan in plans
     )
@@ -249,6 +250,7 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
             spec.name,
             refusal=shared.conflicts[spec.name],
             refusal_reason="PackageVersionConflict",
+            rests=rests,
         )
     missing = drop_left(find_missing(spec, shared.observed), spec, shared.observed)
     refused = "" if missing else _find_refused(spec, container, shared.observed)

@@ -46,7 +46,7 @@ from ya_salt.converge.journal import (
     list_renewed,
     list_unsaved,
 )
-from ya_salt.converge.lives import look_back
+from ya_salt.converge.lives import find_due, look_back
 from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
 from ya_salt.converge.ordering import STARTS, Standing, list_order, stand
 from ya_salt.converge.package_users import find_replaceable, list_packages_ever
@@ -344,6 +344,7 @@ def _make_pass(
             frozenset(name for name, outcome in outcomes.items() if outcome.results),
             outcomes,
             before,
+            find_due(after, host.now()),
         ),
         records=_make_records(start, acted, statuses),
         events=_list_events(start, permits, journal, statuses, outcomes),
