@@ -91,9 +91,9 @@ def test_a_plan_is_made_once_unless_portod_has_changed_its_mind(
 ) -> None:
     made: list[Observed] = []
 
-    def plan(specs, context, observed):
+    def plan(specs, context, observed, intents):
         made.append(observed)
-        return make_plan(specs, context, observed)
+        return make_plan(specs, context, observed, intents)
 
     monkeypatch.setattr(preview, "make_plan", plan)
     counter = Counter(running, monkeypatch)

@@ -119,7 +119,7 @@ class Turns:
         that are started after it are.
         """
         self._move(name, _Stage.REHEARSED)
-        first = [other for other in self._order.get(name, ()) if other in self._renewed]
+        first = self._list_renewed(name) if name in self._renewed else []
         last = [other for other in self._stopped if name in self._order.get(other, ())]
 
         def is_due() -> bool:
@@ -136,8 +136,11 @@ class Turns:
         Returns who is not: it is started all the same, as it ran before.
         """
         self._move(name, _Stage.STOPPED)
-        others = [other for other in self._order.get(name, ()) if other in self._renewed]
-        return self._await_ready(name, others)
+        return self._await_ready(name, self._list_renewed(name))
+
+    def _list_renewed(self, name: str) -> list[str]:
+        """Those before it that are restarted in this pass, too."""
+        return [other for other in self._order.get(name, ()) if other in self._renewed]
 
     def _await_ready(self, name: str, others: Sequence[str]) -> str:
         if not others:
