@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import salt.payload
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 
 _HERE = Path(__file__).resolve().parent
@@ -33,6 +34,7 @@ try:
     from ya_salt.salt_api import configuration as _configuration
     from ya_salt.salt_api import converge as _converge
     from ya_salt.salt_api import queries as _queries
+    from ya_salt.salt_api import speech as _speech
 
     _TROUBLE = ""
 except ImportError as _error:
@@ -111,9 +113,12 @@ def ready(name: str) -> bool:
         return _queries.is_ready_now(_settings(), _name(name, needed=True))
 
 
-def plan() -> dict[str, Any]:
+def plan(name: str | None = None) -> dict[str, Any]:
     """
     What a pass over the daemons directory would do now and why; empty when there is nothing to do
+
+    name
+        Only this daemon.
 
     .. versionadded:: 0.1.0
 
@@ -122,9 +127,10 @@ def plan() -> dict[str, Any]:
     .. code-block:: bash
 
         salt '*' porto_daemon.plan
+        salt '*' porto_daemon.plan juggler-agent-rtc
     """
     with _spoken():
-        return _queries.show_plan(_settings())
+        return _queries.show_plan(_settings(), _name(name))
 
 
 def apply(
@@ -175,9 +181,23 @@ def validate(path: str) -> dict[str, Any]:
     return _with_exit_code(done, not done["problems"])
 
 
-def restart(name: str, test: bool | None = None, lock_wait_s: int | None = None) -> dict[str, Any]:
+def restart(
+    name: str,
+    reason: str | None = None,
+    test: bool | None = None,
+    lock_wait_s: int | None = None,
+) -> dict[str, Any]:
     """
     Give a daemon a new process: SIGTERM, up to ten seconds, a new container from its spec
+
+    reason
+        Why, for the history.
+
+    test
+        Only say what would be done. Default: the minion's ``test`` option.
+
+    lock_wait_s
+        Seconds to wait for another pass on this host to end. Default: 600.
 
     .. versionadded:: 0.1.0
 
@@ -188,9 +208,116 @@ def restart(name: str, test: bool | None = None, lock_wait_s: int | None = None)
         salt '*' porto_daemon.restart juggler-agent-rtc
     """
     with _spoken():
+        mode = _mode(test, lock_wait_s)
         wanted = _name(name, needed=True)
-        done = _queries.restart_now(_settings(), wanted, _mode(test, lock_wait_s))
+        done = _queries.restart_now(_settings(), wanted, mode, _name(reason))
     return _with_exit_code(done, done["result"] is not False)
+
+
+def stop(
+    name: str,
+    duration: str | None = None,
+    reason: str | None = None,
+    test: bool | None = None,
+    lock_wait_s: int | None = None,
+) -> dict[str, Any]:
+    """
+    Stop a daemon, and keep it stopped until somebody starts it
+
+    duration
+        How long, such as ``30m``, ``2h`` or ``3d``; then it is started again.
+
+    reason
+        Why, for whoever finds it stopped.
+
+    test, lock_wait_s
+        As for ``restart``.
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' porto_daemon.stop juggler-agent-rtc duration=2h reason='the disk is replaced'
+    """
+    return _order("stop", name, test, lock_wait_s, why=_name(reason), span=_name(duration))
+
+
+def start(name: str, test: bool | None = None, lock_wait_s: int | None = None) -> dict[str, Any]:
+    """
+    Start a daemon that was stopped
+
+    test, lock_wait_s
+        As for ``restart``.
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' porto_daemon.start juggler-agent-rtc
+    """
+    return _order("start", name, test, lock_wait_s)
+
+
+def retry(name: str, test: bool | None = None, lock_wait_s: int | None = None) -> dict[str, Any]:
+    """
+    Try a version again that was rejected, or what portod refused
+
+    test, lock_wait_s
+        As for ``restart``.
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' porto_daemon.retry juggler-agent-rtc
+    """
+    return _order("retry", name, test, lock_wait_s)
+
+
+def rollback(
+    name: str, to: int = 0, test: bool | None = None, lock_wait_s: int | None = None
+) -> dict[str, Any]:
+    """
+    Go back to what was ready before, until the daemon's file changes
+
+    to
+        The number of a generation (``porto_daemon.generations``). Default: the one before.
+
+    test, lock_wait_s
+        As for ``restart``.
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' porto_daemon.rollback juggler-agent-rtc
+        salt '*' porto_daemon.rollback juggler-agent-rtc to=3
+    """
+    return _order("rollback", name, test, lock_wait_s, number=_number(to, "to"))
+
+
+def generations(name: str) -> list[dict[str, Any]]:
+    """
+    What a daemon can go back to: every generation that became ready, the newest last
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' porto_daemon.generations juggler-agent-rtc
+    """
+    with _spoken():
+        return _queries.list_generations(_settings(), _name(name, needed=True))
 
 
 def logs(name: str, lines: int = 20) -> dict[str, str]:
@@ -249,7 +376,7 @@ def history(name: str | None = None, limit: int = 50) -> list[dict[str, str]]:
 
 def why(name: str) -> dict[str, Any]:
     """
-    Why a daemon stands as it does, and what to type next
+    Why a daemon stands as it does: what blocks it, or what restarted it last; what to type next
 
     .. versionadded:: 0.1.0
 
@@ -261,6 +388,22 @@ def why(name: str) -> dict[str, Any]:
     """
     with _spoken():
         return _queries.explain(_settings(), _name(name, needed=True))
+
+
+def describe(name: str) -> dict[str, Any]:
+    """
+    Everything about one daemon: spec, status, what is remembered of its life, history
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt '*' porto_daemon.describe juggler-agent-rtc
+    """
+    with _spoken():
+        return _queries.describe(_settings(), _name(name, needed=True))
 
 
 def report() -> list[dict[str, str]]:
@@ -328,6 +471,15 @@ def _settings() -> _Settings:
     return _configuration.read_settings(__opts__, __pillar__)
 
 
+def _order(
+    kind: _queries.Kind, name: Any, test: bool | None, lock_wait_s: int | None, **more: Any
+) -> dict[str, Any]:
+    with _spoken():
+        mode, wanted = _mode(test, lock_wait_s), _name(name, needed=True)
+        done = _queries.give_order(_settings(), wanted, kind, mode, **more)
+    return _with_exit_code(done, done["result"] is not False)
+
+
 def _with_exit_code(answer: dict[str, Any], is_fine: bool) -> dict[str, Any]:
     if not is_fine:
         __context__["retcode"] = 1
@@ -336,7 +488,8 @@ def _with_exit_code(answer: dict[str, Any], is_fine: bool) -> dict[str, Any]:
 
 def _mode(test: bool | None, lock_wait_s: int | None) -> _converge.Mode:
     wait_s = _converge.LOCK_WAIT_S if lock_wait_s is None else _number(lock_wait_s, "lock_wait_s")
-    return _converge.Mode(bool(__opts__.get("test") if test is None else test), wait_s)
+    is_test = bool(__opts__.get("test") if test is None else test)
+    return _converge.Mode(is_test, wait_s, _speech.name_job(__opts__, salt.payload.loads))
 
 
 def _name(value: Any, needed: bool = False) -> str:

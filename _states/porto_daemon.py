@@ -31,6 +31,8 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
+import salt.payload
+
 _HERE = Path(__file__).resolve().parent
 if _HERE.name == "_states" and importlib.util.find_spec("ya_salt") is None:
     # A checkout given as `module_dirs` has the core beside this folder. Salt's cache has not.
@@ -40,6 +42,7 @@ try:
     from ya_salt import salt_api as _api
 
     _api.check_adapter(__file__, api=2)
+    from ya_salt.salt_api import speech as _speech
     from ya_salt.salt_api import states as _states
 
     _TROUBLE = ""
@@ -269,6 +272,7 @@ def _run() -> _states.Run:
         low=here.get("__low__") or {},
         lowstate=here.get("__lowstate__") or (),
         running=here.get("__running__") or {},
+        who=_speech.name_job(__opts__, salt.payload.loads),
         fetch=_fetch,
     )
 

@@ -158,6 +158,16 @@ class SeenFile:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What was done to its container last, and what that changed."""
+
+    what: str
+    """The step, as the history has it."""
+    values: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Property, or `package NAME` -> what it was and what it became; secrets are masked."""
+
+
+@dataclass(frozen=True)
 class Life:
     """Everything of it; what a daemon has nothing of is None or empty."""
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from ya_salt.life import Generation, Hold, Rejection, Trial
+from ya_salt.life import Generation, Hold, Life, Rejection, Trial
 from ya_salt.model import (
     Condition,
     CrashStanding,
@@ -124,7 +124,7 @@ def make_host_status(  # noqa: PLR0913, PLR0917 - each is a part of it
     message and since (None where it was not asked yet). `details` are those of all `statuses`.
     """
     statuses = tuple(statuses)
-    more = {} if details is None else _make_details(details)
+    more = {} if details is None else make_details(details)
     told: dict[str, Any] = {
         "portoDaemons": [{**make_daemon_status(item), **more} for item in statuses]
     }
@@ -150,7 +150,7 @@ def make_host_status(  # noqa: PLR0913, PLR0917 - each is a part of it
     return told
 
 
-def _make_details(details: Details) -> dict[str, Any]:
+def make_details(details: Details) -> dict[str, Any]:
     told: dict[str, Any] = {
         "limits": dict(details.limits),
         "history": [
@@ -234,6 +234,31 @@ def _make_rare(status: DaemonStatus) -> dict[str, Any]:
     if status.probe is not None:
         told["probe"] = _make_probe(status.probe)
     return told
+
+
+_MOMENTS = frozenset({"at", "since", "until"})
+
+
+def describe_life(life: Life) -> dict[str, Any]:
+    """What is remembered between passes, but for the generations; nothing of what there is none."""
+    told = asdict(life)
+    del told["generations"]
+    return {_camel(key): _plain(key, value) for key, value in told.items() if value}
+
+
+def _plain(key: str, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_camel(name): _plain(name, item) for name, item in value.items() if item}
+    if isinstance(value, tuple | list):
+        return [_plain(key, item) for item in value]
+    is_moment = key in _MOMENTS or key.endswith("_at")
+    return format_time(value) if is_moment and isinstance(value, int | float) else value
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    # Files and properties are names of others.
+    return name if "/" in name else first + "".join(word.capitalize() for word in rest)
 
 
 def make_generations(record: Record) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from ya_salt.life import Hold, Life, Pin, Rejection, Trial
+from ya_salt.life import Change, Hold, Life, Pin, Rejection, Trial
 
 Progress = Callable[[str], None]
 """Told in a sentence what is being done, for a person who looks."""
@@ -491,6 +491,8 @@ class Record:
     was_created: bool = False
     """It has run here before: where its container is gone, making it anew is a repair."""
     life: Life = field(default_factory=Life)
+    change: Change | None = None
+    """What was done to it last; None while nothing was, or it is not known any more."""
     status: DaemonStatus | None = None
 
 

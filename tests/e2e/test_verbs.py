@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
+from typing import Any
 
 import pytest
+import yaml
 from helpers.example import ExampleHost
 
 from ya_salt.converge.single import parse_span
@@ -82,7 +84,19 @@ def test_a_restart_that_is_only_tried_touches_nothing(two: ExampleHost) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["restart", "stop", "start", "retry", "rollback", "generations", "apply", "plan"]
+    "verb",
+    [
+        "apply",
+        "plan",
+        "restart",
+        "stop",
+        "start",
+        "retry",
+        "rollback",
+        "generations",
+        "why",
+        "describe",
+    ],
 )
 def test_a_wrong_name_is_told_with_the_nearest(two: ExampleHost, verb: str) -> None:
     done = two.run(verb, "onne")
@@ -212,6 +226,78 @@ def test_who_is_the_login_where_sudo_is_none(
     assert "mallory" not in who
     if os.geteuid() == 0:
         assert who == "shell: root"
+
+
+# -- why and describe ----------------------------------------------------------------------------
+
+
+def why(host: ExampleHost, name: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(host.run("why", name, "-o", "json").stdout)
+    return told
+
+
+def test_why_leads_to_the_line_that_was_changed_by_whom(two: ExampleHost) -> None:
+    path = write(two, "one", more=", env: {A: '1'}")
+    assert two.run("apply", "one").returncode == 0
+    path.write_text(path.read_text().replace("A: '1'", "\n    A: '2'"))
+    told = why(two, "one")
+    assert told["kind"] == "Pending"
+    assert f"{path}:3: env[A]: 1 -> 2" in told["causes"]
+    assert told["next"] == "ya-salt apply one"
+    assert two.run("apply", "one").returncode == 0
+    told = why(two, "one")
+    assert (told["kind"], told["next"]) == ("Ready", "nothing")
+    assert any("by shell: alice: restart: changed in the spec: env[A]" in c for c in told["causes"])
+    assert f"{path}:3: env[A]: 1 -> 2" in told["causes"]
+    shown = two.run("why", "one").stdout.splitlines()
+    assert shown[0].startswith("one: it is ready since ")
+    assert shown[-1] == "next: nothing"
+
+
+def test_why_tells_how_a_daemon_died(two: ExampleHost) -> None:
+    path = write(two, "one", more=", max_respawns: 0")
+    path.write_text(path.read_text().replace("[sleep, '1000']", "[sh, -c, 'echo no >&2; exit 3']"))
+    two.run("apply", "one")
+    with two.client() as client:
+        assert client.wait_dead("one", 10)
+    told = why(two, "one")
+    assert any("exited with code 3" in cause and "no" in cause for cause in told["causes"])
+    assert "ya-salt logs one" in told["next"]
+
+
+def test_why_shows_no_secret(two: ExampleHost) -> None:
+    path = write(two, "one", more=", env_secret: {TOKEN: hunter2}")
+    assert two.run("apply", "one").returncode == 0
+    path.write_text(path.read_text().replace("hunter2", "hunter3"))
+    for command in ("why", "describe"):
+        done = two.run(command, "one")
+        assert done.returncode == 0
+        assert "env_secret" in done.stdout
+        assert "hunter" not in done.stdout
+
+
+def test_why_of_a_broken_file_has_its_place(two: ExampleHost) -> None:
+    (two.specs_dir / "one.yaml").write_text("meta: {name: one}\nspec: {nonsense: 1}\n")
+    told = why(two, "one")
+    assert told["kind"] == "FileRejected"
+    assert f"{two.specs_dir}/one.yaml:2:8" in "\n".join(told["causes"])
+
+
+def test_why_while_portod_is_gone(two: ExampleHost) -> None:
+    two.portod.stop()
+    told = why(two, "one")
+    assert told["kind"] == "PortodSilent"
+    two.portod.start()
+
+
+def test_describe_has_spec_status_history_and_why(two: ExampleHost) -> None:
+    told = json.loads(two.run("describe", "one", "-o", "json").stdout)
+    assert told["spec"]["meta"]["name"] == "one"
+    assert told["status"]["state"] == "running"
+    assert told["status"]["pid"] == pid(two, "one")
+    assert told["status"]["history"][0]["who"] == "shell: alice"
+    assert told["why"]["kind"] == "Ready"
+    assert yaml.safe_load(two.run("describe", "one").stdout)["name"] == "one"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import importlib.util
 import json
 import os
 import pwd
-import re
 import shutil
 import signal
 import sys
@@ -351,6 +350,8 @@ def _show_status(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _gather(options: argparse.Namespace, settings: Settings, store: Store | None) -> _Look:
+    from ya_salt.converge.host import make_host
+    from ya_salt.converge.inquiry import look_closely
     from ya_salt.converge.preview import judge_file
     from ya_salt.gate.client import load_memory as load_gate
     from ya_salt.gate.memory import describe_gate
@@ -367,7 +368,8 @@ def _gather(options: argparse.Namespace, settings: Settings, store: Store | None
     loaded = None if options.saved else _load_now(settings)
     details = None
     if store is not None and options.name is not None:
-        details = _look_closely(store, settings, chosen[options.name], trouble)
+        lines = load_history(store, settings.state_dir, options.name, _HISTORY_LINES)
+        details = look_closely(make_host(settings), chosen[options.name], lines, trouble)
     return _Look(
         statuses=statuses if loaded is None else [judge_file(item, loaded) for item in statuses],
         trouble=trouble,
@@ -419,30 +421,7 @@ def _look(
     return [item.status for item in records.values() if item.status is not None], trouble
 
 
-_LIMITS = re.compile(r".*_(limit|guarantee)(\[.*\])?|ulimit(\[.*\])?")
 _HISTORY_LINES = 10
-_STDERR_BYTES = 2000
-
-
-def _look_closely(store: Store, settings: Settings, record: Record, trouble: str) -> Details:
-    """What `status NAME` shows beside the status itself."""
-    from ya_salt.porto.client import PortoClient
-
-    limits = [
-        name for name in (record.spec.properties if record.spec else ()) if _LIMITS.fullmatch(name)
-    ]
-    tail = f"stderr[:{_STDERR_BYTES}]"
-    found: Mapping[str, str] = {}
-    if not trouble:
-        with contextlib.suppress(PortoError), PortoClient(settings.porto_socket) as client:
-            found = client.get([record.name], ["root_pid", tail, *limits]).get(record.name, {})
-    pid = found.get("root_pid", "")
-    return Details(
-        pid=int(pid) if pid.isdecimal() else 0,
-        limits={name: found[name] for name in limits if name in found},
-        history=tuple(load_history(store, settings.state_dir, record.name, _HISTORY_LINES)),
-        stderr=found.get(tail, ""),
-    )
 
 
 def _load_now(settings: Settings) -> Loaded | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ya_salt.cli.output import complain, own_streams
-from ya_salt.cli.parsing import Commands, Program, add_output, end_program, run_guarded
+from ya_salt.cli.parsing import FORMS, Commands, Program, add_output, end_program, run_guarded
 from ya_salt.errors import LockHeldError, OperatorError, YaSaltError
 from ya_salt.settings import SETTINGS, load_settings
 
@@ -23,7 +23,9 @@ exit codes:
 """
 
 
-_VERBS = frozenset({"restart", "stop", "start", "retry", "rollback", "generations"})
+_VERBS = frozenset(
+    {"restart", "stop", "start", "retry", "rollback", "generations", "why", "describe"}
+)
 """Commands about one daemon, in a module of their own."""
 
 _DEEDS = frozenset({"apply", "report", "restart", "stop", "start", "retry", "rollback", "run"})
@@ -154,9 +156,15 @@ def _add_verbs(known: Commands) -> None:
         help="one of `generations` (default: the one before the present)",
     )
     text = "show what a daemon can go back to: what was ready, newest last"
-    generations = _PROGRAM.add(known, "generations", "generations", text)
-    generations.add_argument("name", metavar="NAME")
-    add_output(generations)
+    readers = {
+        "generations": text,
+        "why": "say what blocks a daemon, or what restarted it last, and what to type next",
+        "describe": "show everything that is known of a daemon",
+    }
+    for name, text in readers.items():
+        parser = _PROGRAM.add(known, name, name, text)
+        parser.add_argument("name", metavar="NAME")
+        add_output(parser, ("yaml", "json") if name == "describe" else FORMS)
 
 
 def _add_run(known: Commands) -> None:

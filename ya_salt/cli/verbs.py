@@ -9,13 +9,16 @@ from typing import Any
 from ya_salt.cli.commands import check_known, make_pass, name_caller
 from ya_salt.cli.output import answer
 from ya_salt.cli.tables import render_table
+from ya_salt.converge.host import make_host
+from ya_salt.converge.inquiry import describe_all, gather, load_quietly
 from ya_salt.converge.single import ask_order, ask_restart, parse_span
+from ya_salt.converge.why import explain, render, to_data
 from ya_salt.life import Order
 from ya_salt.messages import make_generations
-from ya_salt.model import Loaded, Settings
+from ya_salt.model import Settings
 from ya_salt.settings import InForce
-from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
 from ya_salt.store import read_store
+from ya_salt.text import escape
 
 OK = 0
 
@@ -67,6 +70,25 @@ def generations(options: argparse.Namespace, in_force: InForce) -> int:
     return OK
 
 
+def why(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt why NAME`."""
+    found = gather(make_host(in_force.settings), options.name)
+    told = explain(found)
+    answer(
+        options.output,
+        lambda: "\n".join(map(escape, render(options.name, told))),
+        lambda: {"name": options.name, **to_data(told)},
+    )
+    return OK
+
+
+def describe(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt describe NAME`."""
+    told = describe_all(make_host(in_force.settings), options.name)
+    answer(options.output, str, lambda: told)
+    return OK
+
+
 def _join(generation: dict[str, Any]) -> str:
     packages = generation["packages"].items()
     return ", ".join(f"{name} {version}" for name, version in packages) or "-"
@@ -78,18 +100,12 @@ def _join(generation: dict[str, Any]) -> str:
 def _act(options: argparse.Namespace, settings: Settings, order: Order | None) -> int:
     store = read_store(settings.state_dir)
     records = store.load_records() if store else {}
-    loaded = _load(settings)
+    loaded = load_quietly(settings.specs_dir)
     if order is None:
         why = " ".join(options.reason.split())
-        request = ask_restart(options.name, loaded, records, name_caller(), why)
+        who = name_caller()
+        reason = f"asked for by {who}{f': {why}' if why else ''}"
+        request = ask_restart(options.name, loaded, records, who, reason)
     else:
         request = ask_order(options.name, loaded, records, order)
     return make_pass(options, settings, request)
-
-
-def _load(settings: Settings) -> Loaded:
-    """The daemons directory; a daemon that only a Salt state defines needs none."""
-    try:
-        return load_specs(settings.specs_dir)
-    except DaemonsDirectoryMissingError:
-        return Loaded()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+from ya_salt.converge.changes import describe_changes
 from ya_salt.converge.daemon_data import (
     carry_state,
     drop_state,
@@ -92,7 +93,7 @@ from ya_salt.gate.memory import FACT as GATE
 from ya_salt.gate.memory import GateMemory, encode_memory, find_gate_facts
 from ya_salt.gate.requests import keep_since, pin_waiting
 from ya_salt.hostname import HostName
-from ya_salt.life import Life
+from ya_salt.life import Change, Life
 from ya_salt.lock import hold_lock
 from ya_salt.model import (
     Answer,
@@ -113,8 +114,10 @@ from ya_salt.model import (
     Rejected,
     ReplaceContainer,
     SignalContainer,
+    StartContainer,
     StepResult,
     WatchedFiles,
+    describe_step,
 )
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
@@ -885,10 +888,36 @@ def _make_record(
         restart_reason=reason,
         was_created=not is_removed and (old.was_created or is_there),
         life=Life() if is_removed else acted.after.lives.get(spec.name, old.life),
+        change=_find_change(spec, outcome, acted.before) or old.change,
         status=status,
     )
     # As the store keeps it, so that it can be compared with what is there.
     return mask_record(record)
+
+
+_CHANGE_ENTRIES, _CHANGE_CHARS = 40, 200
+"""So much of a change is remembered: enough to read, little enough for a thousand daemons."""
+
+
+def _find_change(spec: DaemonSpec, outcome: Outcome, before: Observed) -> Change | None:
+    """What this pass did to the container, with values old and new; None where it did nothing."""
+    renewing = CreateContainer | ReplaceContainer | ChangeLive | StartContainer
+    done = [item.step for item in outcome.results if item.is_done]
+    steps = [step for step in done if isinstance(step, renewing)]
+    if not steps:
+        return None
+    told = describe_changes(spec, done, before)
+    is_new = any(isinstance(step, CreateContainer) for step in steps)
+    # Of a new container everything is new, and stands in the file.
+    values = {} if is_new else dict(told.get("container", {}))
+    values |= {f"package {name}": item for name, item in told.get("packages", {}).items()}
+    return Change(
+        describe_step(steps[-1]),
+        {
+            name: (item["old"][:_CHANGE_CHARS], item["new"][:_CHANGE_CHARS])
+            for name, item in list(values.items())[:_CHANGE_ENTRIES]
+        },
+    )
 
 
 def _find_restart_reason(request: PassRequest, record: Record, outcome: Outcome) -> str:

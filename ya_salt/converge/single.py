@@ -14,7 +14,7 @@ from ya_salt.model import DaemonSpec, Loaded, Record
 
 
 def ask_restart(
-    name: str, loaded: Loaded, records: Mapping[str, Record], who: str, why: str = ""
+    name: str, loaded: Loaded, records: Mapping[str, Record], who: str, reason: str
 ) -> PassRequest:
     """For a new process. Raises UsageError where there is nothing to restart."""
     spec = find_target(name, loaded, records)
@@ -24,7 +24,6 @@ def ask_restart(
             f"{name} was stopped by {hold.who or 'somebody'}"
             f"{f' ({hold.why})' if hold.why else ''}: ya-salt start {name}"
         )
-    reason = f"asked for by {who}{f': {why}' if why else ''}"
     return PassRequest((spec,), loaded, whole=False, restarts={name: reason}, who=who)
 
 
@@ -50,7 +49,7 @@ def find_target(
         record = records.get(name)
         spec = record.spec if record else None
         if spec is None:
-            raise UsageError(_say_unknown(name, loaded, records))
+            raise UsageError(say_unknown(name, loaded, records))
         if has_secrets(spec) and not is_stop:
             # The store keeps no values of secrets: it would be started without them.
             raise UsageError(
@@ -64,7 +63,7 @@ def find_target(
     return spec
 
 
-def _say_unknown(name: str, loaded: Loaded, records: Mapping[str, Record]) -> str:
+def say_unknown(name: str, loaded: Loaded, records: Mapping[str, Record]) -> str:
     broken = [item for item in loaded.rejected if item.name == name]
     if broken:
         return (

@@ -33,6 +33,7 @@ from ya_salt.salt_api.desired_state import (
     read_spec,
     write_file,
 )
+from ya_salt.salt_api.speech import SOMEBODY
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
 
 LOCK_WAIT_S = 600.0
@@ -49,6 +50,8 @@ class Mode:
 
     test: bool = False
     lock_wait_s: float = LOCK_WAIT_S
+    who: str = SOMEBODY
+    """For the history."""
 
 
 REAL = Mode()
@@ -188,8 +191,8 @@ class _Round:
         # A pass over the whole directory also judges what is left over; one over states alone has
         # no business to.
         whole = bool(loaded.specs) and all(spec.name in known for spec in loaded.specs)
-        request = PassRequest(targets, loaded, whole=whole, restarts=restarts)
-        told = self._preview(request) if self._mode.test else self._run(request)
+        request = PassRequest(targets, loaded, whole=whole, restarts=restarts, who=self._mode.who)
+        told = make_true(self._settings, request, self._mode)
         for key, spec in self._specs.items():
             # The second state of one file finds the work done.
             self._returns[key] = self._add_file(key, told.pop(spec.name, done(spec)))
@@ -201,29 +204,37 @@ class _Round:
         result = None if self._mode.test and returned.result else returned.result
         return replace(returned, result=result, changes={**change, **returned.changes})
 
-    def _preview(self, request: PassRequest) -> dict[str, StateReturn]:
-        host = make_host(self._settings)
-        observed, plans = preview_pass(host, request)
-        specs = {spec.name: spec for spec in request.targets}
-        return {
-            plan.name: preview_state(specs[plan.name], plan, observed, host.now()) for plan in plans
-        }
 
-    def _run(self, request: PassRequest) -> dict[str, StateReturn]:
-        with log_to(self._settings.log_file):
-            host = make_host(self._settings, Narrator())
-            try:
-                result = run_pass(host, request)
-            except LockHeldError as error:
-                _log.info("pass: waiting for another one to end: %s", error)
-                result = run_pass(host, request, self._mode.lock_wait_s)
-        statuses = {status.name: status for status in result.statuses}
-        return {
-            spec.name: make_return(
-                spec, statuses[spec.name], result.outcomes[spec.name], result.before
-            )
-            for spec in request.targets
-        }
+def make_true(settings: Settings, request: PassRequest, mode: Mode) -> dict[str, StateReturn]:
+    """Make the pass, or in test mode foresee it: what each of its daemons returns, by name.
+
+    Raises YaSaltError.
+    """
+    return _preview(settings, request) if mode.test else _run(settings, request, mode)
+
+
+def _preview(settings: Settings, request: PassRequest) -> dict[str, StateReturn]:
+    host = make_host(settings)
+    observed, plans = preview_pass(host, request)
+    specs = {spec.name: spec for spec in request.targets}
+    return {
+        plan.name: preview_state(specs[plan.name], plan, observed, host.now()) for plan in plans
+    }
+
+
+def _run(settings: Settings, request: PassRequest, mode: Mode) -> dict[str, StateReturn]:
+    with log_to(settings.log_file):
+        host = make_host(settings, Narrator())
+        try:
+            result = run_pass(host, request)
+        except LockHeldError as error:
+            _log.info("pass: waiting for another one to end: %s", error)
+            result = run_pass(host, request, mode.lock_wait_s)
+    statuses = {status.name: status for status in result.statuses}
+    return {
+        spec.name: make_return(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
+        for spec in request.targets
+    }
 
 
 def _agrees(state: DesiredState, path: str, loaded: Loaded) -> bool:
@@ -231,9 +242,9 @@ def _agrees(state: DesiredState, path: str, loaded: Loaded) -> bool:
     return state.absent and any(s.path == path and s.delete_requested for s in loaded.specs)
 
 
-def plan_all(settings: Settings) -> Mapping[str, StateReturn]:
-    """What a pass over the whole directory would do, by daemon. Raises YaSaltError."""
-    return _all(settings, "", Mode(test=True))
+def plan_all(settings: Settings, name: str = "") -> Mapping[str, StateReturn]:
+    """What a pass over the directory, or one daemon of it, would do. Raises YaSaltError."""
+    return _all(settings, name, Mode(test=True))
 
 
 def apply_all(settings: Settings, name: str = "", mode: Mode = REAL) -> Mapping[str, StateReturn]:
@@ -246,7 +257,8 @@ def _all(settings: Settings, name: str, mode: Mode) -> Mapping[str, StateReturn]
     if not loaded.specs and not name and not mode.test:
         # Nothing to make true, but what is rejected or left over is to be noted.
         with log_to(settings.log_file):
-            run_pass(make_host(settings), PassRequest((), loaded), mode.lock_wait_s)
+            request = PassRequest((), loaded, who=mode.who)
+            run_pass(make_host(settings), request, mode.lock_wait_s)
     desired = [
         DesiredState(key=spec.path, name=spec.name, place=spec.path, source=spec.path)
         for spec in loaded.specs

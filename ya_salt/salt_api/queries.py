@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import difflib
 import platform
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import google.protobuf
 
 import ya_salt
 from ya_salt.converge.host import make_host
+from ya_salt.converge.inquiry import describe_all, gather, load_quietly
 from ya_salt.converge.journal import load_history, load_last_pass
 from ya_salt.converge.preview import look_now, report_now
+from ya_salt.converge.single import ask_order, ask_restart, parse_span, say_unknown
 from ya_salt.converge.status import is_fine
-from ya_salt.errors import PortoError, UsageError
+from ya_salt.converge.why import explain as find_causes
+from ya_salt.converge.why import list_pending as find_pending
+from ya_salt.converge.why import to_data as why_to_data
+from ya_salt.errors import UsageError
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.memory import describe_gate
-from ya_salt.messages import format_time, make_daemon_status
-from ya_salt.model import DaemonStatus, Loaded, Rejected, Settings, is_state
+from ya_salt.life import Order
+from ya_salt.messages import format_time, make_daemon_status, make_generations
+from ya_salt.model import DaemonStatus, Loaded, Record, Rejected, Settings, is_state
 from ya_salt.porto.client import PortoClient
 from ya_salt.salt_api import API, find_file_root
 from ya_salt.salt_api.converge import (
@@ -29,12 +37,12 @@ from ya_salt.salt_api.converge import (
     Mode,
     StateReturn,
     apply_all,
-    converge,
+    make_true,
     plan_all,
 )
-from ya_salt.salt_api.desired_state import DesiredState
+from ya_salt.salt_api.speech import speak
 from ya_salt.settings import SETTINGS, InForce
-from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_files, load_specs
+from ya_salt.specs.directory import load_files, load_specs
 from ya_salt.store import read_store
 from ya_salt.text import escape_all
 
@@ -46,10 +54,12 @@ def _harmless(query: _Query) -> _Query:
 
     @wraps(query)
     def ask(*arguments: Any, **more: Any) -> Any:
-        return escape_all(query(*arguments, **more))
+        return speak(escape_all(query(*arguments, **more)))
 
     return cast("_Query", ask)
 
+
+Kind = Literal["stop", "start", "retry", "rollback"]
 
 _SHOWN = 20
 """Names in a summary: enough to act on, few enough for a thousand hosts at once."""
@@ -99,7 +109,7 @@ def show_status(settings: Settings, name: str = "", *, summary: bool = False) ->
     A file that cannot be used now is told of whether a pass has seen it or not.
     """
     statuses, last_pass = _look(settings)
-    rejected = _load_quietly(settings).rejected
+    rejected = load_quietly(settings.specs_dir).rejected
     if summary:
         return _summarise(statuses, last_pass, rejected)
     if not name:
@@ -245,13 +255,25 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
 
 
 @_harmless
-def show_plan(settings: Settings) -> dict[str, Any]:
+def show_plan(settings: Settings, name: str = "") -> dict[str, Any]:
     """What a pass would do, for the daemons that it would do anything about."""
+    if name:
+        _check_defined(settings, name)
     return {
-        name: _plain_return(returned)
-        for name, returned in plan_all(settings).items()
+        key: _plain_return(returned)
+        for key, returned in plan_all(settings, name).items()
         if returned.result is not True
     }
+
+
+def _check_defined(settings: Settings, name: str) -> None:
+    """Raises UsageError where no file has a daemon of that name."""
+    loaded = load_specs(settings.specs_dir)
+    known = {item.name for item in loaded.specs} | {item.name for item in loaded.rejected}
+    if name not in known:
+        near = difflib.get_close_matches(name, sorted(known), 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"no file of {settings.specs_dir} defines a daemon {name}{hint}")
 
 
 @_harmless
@@ -259,8 +281,8 @@ def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str
     """Make the directory, or one daemon of it, true: {ok, daemons: {name: …}, rejected}."""
     loaded = load_specs(settings.specs_dir)
     rejected = [item for item in loaded.rejected if name in ("", item.name)]
-    if name and not rejected and not any(spec.name == name for spec in loaded.specs):
-        raise UsageError(f"no file of {settings.specs_dir} defines a daemon {name}")
+    if name:
+        _check_defined(settings, name)
     returns = apply_all(settings, name, mode)
     return {
         "ok": not rejected and all(returned.result is not False for returned in returns.values()),
@@ -270,14 +292,49 @@ def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str
 
 
 @_harmless
-def restart_now(settings: Settings, name: str, mode: Mode = REAL) -> dict[str, Any]:
-    """Give a daemon of the directory a new process, as gently as an update does."""
-    loaded = load_specs(settings.specs_dir)
-    spec = next((item for item in loaded.specs if item.name == name), None)
-    if spec is None:
-        raise UsageError(f"no valid file of {settings.specs_dir} defines a daemon {name}")
-    state = DesiredState(name, name, spec.path, source=spec.path, restart="asked for through Salt")
-    return _plain_return(converge([state], settings, mode)[name])
+def restart_now(settings: Settings, name: str, mode: Mode = REAL, why: str = "") -> dict[str, Any]:
+    """Give a daemon a new process, as gently as an update does."""
+    reason = f"asked for through Salt{f': {why}' if why else ''}"
+    loaded, records = _recall(settings)
+    request = ask_restart(name, loaded, records, mode.who, reason)
+    return _plain_return(make_true(settings, request, mode)[name])
+
+
+@_harmless
+def give_order(  # noqa: PLR0913 - each says more exactly what is asked for
+    settings: Settings,
+    name: str,
+    kind: Kind,
+    mode: Mode = REAL,
+    *,
+    why: str = "",
+    span: str = "",
+    number: int = 0,
+) -> dict[str, Any]:
+    """Stop a daemon (for a `span`, as `2h`), start it, try again what was rejected, go back."""
+    until = time.time() + parse_span(span) if span else 0.0
+    order = Order(kind, mode.who, " ".join(why.split()), until, number)
+    loaded, records = _recall(settings)
+    request = ask_order(name, loaded, records, order)
+    return _plain_return(make_true(settings, request, mode)[name])
+
+
+@_harmless
+def list_generations(settings: Settings, name: str) -> list[dict[str, Any]]:
+    """What a daemon can go back to, oldest first."""
+    loaded, records = _recall(settings)
+    if name not in records:
+        raise UsageError(say_unknown(name, loaded, records))
+    return make_generations(records[name])
+
+
+def _recall(settings: Settings) -> tuple[Loaded, Mapping[str, Record]]:
+    store = read_store(settings.state_dir)
+    try:
+        return load_quietly(settings.specs_dir), store.load_records() if store else {}
+    finally:
+        if store is not None:
+            store.close()
 
 
 def _plain_return(returned: StateReturn) -> dict[str, Any]:
@@ -329,24 +386,19 @@ def tell_monitoring(settings: Settings) -> list[dict[str, str]]:
 @_harmless
 def explain(settings: Settings, name: str) -> dict[str, Any]:
     """Everything that bears on how one daemon stands, and what to type next."""
-    loaded = _load_quietly(settings)
-    spec = next((item for item in loaded.specs if item.name == name), None)
-    rejected = [item for item in loaded.rejected if item.name == name]
+    found = gather(make_host(settings), name)
+    status, spec = found.status, found.spec
     told: dict[str, Any] = {"name": name}
-    told["file"] = spec.path if spec else ", ".join(item.path for item in rejected)
-    told["problems"] = [problem for item in rejected for problem in item.problems]
-    statuses, trouble = _look_quietly(settings)
-    status = next((item for item in statuses if item.name == name), None)
-    if status is None and spec is None and not rejected:
-        raise UsageError(f"no daemon {name} is known and no file of {settings.specs_dir} names it")
-    told |= shorten_status(status) if status else {"ready": False, "message": trouble or _NEVER}
+    unseen = {"ready": False, "message": found.trouble or _NEVER}
+    told |= shorten_status(status) if status else unseen
+    told["file"] = spec.path if spec else ", ".join(item.path for item in found.rejected)
     told["file"] = told["file"] or _name_state(status) or "none"
-    told["error"] = status.error if status else trouble
+    told["problems"] = [problem for item in found.rejected for problem in item.problems]
+    told["error"] = status.error if status else found.trouble
     told["warnings"] = list(status.warnings) if status else []
-    told["pending"] = _preview(settings, name) if spec and not trouble else []
-    told["history"] = [f"{item['time']} {item['what']}" for item in show_history(settings, name, 5)]
-    told["next"] = _advise(told, settings)
-    return told
+    told["pending"] = list(find_pending(found))
+    told["history"] = [f"{format_time(item.at)} {item.what}" for item in found.history[-5:]]
+    return told | why_to_data(find_causes(found))
 
 
 def _name_state(status: DaemonStatus | None) -> str:
@@ -357,36 +409,7 @@ def _name_state(status: DaemonStatus | None) -> str:
 _NEVER = "no pass has seen it yet"
 
 
-def _load_quietly(settings: Settings) -> Loaded:
-    try:
-        return load_specs(settings.specs_dir)
-    except DaemonsDirectoryMissingError:
-        return Loaded()
-
-
-def _look_quietly(settings: Settings) -> tuple[list[DaemonStatus], str]:
-    try:
-        return list_statuses(settings), ""
-    except PortoError as error:
-        return [], str(error)
-
-
-def _preview(settings: Settings, name: str) -> list[str]:
-    returned = apply_all(settings, name, Mode(test=True)).get(name)
-    if returned is None or returned.result is not None:
-        # Nothing would be done: how it stands is told already.
-        return []
-    return returned.comment.splitlines()
-
-
-def _advise(told: Mapping[str, Any], settings: Settings) -> str:
-    name = told["name"]
-    if told["problems"]:
-        return f"correct the file, then: ya-salt validate {told['file']}"
-    if told.get("phase") == "Orphaned":
-        return "put its file back; with meta.delete_requested: true if it is to be removed"
-    if told["pending"]:
-        return f"salt-call porto_daemon.apply {name}"
-    if not told["ready"]:
-        return f"salt-call porto_daemon.logs {name}; grep porto-daemon-{name} {settings.log_file}"
-    return "nothing"
+@_harmless
+def describe(settings: Settings, name: str) -> dict[str, Any]:
+    """Everything about one daemon."""
+    return describe_all(make_host(settings), name)

@@ -21,6 +21,7 @@ from ya_salt.salt_api.desired_state import (
     DesiredStateError,
     check_fields,
 )
+from ya_salt.salt_api.speech import SOMEBODY, speak
 from ya_salt.specs.directory import load_specs
 from ya_salt.text import count, escape_all, escape_lines
 
@@ -52,6 +53,8 @@ class Run:
     low: Chunk = field(default_factory=dict)
     lowstate: Sequence[Chunk] = ()
     running: Mapping[str, Any] = field(default_factory=dict)
+    who: str = SOMEBODY
+    """For the history."""
     fetch: Callable[[str], str] = str
     """Bring a file of the master (`salt://…`) here; its path, or "" where there is none."""
 
@@ -156,7 +159,7 @@ def _converge(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, StateRe
         except DesiredStateError as error:
             failed[name_chunk(chunk)] = StateReturn(False, str(error))
     wait_s = turns[0][0].get("lock_wait_s")
-    mode = Mode(run.test, LOCK_WAIT_S if wait_s is None else _read_seconds(wait_s))
+    mode = Mode(run.test, LOCK_WAIT_S if wait_s is None else _read_seconds(wait_s), run.who)
     return failed | converge(desired, run.settings(), mode, list_declared(run.lowstate))
 
 
@@ -210,10 +213,10 @@ def _answer(name: str, returned: StateReturn) -> Return:
         "name": name,
         "result": returned.result,
         "changes": escape_all(returned.changes),
-        "comment": escape_lines(returned.comment),
+        "comment": speak(escape_lines(returned.comment)),
     }
     if returned.warnings:
-        answer["warnings"] = escape_all(returned.warnings)
+        answer["warnings"] = speak(escape_all(returned.warnings))
     return answer
 
 
