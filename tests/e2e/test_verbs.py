@@ -287,7 +287,6 @@ def test_why_while_portod_is_gone(two: ExampleHost) -> None:
     two.portod.stop()
     told = why(two, "one")
     assert told["kind"] == "PortodSilent"
-    two.portod.start()
 
 
 def test_describe_has_spec_status_history_and_why(two: ExampleHost) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import salt.payload
 import yaml
 from helpers.example import NAME, VERSION, ExampleHost
 from salt.exceptions import CommandExecutionError, SaltInvocationError
 from salt_minion import EXAMPLE, Minion, write_spec
+
+from ya_salt.salt_api.speech import name_job
 
 
 def test_every_function_has_an_example(minion: Minion) -> None:
@@ -20,6 +24,7 @@ def test_every_function_has_an_example(minion: Minion) -> None:
     assert names == {
         *("specs", "status", "ready", "plan", "apply", "validate", "restart", "logs", "history"),
         *("why", "report", "settings", "version", "gate_status"),
+        *("stop", "start", "retry", "rollback", "generations", "describe"),
     }
     for name in functions:
         text = inspect.getdoc(minion.functions[name])
@@ -114,6 +119,45 @@ def test_why_tells_what_is_pending_and_what_is_orphaned(minion: Minion, host: Ex
     assert "delete_requested" in told["next"]
 
 
+def test_why_names_the_line_and_the_next_step_in_salts_words(
+    minion: Minion, host: ExampleHost
+) -> None:
+    path = write_spec(host, "sleeper")
+    minion.apply()
+    write_spec(host, "sleeper", properties={"cwd": "/tmp"})
+    told = minion.why("sleeper")
+    assert (told["kind"], told["next"]) == ("Pending", "salt-call porto_daemon.apply sleeper")
+    assert any(cause.startswith(f"{path}:") and "cwd: " in cause for cause in told["causes"])
+    assert minion.describe("sleeper")["why"]["next"] == told["next"]
+
+
+def test_plan_of_one_daemon(minion: Minion, host: ExampleHost) -> None:
+    write_spec(host, "one")
+    write_spec(host, "two")
+    assert list(minion.plan("two")) == ["two"]
+
+
+def test_history_says_that_salt_had_it_done(minion: Minion, host: ExampleHost) -> None:
+    write_spec(host, "sleeper")
+    minion.apply()
+    assert minion.restart("sleeper", reason="it leaks", test=True)["result"] is None
+    assert minion.restart("sleeper", reason="it leaks")["result"] is True
+    told = {item["what"]: item["who"] for item in minion.history("sleeper")}
+    assert told["restart: asked for through Salt: it leaks"] == "Salt"
+
+
+def test_the_job_is_named_by_the_minions_note_of_it(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    note = tmp_path / "proc/20261125220000000000"
+    note.write_bytes(salt.payload.dumps({"pid": os.getpid(), "jid": note.name, "fun": "x"}))
+    (tmp_path / "proc/other").write_bytes(salt.payload.dumps({"pid": 1, "jid": "other"}))
+    (tmp_path / "proc/broken").write_bytes(b"\xc1")
+    opts = {"cachedir": str(tmp_path)}
+    assert name_job(opts, salt.payload.loads) == f"Salt job {note.name}"
+    note.unlink()
+    assert name_job(opts, salt.payload.loads) == "Salt"
+
+
 def test_a_summary_of_a_thousand_daemons_is_small(minion: Minion, host: ExampleHost) -> None:
     for number in range(30):
         write_spec(host, f"d{number}")
@@ -138,6 +182,14 @@ def test_a_summary_of_a_thousand_daemons_is_small(minion: Minion, host: ExampleH
         ("restart", ("nobody",)),
         ("apply", ("nobody",)),
         ("why", ("nobody",)),
+        ("plan", ("nobody",)),
+        ("stop", ("nobody",)),
+        ("start", ("nobody",)),
+        ("retry", ("nobody",)),
+        ("rollback", ("nobody",)),
+        ("rollback", ("nobody", "first")),
+        ("generations", ("nobody",)),
+        ("describe", ("nobody",)),
         ("logs", ("x", -1)),
         ("history", (None, "many")),
         ("validate", ("",)),
