@@ -270,7 +270,7 @@ def make_generations(record: Record) -> list[dict[str, Any]]:
     def name_state(item: Generation) -> str:
         if life.pin is not None and life.pin.number == item.number:
             return "pinned"
-        if item.mark == rejected:
+        if item.rejected or item.mark == rejected:
             return "rejected"
         return "current" if item.digest and item.digest == running else ""
 

@@ -255,14 +255,14 @@ def test_why_leads_to_the_line_that_was_changed_by_whom(two: ExampleHost) -> Non
 
 
 def test_why_tells_how_a_daemon_died(two: ExampleHost) -> None:
-    path = write(two, "one", more=", max_respawns: 0")
+    path = write(two, "three", more=", max_respawns: 0")
     path.write_text(path.read_text().replace("[sleep, '1000']", "[sh, -c, 'echo no >&2; exit 3']"))
-    two.run("apply", "one")
+    two.run("apply", "three")
     with two.client() as client:
-        assert client.wait_dead("one", 10)
-    told = why(two, "one")
+        assert client.wait_dead("three", 10)
+    told = why(two, "three")
     assert any("exited with code 3" in cause and "no" in cause for cause in told["causes"])
-    assert "ya-salt logs one" in told["next"]
+    assert "ya-salt logs three" in told["next"]
 
 
 def test_why_shows_no_secret(two: ExampleHost) -> None:
@@ -310,3 +310,52 @@ def test_spans_of_time(text: str, seconds: float) -> None:
 def test_what_is_no_span_of_time(text: str) -> None:
     with pytest.raises(UsageError):
         parse_span(text)
+
+
+# -- orders ----------------------------------------------------------------------------------------
+
+
+def test_stop_holds_over_passes_and_start_ends_it(two: ExampleHost) -> None:
+    was = pid(two, "two")
+    done = two.run("stop", "one", "--for", "2h", "--reason", "the disk is replaced", "--dry-run")
+    assert (done.returncode, two.values("state", name="one")["state"]) == (4, "running")
+    done = two.run("stop", "one", "--for", "2h", "--reason", "the disk is replaced")
+    assert done.returncode == 0, done.stderr
+    assert two.values("state", name="one")["state"] == "dead"
+    assert two.run("apply").returncode == 0
+    assert two.values("state", name="one")["state"] == "dead"
+    told = why(two, "one")
+    assert (told["kind"], told["next"]) == ("Held", "ya-salt start one")
+    assert "the disk is replaced" in told["causes"][0]
+    # A restart is no way around what somebody else has stopped on purpose.
+    done = two.run("restart", "one")
+    assert (done.returncode, two.values("state", name="one")["state"]) == (2, "dead")
+    assert "ya-salt start one" in done.stderr
+    assert two.run("start", "one").returncode == 0
+    assert two.values("state", name="one")["state"] == "running"
+    who = {item["what"].split()[0]: item["who"] for item in history(two, "one")}
+    assert {who["stop:"], who["held"], who["start:"], who["its"]} == {"shell: alice"}
+    assert pid(two, "two") == was
+
+
+def test_rollback_goes_back_until_retry_or_another_file(
+    two: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert two.run("rollback", "one").returncode == 2
+    write(two, "one", version="2", more=", cwd: /tmp")
+    assert two.run("apply", "one").returncode == 0
+    listed = json.loads(two.run("generations", "one", "-o", "json").stdout)["generations"]
+    assert [(item["version"], item["state"]) for item in listed] == [("1", ""), ("2", "current")]
+    number = str(listed[0]["number"])
+    assert two.run("rollback", "one", "--to", "99").returncode == 2
+    monkeypatch.setenv("SUDO_USER", "bob")
+    done = two.run("rollback", "one", "--to", number)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert two.values("cwd", name="one")["cwd"] != "/tmp"
+    asked = f"rollback to generation {number}: asked for"
+    assert {"shell: bob"} == {i["who"] for i in history(two, "one") if i["what"] == asked}
+    told = why(two, "one")
+    assert (told["kind"], "ya-salt retry one" in told["next"]) == ("Pinned", True)
+    assert two.run("plan").returncode == 0
+    assert two.run("retry", "one").returncode == 0
+    assert two.values("cwd", name="one")["cwd"] == "/tmp"

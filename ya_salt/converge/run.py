@@ -965,7 +965,8 @@ def _list_events(
     """What goes into the history, in the order in which it happened."""
     now = start.host.now()
     deeds = [deed for deed in journal.list_deeds() if not _is_told(start, deed)]
-    events = list_events([*start.recalled.deeds, *deeds])
+    events = [*list_events(start.recalled.deeds), *_list_orders(start, journal.started)]
+    events += list_events(deeds)
     events += [
         Event(now, name, f"went past the gate: {start.request.override_gate}", start.request.who)
         for name in sorted(permits.went_past)
@@ -981,8 +982,27 @@ def _list_events(
             *say_gate(status.name, old, status),
             *say_transition(status.name, old, status),
         ]
-        events += [Event(now, status.name, text) for text in said]
+        events += [
+            Event(now, status.name, text, _find_author(start, text, status.name)) for text in said
+        ]
     return events + [Event(now, name, said) for name, said in _say_rejected(start)]
+
+
+def _list_orders(start: _Start, at: float) -> list[Event]:
+    """What somebody asked for by name; of stop and start the hold tells."""
+    told = []
+    for name, order in start.request.orders.items():
+        if order.kind in {"retry", "rollback"}:
+            to = f" to generation {order.number}" if order.number else ""
+            told.append(Event(at, name, f"{order.kind}{to}: asked for", order.who))
+    return told
+
+
+def _find_author(start: _Start, text: str, name: str) -> str:
+    """Who had done what is told of a daemon's life: a hold is begun and ended by an order."""
+    order = start.request.orders.get(name)
+    is_about_hold = text.startswith(("held by ", "its hold "))
+    return order.who if order is not None and is_about_hold else ""
 
 
 def _is_told(start: _Start, deed: Deed) -> bool:

@@ -33,7 +33,7 @@ def ask_order(
     """For what `order` says. Raises UsageError where it cannot be."""
     spec = find_target(name, loaded, records, is_stop=order.kind == "stop")
     if order.kind == "rollback":
-        _check_generation(name, _find_life(name, records), order.number)
+        _check_generation(name, records.get(name, Record(name)), order.number)
     return PassRequest((spec,), loaded, whole=False, orders={name: order}, who=order.who)
 
 
@@ -80,14 +80,16 @@ def _find_life(name: str, records: Mapping[str, Record]) -> Life:
     return record.life if record else Life()
 
 
-def _check_generation(name: str, life: Life, number: int) -> None:
-    known = [item.number for item in life.generations]
-    if not known:
-        raise UsageError(f"nothing of {name} was ready yet, so there is nothing to go back to")
+def _check_generation(name: str, record: Record, number: int) -> None:
+    running = record.status.digest if record.status else ""
+    known = [item.number for item in record.life.generations]
+    others = [item for item in record.life.generations if item.digest != running]
     if number and number not in known:
         raise UsageError(
             f"{name} has no generation {number}; ya-salt generations {name} lists those it has"
         )
+    if not number and not others:
+        raise UsageError(f"nothing else of {name} was ready yet, so there is nothing to go back to")
 
 
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])")
