@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -568,6 +569,8 @@ def test_what_may_be_gone_back_to_is_protected() -> None:
 
     assert versions(Life()) == set()
     assert versions(Life(generations=past)) == {"1.4"}
+    failed = (*past, replace(generation(5, "1.5"), rejected="died"))
+    assert versions(Life(generations=failed)) == {"1.4"}
     assert versions(Life(generations=past, trial=Trial("m", back_to=3))) == {"1.3", "1.4"}
     rejected = Rejection("m", "1.9", "w", 1.0, back_to=2)
     assert versions(Life(generations=past, rejection=rejected)) == {"1.2", "1.4"}

@@ -38,7 +38,7 @@ _SCRIPT = re.compile(r"(Pre|Post)(inst|rm)Failed")
 
 _NOT_ITS_OWN = frozenset(
     {"ResourceNotAvailable", "NoSpace", "Busy", "PortoFrozen", "PortodReloaded", "Queued", "Bug"}
-    | {"LostError", "SocketError", "SocketUnavailable", "SocketTimeout"}
+    | {"DataNotCopied", "LostError", "SocketError", "SocketUnavailable", "SocketTimeout"}
 )
 """Why a container cannot be started now, whatever its version."""
 

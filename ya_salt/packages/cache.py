@@ -28,15 +28,16 @@ _LOOK_EVERY_S = 86400.0
 def find_protected(lives: Iterable[Life]) -> frozenset[Package]:
     """The versions that daemons may go back to by themselves, or run from after they went back.
 
-    Those are each one's last generation that became ready, and the one that its trial, rejection or
-    pin names.
+    Those are each one's last generation that became ready and was not rejected later, and the one
+    that its trial, rejection or pin names.
     """
     found: dict[Package, None] = {}
     for life in lives:
         numbers = {item.back_to for item in (life.trial, life.rejection) if item}
         numbers |= {life.pin.number} if life.pin else set()
+        numbers.update([item.number for item in life.generations if not item.rejected][-1:])
         for generation in life.generations:
-            if generation.number in numbers or generation is life.generations[-1]:
+            if generation.number in numbers:
                 found |= dict.fromkeys(make_packages(generation.packages))
     return frozenset(found)
 
