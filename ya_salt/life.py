@@ -182,6 +182,8 @@ class Life:
     """Entry of `watch` -> its files as they were when it was started, or told, last."""
     noticed: Mapping[str, float] = field(default_factory=dict)
     """File -> when a change of it was noticed that is not acted on yet."""
+    signal_at: float = 0.0
+    """When it is to be told of such changes, as hosts spread that; 0: there are none."""
     corrections: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Property, or `package NAME` -> when it was put right, seconds since 1970, lately."""
     corrected: str = ""

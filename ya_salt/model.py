@@ -709,7 +709,7 @@ def describe_step(step: Step) -> str:  # noqa: PLR0911 - one line for each kind 
         case StopContainer(reason=reason):
             return f"stop: {reason}"
         case SignalContainer(signal=signal, reason=reason):
-            return f"{signal}: {reason}"
+            return f"signal {signal}: {reason}"
         case RemoveContainer(reason=reason):
             return f"remove: {reason}"
         case PurgePackages(packages=packages, reason=reason):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -302,3 +304,38 @@ def test_ready_is_what_the_readiness_of_the_other_one_says(host: Ordered, folder
     assert time.monotonic() - started > 1.5
     assert host.take_notes() == ["start b", "start a"]
     timer.join()
+
+
+def interrupt(host: Ordered, after_s: float) -> float:
+    """Make a pass in another process and end it from outside; how long its end took."""
+    child = os.fork()
+    if not child:
+        try:
+            host.run()
+        finally:
+            os._exit(0)
+    time.sleep(after_s)
+    os.kill(child, signal.SIGINT)
+    told = time.monotonic()
+    os.waitpid(child, 0)
+    return time.monotonic() - told
+
+
+def test_told_to_end_nobody_waits_any_more(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b", min_ready_s=20, timeout_s=30)
+    assert interrupt(host, 1.5) < 3
+    assert host.take_notes() == ["start b"]
+    # The next pass goes on where that one stood.
+    assert host.plan()["a"].steps
+
+
+def test_told_to_end_who_was_stopped_is_started(host: Ordered) -> None:
+    host.write_one("a", "b")
+    host.write_one("b")
+    assert host.run().ok
+    host.take_notes()
+    host.write_one("a", "b", properties="cwd: /tmp")
+    host.write_one("b", properties="cwd: /tmp", min_ready_s=20, timeout_s=30)
+    assert interrupt(host, 2) < 3
+    assert host.take_notes() == ["stop a", "stop b", "start b", "start a"]

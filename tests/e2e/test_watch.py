@@ -104,11 +104,11 @@ def test_a_signal_tells_it_and_leaves_it_running(host: Watching) -> None:
     (host.conf / "b.conf").write_text("new")
     (host.conf / ".hidden.conf").write_text("new")
     status = host.run_one()
-    assert status.actions == (f"SIGHUP: changed: {host.file}, {host.conf}/b.conf (new)",)
+    assert status.actions == (f"signal SIGHUP: changed: {host.file}, {host.conf}/b.conf (new)",)
     assert status.restart_count == 0
     assert host.count_heard(1) == 1
     host.file.unlink()
-    assert host.run_one().actions == (f"SIGHUP: changed: {host.file} (gone)",)
+    assert host.run_one().actions == (f"signal SIGHUP: changed: {host.file} (gone)",)
     assert host.run_one().actions == ()
     assert host.pid() == process
     assert host.count_heard(2) == 2
@@ -140,7 +140,7 @@ def test_a_live_change_in_the_same_pass_does_not_swallow_a_signal(host: Watching
     host.file.write_text("two")
     host.write_watch(f"{{path: {host.file}, signal: SIGUSR1}}", properties="memory_limit: 64Mb")
     kinds = [action.split(":")[0] for action in host.run_one().actions]
-    assert kinds == ["live change", "SIGUSR1"]
+    assert kinds == ["live change", "signal SIGUSR1"]
     assert host.count_heard(1) == 1
 
 
@@ -265,8 +265,13 @@ def test_a_signal_waits_its_turn_and_is_not_lost(
     host.run_one()
     host.file.write_text("two")
     changed_at = time.time()
-    status = host.run_one()
+    result = host.run()
+    assert result.ok
+    (status,) = result.statuses
     assert status.actions == ()
+    # The agent makes a pass then.
+    assert result.due_at is not None
+    assert changed_at < result.due_at < changed_at + 1001
     assert any(str(host.file) in warning and "SIGHUP in" in warning for warning in status.warnings)
     assert any("SIGHUP in" in note for note in host.plan()[NAME].notes)
     make_host = host.make_host
@@ -276,7 +281,7 @@ def test_a_signal_waits_its_turn_and_is_not_lost(
         lambda connect=None: replace(make_host(connect), now=lambda: changed_at + 1001),
     )
     assert [type(step) for step in host.plan()[NAME].steps] == [SignalContainer]
-    assert host.run_one().actions == (f"SIGHUP: changed: {host.file}",)
+    assert host.run_one().actions == (f"signal SIGHUP: changed: {host.file}",)
     assert host.run_one().actions == ()
     assert host.count_heard(1) == 1
 
@@ -294,7 +299,7 @@ def test_a_signal_that_failed_is_sent_again(host: Watching) -> None:
     host.file.write_text("two")
     result = host.run(FailingKill)
     assert not result.ok
-    assert host.run_one().actions == (f"SIGHUP: changed: {host.file}",)
+    assert host.run_one().actions == (f"signal SIGHUP: changed: {host.file}",)
     assert host.count_heard(1) == 1
 
 
@@ -352,7 +357,7 @@ def test_a_signal_does_not_wait_for_the_gate(host: Watching) -> None:
     host.file.write_text("two")
     # Not even where something else does.
     host.write_watch(entry, properties="cwd: /tmp")
-    for actions in ((f"SIGHUP: changed: {host.file}",), ()):
+    for actions in ((f"signal SIGHUP: changed: {host.file}",), ()):
         (status,) = host.run().statuses
         assert status.waits
         assert status.actions == actions

@@ -37,7 +37,7 @@ WHO = "agent"
 _LOCK = "agent.lock"
 
 _SCAN_S = 1.0
-_DUE = "a rest or a hold is over"
+_DUE = "a rest or a hold is over, or a signal due"
 _LOCK_RETRY_S = 1.0
 _CONNECT_S = (0.2, 5.0)
 """The first and the longest pause before portod is asked for events again."""

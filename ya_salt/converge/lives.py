@@ -75,10 +75,11 @@ def look_back(
 
 
 def find_due(observed: Observed, now: float) -> float | None:
-    """When a pass has something to do that nothing tells of: a rest or a hold is over then."""
+    """When a pass has something to do that nothing tells of: a rest is over, a signal due."""
     times = []
     for name, life in observed.lives.items():
         container = observed.containers.get(name)
+        times.append(life.signal_at)
         if life.hold is not None:
             times.append(life.hold.until)
         elif container is not None and container.state == "dead":

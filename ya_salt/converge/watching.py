@@ -50,6 +50,8 @@ class Wish:
     signals: tuple[SignalContainer, ...] = ()
     notes: tuple[str, ...] = ()
     """What waits, and what cannot be told."""
+    due_at: float = 0.0
+    """When the next signal that waits is to be sent; 0: none waits."""
 
 
 def find_changes(spec: DaemonSpec, observed: Observed) -> dict[str, FileChange]:
@@ -99,7 +101,10 @@ def find_wish(spec: DaemonSpec, observed: Observed, now: float) -> Wish:
     if anew:
         # The new process has the others, too.
         return Wish(restart=describe_changes(changes), notes=unknown)
-    life, signals, notes = observed.lives.get(spec.name, Life()), [], []
+    life = observed.lives.get(spec.name, Life())
+    signals: list[SignalContainer] = []
+    notes: list[str] = []
+    late: list[float] = []
     for signal in sorted({name for change in changes for name in change.signals}):
         told = [change for change in changes if signal in change.signals]
         noticed = min(life.noticed.get(change.path, now) for change in told)
@@ -109,8 +114,10 @@ def find_wish(spec: DaemonSpec, observed: Observed, now: float) -> Wish:
             hashes = {change.path: change.new for change in told}
             signals.append(SignalContainer(spec.name, signal, reason, hashes))
         else:
+            late.append(due)
             notes.append(f"{reason}: {signal} in {count(round(due - now) or 1, 'second')}")
-    return Wish(signals=tuple(signals), notes=(*unknown, *notes))
+    due_at = min(late, default=0.0)
+    return Wish(signals=tuple(signals), notes=(*unknown, *notes), due_at=due_at)
 
 
 def _find_delay(name: str, hostname: str, signal: str, changes: Collection[FileChange]) -> float:
@@ -143,7 +150,7 @@ def remember(spec: DaemonSpec, after: Observed, outcome: Outcome | None, now: fl
     """
     life, files = after.lives.get(spec.name, Life()), after.files.get(spec.name)
     if not spec.watch or spec.delete_requested:
-        return replace(life, watched={}, noticed={}) if life.watched or life.noticed else life
+        return replace(life, watched={}, noticed={}, signal_at=0.0)
     if files is None:
         return life
     done = [item.step for item in outcome.results if item.is_done] if outcome else []
@@ -155,7 +162,9 @@ def remember(spec: DaemonSpec, after: Observed, outcome: Outcome | None, now: fl
         if watch.name in life.watched or watch.name in files.found
     }
     noticed = {path: life.noticed.get(path, now) for path in sorted(pending)}
-    return replace(life, watched=watched, noticed=noticed)
+    life = replace(life, watched=watched, noticed=noticed)
+    seen = replace(after, lives={spec.name: life})
+    return replace(life, signal_at=find_wish(spec, seen, now).due_at)
 
 
 def is_renewed(steps: Iterable[object]) -> bool:
