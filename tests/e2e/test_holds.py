@@ -264,3 +264,59 @@ def kill(act: Callable[[], object]) -> None:
         finally:
             os._exit(0)
     os.waitpid(child, 0)
+
+
+def test_those_that_come_after_it_wait_and_say_for_whom(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    order(host, STOP)
+    write_after(host, "web", "d")
+
+    result = host.run()
+
+    web = next(status for status in result.statuses if status.name == "web")
+    assert web.state == ""
+    assert web.ready is not None
+    assert "held by shell: eve" in f"{web.ready.message} {web.waits_for}"
+    host.run(orders={"d": START})
+    web = next(status for status in host.run().statuses if status.name == "web")
+    assert web.state == "running"
+
+
+def test_a_hold_pauses_the_probation_of_an_update(host: Passes) -> None:
+    host.write("d", "")
+    host.run_one()
+    host.write("d", "cwd: /tmp", version="2")
+    host.run_one()
+    assert only(host.run()).trial is not None
+    status = order(host, STOP)
+    assert status.rejection is None
+    be_later(host, 3600)
+    assert only(host.run()).rejection is None
+
+    status = order(host, START)
+
+    assert status.version == "2"
+    assert status.rejection is None
+    assert status.trial is not None
+    assert status.trial.ready_at == pytest.approx(time.time() + 3600, abs=60)
+
+
+def test_one_on_hold_takes_no_update(host: Passes) -> None:
+    """Whose version is another meanwhile is no trial before it is started."""
+    host.write("d", "")
+    host.run_one()
+    order(host, STOP)
+    host.write("d", "cwd: /tmp", version="2")
+    assert only(host.run()).trial is None
+
+    status = order(host, START)
+
+    assert status.version == "2"
+    assert status.trial is not None
+
+
+def write_after(host: Passes, name: str, other: str) -> None:
+    host.write(name, "")
+    path = host.specs_dir / f"{name}.yaml"
+    path.write_text(path.read_text().replace("spec:\n", f"spec:\n  after: [{other}]\n", 1))

@@ -259,7 +259,8 @@ def _check_path(state_dir: str, path: str) -> str:
 
 
 def _check(key: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9]{1,64}", key):
+    # With secrets a mark has three parts.
+    if not re.fullmatch(r"[A-Za-z0-9:]{1,64}", key):
         raise CopyError(f"{key!r} names no update")
     return key
 

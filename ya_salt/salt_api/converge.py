@@ -16,6 +16,7 @@ from ya_salt.converge.run import run_pass
 from ya_salt.converge.status import is_fine, make_status
 from ya_salt.errors import LockHeldError, YaSaltError
 from ya_salt.model import (
+    HELD,
     DaemonPlan,
     DaemonSpec,
     DaemonStatus,
@@ -335,6 +336,8 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
         return f"{spec.name}: {describe_waiting(status)}{did}"
     if status.phase == "Removed":
         return f"{spec.name} is removed{did}" if did else f"{spec.name} is not there, as asked"
+    if ready is not None and ready.reason == HELD:
+        return f"{spec.name} is {ready.message}{did}"
     if ready is None or not ready.status:
         why = f"{ready.reason}: {ready.message}" if ready else "unknown"
         return f"{spec.name} is not ready: {why}{did}\nmore: ya-salt logs {spec.name}"
