@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ya_salt.cli.tables import render_details
 from ya_salt.converge.lives import find_intents, look_ahead
 from ya_salt.converge.plan import make_plan
 from ya_salt.converge.readiness import (
@@ -18,9 +19,13 @@ from ya_salt.converge.readiness import (
     is_ready,
     is_to_be_asked,
     name_start,
+    pick_newer,
 )
-from ya_salt.converge.status import is_fine, make_status
+from ya_salt.converge.status import is_fine, make_status, make_unmanaged_status
+from ya_salt.gate.protocol import Slot
+from ya_salt.gate.requests import assess
 from ya_salt.life import CrashLoop, Hold, Life, Probes
+from ya_salt.messages import Details
 from ya_salt.model import (
     LABEL,
     Answer,
@@ -253,3 +258,39 @@ def test_rest_after_the_last_restart_is_waited_for() -> None:
     resting = Life(probes=FAILED, crash=CrashLoop(deaths=5, last_at=1090, delay_s=16, next_at=1106))
     assert find_restart(RESTART, RUNS, resting, 1100) == ""
     assert find_restart(RESTART, RUNS, resting, 1106)
+
+
+def test_status_shows_the_question_and_the_last_answer() -> None:
+    status = make_status(SPEC, observe(Life(probes=FAILED)), Outcome(DaemonPlan("d")), None, 1100)
+    shown = render_details(status, Details(), 1100)
+    line = next(line for line in shown.splitlines() if line.startswith("probe"))
+    assert "http 80/health: not ready, failed 3 of 3 times" in line
+    assert "asked 1m ago: it answered 503" in line
+
+
+def test_a_daemon_without_its_file_keeps_the_verdict_of_its_process() -> None:
+    observed = observe(Life(probes=FAILED))
+    before = make_status(SPEC, observed, Outcome(DaemonPlan("d")), None, 1100)
+    orphan = make_unmanaged_status(before, "Orphaned", observed, "", 1200)
+    assert orphan.ready is not None and orphan.ready.reason == "ProbeFailed"
+    assert orphan.ready.since == before.ready.since  # type: ignore[union-attr]
+    other = observe(Life(probes=FAILED), container=replace(RUNS, respawn_count=1))
+    anew = make_unmanaged_status(before, "Orphaned", other, "", 1200)
+    assert anew.ready is not None and anew.ready.status
+
+
+@pytest.mark.parametrize(("first_yes", "expected"), [(1041, "settling"), (1040, "over")])
+def test_a_slot_is_kept_from_the_first_yes_on(first_yes: float, expected: str) -> None:
+    life = Life(probes=replace(READY, since=first_yes))
+    status = make_status(SPEC, observe(life), Outcome(DaemonPlan("d")), None, 1050)
+    held = Slot("d", "id", "update", "1", 1000, min_healthy_s=10)
+    assert assess(held, status, RUNS, life, is_put_off=False)[0] == expected
+
+
+def test_of_two_who_asked_the_later_is_believed() -> None:
+    assert pick_newer(READY, FAILED) is READY
+    later = replace(FAILED, asked_at=1041)
+    assert pick_newer(READY, later) is later
+    assert pick_newer(later, READY) is later
+    assert pick_newer(None, READY) is READY
+    assert pick_newer(READY, None) is READY

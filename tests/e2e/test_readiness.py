@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,11 +21,24 @@ from helpers.portod import DevPortod
 from helpers.programs import find_free_ports, wait_for
 
 from ya_salt.cli.tables import render_plans
+from ya_salt.converge.host import PassRequest
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.preview import look_now
-from ya_salt.converge.probing import AT_ONCE, Prober
-from ya_salt.life import Hold
-from ya_salt.model import Container, DaemonSpec, DaemonStatus, Readiness, ReplaceContainer
+from ya_salt.converge.probing import AT_ONCE, Prober, Rounds
+from ya_salt.converge.readiness import is_ready, name_start
+from ya_salt.converge.run import ReadyWait, run_pass
+from ya_salt.life import Hold, Life, Probes
+from ya_salt.model import (
+    Container,
+    DaemonPlan,
+    DaemonSpec,
+    DaemonStatus,
+    Outcome,
+    Readiness,
+    ReplaceContainer,
+    StartContainer,
+    StepResult,
+)
 from ya_salt.names import PROBE_CONTAINER
 from ya_salt.specs.directory import load_specs
 from ya_salt.store import open_store, read_store
@@ -214,6 +228,21 @@ def look(passes: Passes) -> list[DaemonStatus]:
     return look_now(passes.make_host(), store.load_records())
 
 
+def test_of_a_process_that_we_started_nothing_is_known(daemon: Daemon) -> None:
+    """Even where portod's whole seconds make it look like the one before."""
+    daemon.drop()
+    daemon.run()
+    spec = replace(load(daemon.passes), ready_timeout_s=0)
+    step = StartContainer("d", "dead", "it is dead")
+    outcome = Outcome(DaemonPlan("d", (step,)), (StepResult(step),))
+    with daemon.passes.client() as client, Prober(daemon.passes.client, time.time) as prober:
+        container = look_at_containers(client, (), ["d"]).containers["d"]
+        known = Life(probes=Probes(start=name_start(container), is_ready=True))
+        wait = ReadyWait(client, prober, lambda _text: None, time.time)
+        _, lives = wait.run([spec], {"d": outcome}, {"d": known})
+    assert not is_ready(spec, container, lives["d"])
+
+
 def test_status_goes_by_the_last_answer_and_asks_nobody(daemon: Daemon) -> None:
     daemon.drop()
     daemon.run()
@@ -264,7 +293,7 @@ def ask(passes: Passes, spec: DaemonSpec, portod: DevPortod) -> tuple[str, str]:
         container = look_at_containers(client, (), [spec.name]).containers[spec.name]
     with Prober(passes.client, time.time) as prober:
         prober.begin(spec, container)
-        answer = prober.take(wait=True)[spec.name]
+        answer = prober.take_all()[spec.name]
     return answer.says, answer.words
 
 
@@ -342,15 +371,32 @@ def test_a_command_is_run_in_one_container_again_and_again(daemon: Daemon) -> No
     child = daemon_child_id(daemon)
     for _ in range(3):
         assert read_ready(daemon.run()) == (True, "Ready")
-        about = [item for item in daemon.passes.requests if PROBE_CONTAINER in item]
-        # With the look before it and the one at its end six requests a question.
-        assert about == [f"start {CHILD}", f"wait {CHILD}", f"stop {CHILD}"]
-        assert not any(item.startswith(("create", "destroy")) for item in daemon.passes.requests)
     assert daemon_child_id(daemon) == child
+    assert list_requests(daemon) == [
+        "get",
+        f"start {CHILD}",
+        f"wait {CHILD}",
+        "get",
+        f"stop {CHILD}",
+    ]
     # It is no daemon, no drift and no orphan.
     assert daemon.passes.plan()["d"].steps == ()
     with daemon.passes.client() as client:
         assert client.get([CHILD], ["state"])[CHILD]["state"] == "stopped"
+    # Nor for a store that begins anew, and learns from labels which daemons there are.
+    shutil.rmtree(daemon.passes.settings.state_dir)
+    assert [status.name for status in daemon.passes.run().statuses] == ["d"]
+
+
+def list_requests(daemon: Daemon) -> list[str]:
+    """What one question asks of portod."""
+    with daemon.passes.client() as client:
+        container = look_at_containers(client, (), ["d"]).containers["d"]
+    with daemon.passes.client() as client:
+        with Prober(lambda: client, time.time) as prober:
+            prober.begin(load(daemon.passes), container)
+            assert prober.take_all()["d"].says == "yes"
+        return client.requests
 
 
 def daemon_child_id(daemon: Daemon) -> str:
@@ -442,7 +488,7 @@ def test_a_command_left_running_is_ended_by_the_next_question(
         "container = look_at_containers(connect(), (), ['d']).containers['d']\n"
         "prober = Prober(connect, time.time)\n"
         "prober.begin(spec, container)\n"
-        "prober.take(wait=True)\n"
+        "prober.take_all()\n"
     )
     doomed = subprocess.Popen(
         [sys.executable, str(script), str(daemon.passes.specs_dir), portod.socket_path]
@@ -464,7 +510,7 @@ def test_nobody_starts_a_daemon_by_asking_it(daemon: Daemon, portod: DevPortod) 
         client.stop("d", 0)
         with Prober(daemon.passes.client, time.time) as prober:
             prober.begin(load(daemon.passes), container)
-            answer = prober.take(wait=True)["d"]
+            answer = prober.take_all()["d"]
         assert answer.says == "unknown"
         assert client.get(["d"], ["state"])["d"]["state"] == "stopped"
 
@@ -483,13 +529,77 @@ def test_at_most_so_many_are_asked_at_once(passes: Passes, portod: DevPortod) ->
         for spec in loaded:
             asked = replace(spec, readiness=Readiness(exec=("sh", "-c", step), timeout_s=30))
             prober.begin(asked, containers[spec.name])
-        answers = prober.take(wait=True)
+        answers = prober.take_all()
     assert {answer.says for answer in answers.values()} == {"yes"}
     now = most = 0
     for line in log.read_text().split():
         now += 1 if line == "+" else -1
         most = max(most, now)
     assert 1 < most <= AT_ONCE
+
+
+def test_a_pass_waits_for_so_long_and_asks_the_rest_first_the_next_time(
+    passes: Passes, portod: DevPortod
+) -> None:
+    names = [f"m{number}" for number in range(AT_ONCE + 2)]
+    for name in names:
+        passes.write(name, "")
+    passes.run()
+    with passes.client() as client:
+        containers = look_at_containers(client, (), names).containers
+    with Prober(passes.client, time.time) as prober:
+        for spec in load_specs(str(passes.specs_dir)).specs:
+            asked = replace(spec, readiness=Readiness(exec=("sleep", "100"), timeout_s=2))
+            prober.begin(asked, containers[spec.name])
+        answers = prober.take_all(within_s=0.5)
+        assert len(answers) == AT_ONCE and not prober.is_busy
+    assert {answer.says for answer in answers.values()} == {"no"}
+
+
+def test_who_lives_on_asks_between_passes(daemon: Daemon) -> None:
+    asked = f"http: {{port: {daemon.port}}}, period_s: 1, failure_threshold: 2"
+    daemon.drop(f"{asked}, on_failure: restart")
+    loaded = load_specs(str(daemon.passes.specs_dir))
+    host = daemon.passes.make_host()
+    result = run_pass(host, PassRequest(loaded.specs, loaded))
+    pid = daemon.pid()
+    rounds = Rounds(host.connect, host.now)
+    try:
+        rounds.learn(loaded.specs, result.after)
+        assert 0 < rounds.find_pause() <= 1
+        count = daemon.count_asked()
+        assert rounds.step() == frozenset()
+        assert daemon.count_asked() == count
+        daemon.say("503")
+        news, give_up = frozenset[str](), time.monotonic() + 10
+        while not news and time.monotonic() < give_up:
+            time.sleep(rounds.find_pause())
+            news = rounds.step()
+        assert news == {"d"}
+        count = daemon.count_asked()
+        assert count - 1 == 2
+        daemon.say("200")
+        request = PassRequest(loaded.specs, loaded, asks_all=False, probes=rounds.probes)
+        result = run_pass(host, request)
+        assert daemon.pid() != pid
+        assert read_ready(result.statuses[0]) == (True, "Ready")
+        rounds.learn(loaded.specs, result.after)
+        assert rounds.probes["d"].failures == 0
+    finally:
+        rounds.close()
+
+
+def test_what_was_learnt_between_passes_is_saved(daemon: Daemon) -> None:
+    daemon.drop()
+    daemon.run()
+    store = read_store(daemon.passes.settings.state_dir)
+    assert store is not None
+    probes = store.load_records()["d"].life.probes
+    assert probes is not None
+    newer = replace(probes, failures=2, asked_at=time.time())
+    daemon.run(asks_all=False, probes={"d": newer})
+    daemon.say("503")
+    assert read_ready(daemon.run()) == (False, "ProbeFailed")
 
 
 def test_an_end_in_the_middle_of_questions_leaves_nothing(

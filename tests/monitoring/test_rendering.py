@@ -18,6 +18,7 @@ from ya_salt.model import (
     CrashStanding,
     GateStanding,
     JugglerSettings,
+    ProbeStanding,
     YasmSettings,
 )
 from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, cut_text
@@ -60,6 +61,21 @@ def test_signals_are_named_as_documented() -> None:
         "porto-daemon-d-crash_looping_thhh": 0,
         "porto-daemon-d-held_thhh": 0,
     }
+
+
+def test_a_probe_that_failed_is_told_everywhere() -> None:
+    """Of daemons that nobody asks there is no such signal."""
+    probe = ProbeStanding("http 80/health", False, 4, 3, "it answered 503", NOW - 9, NOW - 1)
+    words = "its probe failed 4 times in a row: http 80/health: it answered 503"
+    failed = replace(GOOD, ready=Condition(False, "ProbeFailed", words, NOW - 9), probe=probe)
+    assert push(failed)["porto-daemon-d-probe_failed_thhh"] == 1
+    assert 'porto_daemon_probe_failures{daemon="d"} 4.0' in tell_prometheus(failed)
+    event = events(failed)["porto-daemon-d-ready"]
+    assert event["status"] == "CRIT" and "it answered 503" in event["description"]
+    ready = replace(GOOD, probe=replace(probe, is_ready=True, failures=1))
+    assert push(ready)["porto-daemon-d-probe_failed_thhh"] == 0
+    assert "porto-daemon-d-probe_failed_thhh" not in push(GOOD)
+    assert not any('porto_daemon_probe_failures{daemon="d"}' in x for x in tell_prometheus(GOOD))
 
 
 def test_the_body_carries_ttl_and_tags() -> None:

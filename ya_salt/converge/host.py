@@ -15,7 +15,7 @@ from ya_salt.gate.memory import GateMemory
 from ya_salt.gate.protocol import Gate, Slot
 from ya_salt.hostname import FACT as HOSTNAME
 from ya_salt.hostname import HostName
-from ya_salt.life import Order
+from ya_salt.life import Order, Probes
 from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
@@ -113,6 +113,8 @@ class PassRequest:
     """Why the rollout gate is not asked this time; "" asks it."""
     asks_all: bool = True
     """Whether every daemon is asked if it is ready; else those whose time has come."""
+    probes: Mapping[str, Probes] = field(default_factory=dict)
+    """Daemon -> what somebody who asks between passes has come to know."""
 
     @property
     def context(self) -> tuple[DaemonSpec, ...]:
@@ -154,6 +156,8 @@ class PassResult:
     """The host as it was planned upon."""
     due_at: float | None = None
     """When there is more to do that nothing tells of; None: as far as is known never."""
+    after: Observed = field(default_factory=Observed)
+    """The host at its end."""
     problems: tuple[str, ...] = ()
     """What went wrong with the pass itself, all daemons aside: it could not be written down."""
 

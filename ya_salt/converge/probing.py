@@ -14,15 +14,25 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ya_salt.converge.drift import base_name
-from ya_salt.converge.readiness import name_start
+from ya_salt.converge.readiness import (
+    advance,
+    find_restart,
+    find_wait,
+    is_due,
+    is_ready,
+    is_to_be_asked,
+    name_start,
+)
 from ya_salt.errors import PortoError, describe_bug
 from ya_salt.http import Client, Deadline, HttpError, NotSentError, forget_on_close
-from ya_salt.model import Answer, Container, DaemonSpec, Readiness
+from ya_salt.life import Life, Probes
+from ya_salt.model import Answer, Container, DaemonSpec, Observed, Readiness
 from ya_salt.names import PROBE_CONTAINER
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.properties import is_secret
@@ -31,8 +41,13 @@ from ya_salt.text import printable
 AT_ONCE = 10
 """Questions at a time on a host: a hundred daemons that hang must not cost more than ten."""
 
+ROUND_S = 30.0
+"""After this a pass asks no more daemons: those that are left come first in the next."""
+
 _LOOK_S = 0.5
 """How often somebody who waits for a command looks whether the whole is to end."""
+_POLL_S = 0.1
+_LONG_S = 3600.0
 _MAX_BODY_BYTES = 1 << 14
 _STDERR = "stderr[:300]"
 _SHARED = frozenset({"user", "group", "cwd", "umask", "env", "env_secret"})
@@ -69,16 +84,27 @@ class Prober:
         if spec.name in self._asked or spec.readiness is None:
             return
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max_workers=AT_ONCE, thread_name_prefix="probe")
+            self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe")
         self._asked[spec.name] = self._pool.submit(self._ask, spec, spec.readiness, container)
 
-    def take(self, *, wait: bool = False) -> dict[str, Answer]:
-        """The answers that have come since the last time, by daemon; with `wait` all of them."""
-        names = [name for name, asked in self._asked.items() if wait or asked.done()]
+    def take(self) -> dict[str, Answer]:
+        """The answers that have come since the last time, by daemon."""
+        names = [name for name, asked in self._asked.items() if asked.done()]
         return {name: self._asked.pop(name).result() for name in names}
 
-    def is_asking(self, name: str) -> bool:
-        return name in self._asked
+    def take_all(self, within_s: float = ROUND_S) -> dict[str, Answer]:
+        """Wait for the answers; who has not been asked by then is not asked any more."""
+        wait(self._asked.values(), within_s)
+        for asked in self._asked.values():
+            asked.cancel()
+        wait(self._asked.values())
+        for name in [name for name, asked in self._asked.items() if asked.cancelled()]:
+            del self._asked[name]
+        return self.take()
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._asked)
 
     def close(self) -> None:
         self._is_over.set()
@@ -138,6 +164,69 @@ class Prober:
         finally:
             with self._lock:
                 self._idle.append(client)
+
+
+class Rounds:
+    """Asks daemons between passes, for a program that lives on. Nothing here waits.
+
+    Not while a pass is under way: that asks them itself.
+    """
+
+    def __init__(self, connect: Callable[[], PortoClient], now: Callable[[], float]) -> None:
+        self._prober = Prober(connect, now)
+        self._now = now
+        self._asked: dict[str, tuple[DaemonSpec, Container, Life]] = {}
+        self._learnt_at = 0.0
+
+    def learn(self, specs: Sequence[DaemonSpec], after: Observed) -> None:
+        """Whom to ask from now on: `after` is how the host was when the last pass ended."""
+        self._prober.take()
+        self._learnt_at = self._now()
+        found = {
+            spec.name: (spec, container, after.lives.get(spec.name, Life()))
+            for spec in specs
+            if (container := after.containers.get(spec.name)) is not None
+        }
+        self._asked = {name: item for name, item in found.items() if is_to_be_asked(*item)}
+
+    def step(self) -> frozenset[str]:
+        """Ask whose time has come; the daemons whose answers make a pass about them worth while."""
+        news, now = set(), self._now()
+        for name, answer in self._prober.take().items():
+            if name not in self._asked:
+                continue
+            spec, seen, life = self._asked[name]
+            container = self._grow(seen, now)
+            after = replace(life, probes=advance(spec, container, life.probes, answer, now))
+            self._asked[name] = spec, seen, after
+            was, is_now = (is_ready(spec, container, item) for item in (life, after))
+            if was != is_now or find_restart(spec, container, after, now):
+                news.add(name)
+        for spec, container, life in self._asked.values():
+            if is_due(spec, container, life, now):
+                self._prober.begin(spec, container)
+        return frozenset(news)
+
+    def _grow(self, container: Container, now: float) -> Container:
+        """As old as it is by now: whether it is another process its answers say."""
+        older_s = max(0, int(now - self._learnt_at))
+        return replace(container, running_s=container.running_s + older_s)
+
+    def find_pause(self) -> float:
+        """Seconds until `step` may have something to do."""
+        if self._prober.is_busy:
+            return _POLL_S
+        now = self._now()
+        return min((find_wait(*item, now) for item in self._asked.values()), default=_LONG_S)
+
+    @property
+    def probes(self) -> dict[str, Probes]:
+        """What is known by now: for `PassRequest.probes`."""
+        found = {name: life.probes for name, (_, _, life) in self._asked.items()}
+        return {name: probes for name, probes in found.items() if probes is not None}
+
+    def close(self) -> None:
+        self._prober.close()
 
 
 # -- a command -----------------------------------------------------------------------------------
@@ -204,12 +293,11 @@ class _Command:
         self._client.set_property(self._name, "private", _make_mark(self._wanted))
 
     def _wait(self) -> _Verdict:
-        deadline = time.monotonic() + self._timeout_s
-        while (left_s := deadline - time.monotonic()) > 0:
+        deadline, is_over = time.monotonic() + self._timeout_s, False
+        while not is_over and (left_s := deadline - time.monotonic()) > 0:
             if self._is_over.is_set():
                 return None, "whoever asked was told to end"
-            if self._client.wait_dead(self._name, min(left_s, _LOOK_S)):
-                break
+            is_over = self._client.wait_dead(self._name, min(left_s, _LOOK_S))
         names = [self._spec.name, self._name]
         found = self._client.get(names, ["state", "exit_code", _STDERR])
         daemon, told = (found.get(name, {}) for name in names)
@@ -217,6 +305,8 @@ class _Command:
             # The command died, or was paused, with the daemon.
             return None, "the daemon runs no more"
         if told.get("state") == "running":
+            if is_over:
+                return None, "somebody else asks it, too"
             return False, f"no answer within {self._timeout_s:g} s, killed"
         return self._judge_end(told)
 

@@ -89,14 +89,27 @@ def is_to_be_asked(spec: DaemonSpec, container: Container | None, life: Life) ->
 
 
 def is_due(spec: DaemonSpec, container: Container, life: Life, now: float) -> bool:
-    """Whether its next question is due; while it is not ready that is each second."""
+    """Whether its next question is due."""
+    return find_wait(spec, container, life, now) <= 0
+
+
+def find_wait(spec: DaemonSpec, container: Container, life: Life, now: float) -> float:
+    """Seconds until its next question is due; while it is coming up it is asked each second."""
     probes = find_probes(container, life)
     if spec.readiness is None or probes is None:
-        return spec.readiness is not None
-    is_settled = probes.is_ready or bool(probes.failures)
+        return 0.0
+    is_settled = probes.is_ready or probes.failures > 0
     period_s = spec.readiness.period_s if is_settled else min(1.0, spec.readiness.period_s)
+    since = now - probes.asked_at
     # A clock that was set back is no reason to wait until it is where it was.
-    return not 0 <= now - probes.asked_at < period_s
+    return max(0.0, period_s - since) if since >= 0 else 0.0
+
+
+def pick_newer(known: Probes | None, other: Probes | None) -> Probes | None:
+    """Of two that know something of a daemon the one that asked last."""
+    if known is None or other is None:
+        return known or other
+    return other if other.asked_at > known.asked_at else known
 
 
 def advance(  # noqa: PLR0911 - a return a rule

@@ -63,7 +63,13 @@ from ya_salt.converge.preview import (
     say_transition,
 )
 from ya_salt.converge.probing import Prober
-from ya_salt.converge.readiness import advance, is_due, is_ready, is_to_be_asked
+from ya_salt.converge.readiness import (
+    advance,
+    is_due,
+    is_ready,
+    is_to_be_asked,
+    pick_newer,
+)
 from ya_salt.converge.status import (
     make_bug_status,
     make_status,
@@ -296,7 +302,7 @@ def _make_pass(
 ) -> _Done:
     host.apt.tidy()
     finish_going_back(host.apt)
-    recalled = _recall(host, store, client, journal)
+    recalled = _learn_answers(_recall(host, store, client, journal), request)
     with (
         open_gate(host, recalled.gate, recalled.hostname) as gate,
         Prober(host.connect, host.now) as prober,
@@ -348,6 +354,7 @@ def _make_pass(
             outcomes,
             before,
             find_due(after, host.now()),
+            after=after,
         ),
         records=_make_records(start, acted, statuses),
         events=_list_events(start, permits, journal, statuses, outcomes),
@@ -402,19 +409,41 @@ def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> 
     )
 
 
+def _learn_answers(recalled: _Recalled, request: PassRequest) -> _Recalled:
+    """What was learnt between passes is saved by this one, whatever comes of it."""
+    changed = {}
+    for name, probes in request.probes.items():
+        record = recalled.records.get(name)
+        if record is None:
+            continue
+        newer = pick_newer(record.life.probes, probes)
+        if newer != record.life.probes:
+            changed[name] = replace(record, life=replace(record.life, probes=newer))
+    return replace(
+        recalled,
+        records={**recalled.records, **changed},
+        relearned={**recalled.relearned, **changed},
+    )
+
+
 def _ask_all(
     host: Host, request: PassRequest, prober: Prober, observed: Observed
 ) -> dict[str, Answer]:
     """What the daemons say that run, all asked side by side."""
-    for spec in request.targets:
-        container = observed.containers.get(spec.name)
-        life = observed.records.get(spec.name, Record(spec.name)).life
+    lives = {name: record.life for name, record in observed.records.items()}
+
+    def find_last(spec: DaemonSpec) -> float:
+        probes = lives.get(spec.name, Life()).probes
+        return probes.asked_at if probes else 0.0
+
+    for spec in sorted(request.targets, key=find_last):
+        container, life = observed.containers.get(spec.name), lives.get(spec.name, Life())
         if container is None or not is_to_be_asked(spec, container, life):
             continue
         if request.asks_all or is_due(spec, container, life, host.now()):
             host.progress(f"porto-daemon-{spec.name}: is it ready?")
             prober.begin(spec, container)
-    return prober.take(wait=True)
+    return prober.take_all()
 
 
 def _read_rejected(store: Store) -> dict[str, tuple[str, ...]]:

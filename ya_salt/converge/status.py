@@ -18,6 +18,7 @@ from ya_salt.life import Life, Probes
 from ya_salt.model import (
     HELD,
     LABEL,
+    PROBE_FAILED,
     Condition,
     Container,
     CrashStanding,
@@ -130,6 +131,11 @@ def make_unmanaged_status(
     state = _name_state(previous.name, observed)
     running = _assess_running(container, "", observed.unknown.get(previous.name, ""))
     ready = _Verdict(running.status, "Ready" if running.status else running.reason, running.message)
+    probes = find_probes(container, observed.lives.get(previous.name, Life()))
+    if running.status and probes is not None and not probes.is_ready:
+        # Nobody asks it now: what it said last stands until it is another process.
+        words = f"it was not ready when it was asked last: {probes.question}: {probes.answer}"
+        ready = _Verdict(False, PROBE_FAILED, words)
     installed = previous.installed
     status = replace(
         previous,

@@ -221,14 +221,20 @@ def assess(
         # It has not been carried out yet: how the daemon stands says nothing about it.
         return "working", ""
     if status.ready is not None and status.ready.status:
-        return _judge_ready(held, container, life)
+        healthy_s = _count_healthy(status, container)
+        return _judge_ready(held, healthy_s, life)
     return _judge_unready(held, status.ready, life)
 
 
-def _judge_ready(
-    held: Slot, container: Container | None, life: Life
-) -> tuple[State | Literal["over"], str]:
-    if _is_proven(held, container, life):
+def _count_healthy(status: DaemonStatus, container: Container | None) -> float:
+    """Seconds for which a daemon that is ready has been well: since its start, or its first yes."""
+    running_s = container.running_s if container else 0
+    probe = status.probe
+    return min(running_s, status.updated_at - probe.since) if probe else running_s
+
+
+def _judge_ready(held: Slot, healthy_s: float, life: Life) -> tuple[State | Literal["over"], str]:
+    if _is_proven(held, healthy_s, life):
         return "over", ""
     # Who has failed counts until it has stayed ready: others go on after that.
     return ("failed", held.error) if held.state == "failed" else ("settling", "")
@@ -246,11 +252,11 @@ def _judge_unready(
     return "failed", f"{ready.reason}: {ready.message}" if ready else "nobody has looked at it"
 
 
-def _is_proven(held: Slot, container: Container | None, life: Life) -> bool:
+def _is_proven(held: Slot, healthy_s: float, life: Life) -> bool:
     """Whether a daemon that is ready has been so for long enough: the rule's word goes first."""
     if held.min_healthy_s is None:
         return life.trial is None
-    return (container.running_s if container else 0) >= held.min_healthy_s
+    return healthy_s >= held.min_healthy_s
 
 
 def describe_rejection(rejection: Rejection) -> str:
