@@ -410,20 +410,14 @@ def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> 
 
 
 def _learn_answers(recalled: _Recalled, request: PassRequest) -> _Recalled:
-    """What was learnt between passes is saved by this one, whatever comes of it."""
+    """With what was learnt between passes; this one saves it."""
     changed = {}
     for name, probes in request.probes.items():
         record = recalled.records.get(name)
-        if record is None:
-            continue
-        newer = pick_newer(record.life.probes, probes)
-        if newer != record.life.probes:
+        if record is not None:
+            newer = pick_newer(record.life.probes, probes)
             changed[name] = replace(record, life=replace(record.life, probes=newer))
-    return replace(
-        recalled,
-        records={**recalled.records, **changed},
-        relearned={**recalled.relearned, **changed},
-    )
+    return replace(recalled, records={**recalled.records, **changed})
 
 
 def _ask_all(
