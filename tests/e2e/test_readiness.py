@@ -617,3 +617,48 @@ def test_an_end_in_the_middle_of_questions_leaves_nothing(
         wait_for(lambda: list_commands("sleep", mark), "the command runs")
     assert time.monotonic() - started < 10
     assert list_commands("sleep", mark) == []
+
+
+# -- with what else there is -----------------------------------------------------------------------
+
+
+def test_an_update_that_never_says_yes_is_undone_and_nobody_else_is_asked_twice(
+    daemon: Daemon,
+) -> None:
+    other = daemon.folder / "other"
+    daemon.drop(timeout_s=3)
+    (daemon.passes.specs_dir / "other.yaml").write_text(
+        "meta: {name: other, version: '1'}\nspec:\n  min_ready_s: 0\n"
+        f"  readiness: {{exec: [sh, -c, 'echo x >> {other}; test ! -e {other}.bad']}}\n"
+        "  properties: {cmd: [sleep, '1000']}\n"
+    )
+    assert daemon.passes.run().ok
+    Path(f"{other}.bad").touch()
+    before = len(other.read_text().splitlines())
+    text = (daemon.passes.specs_dir / "d.yaml").read_text()
+    bad = text.replace("'1'", "'2'", 1).replace(f"'{daemon.port}'", f"'{daemon.port + 1}'")
+    (daemon.passes.specs_dir / "d.yaml").write_text(bad)
+    result = daemon.passes.run()
+    status = next(item for item in result.statuses if item.name == "d")
+    assert (status.version, status.wanted_version) == ("1", "2")
+    assert status.state == "running" and status.probe is not None and status.probe.is_ready
+    assert len(other.read_text().splitlines()) == before + 1
+
+
+def test_one_that_fails_again_and_again_rests(daemon: Daemon) -> None:
+    asked = f"http: {{port: {daemon.port}}}, period_s: 1, failure_threshold: 1"
+    daemon.drop(f"{asked}, on_failure: restart", timeout_s=1)
+    daemon.run()
+    daemon.say("503")
+    restarts = []
+    for _ in range(6):
+        restarts.append(daemon.run().restart_count)
+        time.sleep(0.3)
+    # At once the first time; then only after a rest that doubles.
+    assert restarts[0] == 1
+    assert restarts[-1] < 6
+    store = read_store(daemon.passes.settings.state_dir)
+    assert store is not None
+    crash = store.load_records()["d"].life.crash
+    assert crash is not None and crash.deaths == restarts[-1] >= 2
+    assert crash.delay_s >= 2

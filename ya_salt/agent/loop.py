@@ -27,6 +27,7 @@ from ya_salt.agent.service_manager import ServiceManager
 from ya_salt.agent.watching import Change, Target, Watcher
 from ya_salt.agent.wishes import Wishes, describe
 from ya_salt.converge.host import Host, PassRequest, PassResult, make_host
+from ya_salt.converge.probing import Rounds
 from ya_salt.converge.run import run_pass
 from ya_salt.errors import LockHeldError, PortoError, SettingsError, StoreError, YaSaltError
 from ya_salt.model import DaemonSpec, InstallPackages, PurgePackages, Settings
@@ -132,6 +133,7 @@ class Agent:
         self._directory = DaemonsDirectory(settings.specs_dir)
         self._watcher = Watcher()
         self._listener = StateListener(settings.porto_socket)
+        self._rounds = Rounds(self._host.connect, self._host.now)
         self._wishes = Wishes()
         self._pass: _Pass | None = None
         self._known: frozenset[str] = frozenset()
@@ -161,6 +163,7 @@ class Agent:
         """The descriptors that the selector waits on, by whose they are."""
 
     def close(self) -> None:
+        self._rounds.close()
         self._selector.close()
         self._watcher.close()
         self._listener.close()
@@ -212,7 +215,13 @@ class Agent:
         self._keep_house(now)
         self._feed_watchdog()
         if self._pass is None and not self._is_stopping:
+            self._ask(time.monotonic())
             self._begin_if_due(time.monotonic())
+
+    def _ask(self, now: float) -> None:
+        """Ask daemons whether they are ready; what changes by their answers is for a pass."""
+        for name in sorted(self._rounds.step()):
+            self._wishes.add_paced(f"porto-daemon-{name}: what its readiness probe says", now)
 
     def _find_pause(self, now: float) -> float:
         times = [self._tidy_at]
@@ -221,6 +230,7 @@ class Agent:
             if due is not None:
                 times.append(max(due, self._not_before))
             times.append(self._full_at)
+            times.append(now + self._rounds.find_pause())
         if not self._listener.is_open:
             times.append(self._connect_at)
         if self._watcher.must_scan:
@@ -360,7 +370,13 @@ class Agent:
         try:
             reading = self._directory.read(unfinished)
             making.specs, making.again_in_s = reading.loaded.specs, reading.again_in_s
-            request = PassRequest(reading.loaded.specs, reading.loaded, who=WHO)
+            request = PassRequest(
+                reading.loaded.specs,
+                reading.loaded,
+                who=WHO,
+                asks_all=False,
+                probes=self._rounds.probes,
+            )
             making.result = run_pass(self._host, request)
         except BaseException as error:  # noqa: BLE001 - told by the loop, whatever it is
             making.error = error
@@ -394,6 +410,7 @@ class Agent:
         result = made.result
         if result is not None:
             self._specs = made.specs
+            self._rounds.learn(result.targets, result.after)
             self._known = frozenset(status.name for status in result.statuses) | {
                 spec.name for spec in made.specs
             }
@@ -513,6 +530,8 @@ class Agent:
             self._directory = DaemonsDirectory(settings.specs_dir)
         self._settings = settings
         self._host = self._make_host(settings)
+        self._rounds.close()
+        self._rounds = Rounds(self._host.connect, self._host.now)
         self._around.take_settings(settings)
         self._full_at = 0.0
         self._watch()
@@ -529,6 +548,7 @@ class Agent:
             _log.error("agent: ya-salt was upgraded and the new one does not start: %s", problem)
             return
         _log.info("agent: ya-salt was upgraded: going on as the new one")
+        self._rounds.close()
         itself.execute_anew()
 
 

@@ -158,6 +158,8 @@ class PassResult:
     """When there is more to do that nothing tells of; None: as far as is known never."""
     after: Observed = field(default_factory=Observed)
     """The host at its end."""
+    targets: tuple[DaemonSpec, ...] = ()
+    """What it was about, each as it is in effect."""
     problems: tuple[str, ...] = ()
     """What went wrong with the pass itself, all daemons aside: it could not be written down."""
 

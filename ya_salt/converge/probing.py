@@ -199,8 +199,11 @@ class Rounds:
             container = self._grow(seen, now)
             after = replace(life, probes=advance(spec, container, life.probes, answer, now))
             self._asked[name] = spec, seen, after
-            was, is_now = (is_ready(spec, container, item) for item in (life, after))
-            if was != is_now or find_restart(spec, container, after, now):
+            was, is_now = (
+                (is_ready(spec, container, item), bool(find_restart(spec, container, item, now)))
+                for item in (life, after)
+            )
+            if was != is_now:
                 news.add(name)
         for spec, container, life in self._asked.values():
             if is_due(spec, container, life, now):

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ya_salt.converge.crash import find_rest
-from ya_salt.life import CrashLoop, Life, Probes
+from ya_salt.life import Life, Probes
+from ya_salt.messages import format_time
 from ya_salt.model import (
     PROBE_FAILED,
     Answer,
@@ -194,11 +195,6 @@ def _is_to_be_restarted(spec: DaemonSpec, probes: Probes) -> bool:
     )
 
 
-def find_rest_end(crash: CrashLoop | None) -> float:
-    """When the rest after its last death is over; 0 where it needs none."""
-    return crash.last_at + crash.delay_s if crash is not None and crash.delay_s else 0.0
-
-
 def was_restarted_for_it(outcome: Outcome | None) -> bool:
     """Whether a pass has started it anew because of its probe: that counts as a death."""
     return outcome is not None and any(
@@ -264,10 +260,9 @@ def _describe_next(spec: DaemonSpec, probes: Probes, life: Life) -> str:
     left = readiness.failure_threshold - probes.failures
     if left > 0:
         return f"it is started anew after {count(left, 'more failure')}"
-    rest = find_rest_end(life.crash)
-    if rest > probes.asked_at:
-        delay_s = life.crash.delay_s if life.crash else 0
-        return f"it is started anew {delay_s} s after the last time that was done"
+    rest = find_rest(life.crash, probes.asked_at)
+    if rest:
+        return f"it is started anew at {format_time(rest)}, as that has not helped before"
     return "it is to be started anew"
 
 

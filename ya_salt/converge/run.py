@@ -160,7 +160,7 @@ def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
     results = [done.result]
     while done.lost:
         # What failed is written down and told: now it is undone, as any pass would do it.
-        request = replace(request, orders={}, restarts={})
+        request = replace(request, orders={}, restarts={}, asks_all=False)
         done = _make_round(host, request, store, started)
         results.append(done.result)
     _report(host, request, store, done)
@@ -355,6 +355,7 @@ def _make_pass(
             before,
             find_due(after, host.now()),
             after=after,
+            targets=request.targets,
         ),
         records=_make_records(start, acted, statuses),
         events=_list_events(start, permits, journal, statuses, outcomes),
@@ -424,14 +425,14 @@ def _ask_all(
     host: Host, request: PassRequest, prober: Prober, observed: Observed
 ) -> dict[str, Answer]:
     """What the daemons say that run, all asked side by side."""
-    lives = {name: record.life for name, record in observed.records.items()}
 
     def find_last(spec: DaemonSpec) -> float:
-        probes = lives.get(spec.name, Life()).probes
+        probes = observed.lives.get(spec.name, Life()).probes
         return probes.asked_at if probes else 0.0
 
     for spec in sorted(request.targets, key=find_last):
-        container, life = observed.containers.get(spec.name), lives.get(spec.name, Life())
+        container = observed.containers.get(spec.name)
+        life = observed.lives.get(spec.name, Life())
         if container is None or not is_to_be_asked(spec, container, life):
             continue
         if request.asks_all or is_due(spec, container, life, host.now()):
