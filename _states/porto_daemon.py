@@ -72,6 +72,11 @@ def managed(
     packages: list[Any] | None = None,
     min_ready_s: float | None = None,
     ready_timeout_s: float | None = None,
+    readiness: Mapping[str, Any] | None = None,
+    update: Mapping[str, Any] | None = None,
+    watch_files: list[Any] | None = None,
+    after: list[str] | None = None,
+    drift: str | None = None,
     delete_requested: bool | None = None,
     source: str | None = None,
     file: str | None = None,
@@ -105,7 +110,25 @@ def managed(
         Seconds that the daemon has to run before it is ready. Default: 5.
 
     ready_timeout_s
-        Seconds after which a daemon that is not ready is a failure. Default: 60.
+        Seconds after which a daemon that is not ready is a failure. Default: 60, or 300 with
+        ``readiness``.
+
+    readiness
+        How it is asked whether it is ready: ``exec``, ``tcp`` or ``http``, as in a file.
+
+    update
+        What becomes of an update that fails: ``on_failure``, ``max_failures``, ``watch_s``,
+        ``state``.
+
+    watch_files
+        The ``watch`` of a file, which in a state is Salt's own word: files whose change restarts
+        it, or is told by a signal.
+
+    after
+        Names of daemons that are to be ready before it is started.
+
+    drift
+        ``correct`` or ``report``: what becomes of what somebody else changed.
 
     delete_requested
         With True the daemon is removed, as by ``absent``: for a daemon that pillar defines.
@@ -157,6 +180,11 @@ def absent(
     properties: Mapping[str, Any] | None = None,
     min_ready_s: float | None = None,
     ready_timeout_s: float | None = None,
+    readiness: Mapping[str, Any] | None = None,
+    update: Mapping[str, Any] | None = None,
+    watch_files: list[Any] | None = None,
+    after: list[str] | None = None,
+    drift: str | None = None,
     **unknown: Any,
 ) -> dict[str, Any]:
     """
@@ -182,6 +210,9 @@ def absent(
     version, annotations, properties, min_ready_s, ready_timeout_s
         As for ``managed``, so that the one word is all that has to be changed; checked, and of no
         effect.
+
+    readiness, update, watch_files, after, drift
+        The same.
 
     Any other argument makes this state fail, and it alone.
 

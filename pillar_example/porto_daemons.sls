@@ -35,6 +35,14 @@ porto_daemons:
         memory_limit: 64Mb
         cpu_limit: 0.1c
       min_ready_s: 1
+      # As in a file: docs/lifecycle.md.
+      readiness:
+        exec: ["true"]
+        period_s: 60
+      update:
+        max_failures: 2
+      watch:
+        - path: /etc/heartbeat.conf
     old-heartbeat:
       delete_requested: true
 

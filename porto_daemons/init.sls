@@ -54,7 +54,9 @@ def _laid_down(path, name, fields):
     taken = [str(key) for key in fields if key in ("name", "source", "file", "together")]
     if taken:
         return _failed(name, place + ": it cannot say " + ", ".join(taken))
-    return _daemon("managed", name, file=path, **{str(key): fields[key] for key in fields})
+    # In a state `watch` is Salt's own word.
+    arguments = {"watch_files" if key == "watch" else str(key): fields[key] for key in fields}
+    return _daemon("managed", name, file=path, **arguments)
 
 
 def _daemon(function, name, **arguments):

@@ -459,6 +459,53 @@ def test_the_directory_is_made_only_when_asked(
     assert both(minion, "directory", name="x", makedirs=True)["changes"] == {}
 
 
+# -- how a daemon lives ----------------------------------------------------------------------------
+
+
+def test_what_a_file_says_of_its_life_a_state_says_too(
+    minion: Minion, host: ExampleHost, folder: Path
+) -> None:
+    path = host.specs_dir / "salt.yaml"
+    arguments = sleeper(
+        "sleeper",
+        readiness={"exec": ["true"], "period_s": 60},
+        update={"max_failures": 2, "state": ["/var/lib/sleeper"]},
+        watch_files=[{"path": str(folder / "conf"), "signal": "SIGHUP"}],
+        after=["other"],
+        drift="report",
+        file=str(path),
+    )
+    write_spec(host, "other")
+    assert minion.apply("other")["ok"]
+    done = minion.state("managed", **arguments)
+    assert done["result"] is True, done
+    spec = minion.describe("sleeper")["spec"]["spec"]
+    assert spec["readiness"]["periodS"] == 60
+    assert spec["update"]["maxFailures"] == 2
+    assert [item["path"] for item in spec["watch"]] == [str(folder / "conf")]
+    assert (spec["after"], spec["drift"]) == (["other"], "report")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"watch_files": [{"path": "conf"}]}, "watch_files[0].path"),
+        ({"watch_files": [{"path": 1}]}, "watch_files[0].path"),
+        ({"readiness": {"exec": ["check", 1]}}, "readiness.exec[1]"),
+        ({"readiness": {"tpc": 80}}, "readiness.tpc"),
+        ({"update": {"on_failure": "undo"}}, "update.on_failure"),
+        ({"after": [1]}, "after[0]"),
+        ({"drift": "ignore"}, "drift"),
+    ],
+)
+def test_what_is_wrong_with_it_is_named_as_the_state_has_it(
+    minion: Minion, more: dict[str, Any], said: str
+) -> None:
+    done = minion.state("managed", **sleeper("sleeper", **more))
+    assert done["result"] is False
+    assert f": {said}: " in done["comment"]
+
+
 # -- what is written about them -------------------------------------------------------------------
 
 
@@ -468,7 +515,8 @@ def test_the_signature_shows_every_argument(minion: Minion) -> None:
             f"porto_daemon.{function}"
         ]
 
-    of_a_spec = {*META_FIELDS, *SPEC_FIELDS} - {"kind", "name"}
+    # `watch` is Salt's own word.
+    of_a_spec = {*META_FIELDS, *SPEC_FIELDS, "watch_files"} - {"kind", "name", "watch"}
     common = {"name", "source", "lock_wait_s", "together"}
     assert set(show("managed")["args"]) == of_a_spec | common | {"file"}
     assert set(show("absent")["args"]) == of_a_spec - {"delete_requested"} | common

@@ -22,9 +22,15 @@ from ya_salt.specs.checks import index, spellings
 from ya_salt.specs.directory import load_files, parse_spec
 
 META = ("version", "annotations", "delete_requested")
-SPEC = ("properties", "packages", "min_ready_s", "ready_timeout_s")
+SPEC = (
+    *("properties", "packages", "min_ready_s", "ready_timeout_s"),
+    *("readiness", "update", "watch_files", "after", "drift"),
+)
 FIELDS = (*META, *SPEC)
 """What of a spec may stand in a state or in pillar."""
+
+_WRITTEN: Mapping[str, str] = {"watch_files": "watch"}
+"""Arguments with another name in a file: `watch` is Salt's own word in a state."""
 
 _MODE = 0o600
 """Of a file that is laid down: it may hold secrets."""
@@ -119,6 +125,9 @@ def _read_fields(desired: DesiredState) -> DaemonSpec:
 def _say(desired: DesiredState, name: str, message: str) -> str:
     """There is no line to point at: the field as the state has it leads there."""
     shown = name.removeprefix("meta.").removeprefix("spec.")
+    for argument, written in _WRITTEN.items():
+        if shown == written or shown.startswith((f"{written}.", f"{written}[")):
+            shown = argument + shown.removeprefix(written)
     return f"{desired.place}: {shown}: {message}" if shown else f"{desired.place}: {message}"
 
 
@@ -130,7 +139,7 @@ def make_document(desired: DesiredState) -> dict[str, Any]:
     }
     if desired.absent:
         meta["delete_requested"] = True
-    spec = {key: desired.fields[key] for key in SPEC if key in desired.fields}
+    spec = {_WRITTEN.get(key, key): desired.fields[key] for key in SPEC if key in desired.fields}
     if "packages" in spec:
         spec["packages"] = _spell_packages(spec["packages"])
     document = (
@@ -176,6 +185,7 @@ def _list_mangled(fields: Mapping[str, Any]) -> Iterator[str]:
     """
     yield from _list_no_texts("version", fields.get("version"))
     yield from _list_no_texts("annotations", fields.get("annotations"))
+    yield from _list_mangled_behaviour(fields)
     packages = fields.get("packages")
     if isinstance(packages, list | tuple):
         for number, item in enumerate(_spell_packages(packages)):
@@ -186,6 +196,23 @@ def _list_mangled(fields: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(properties, Mapping):
         for key, value in properties.items():
             yield from _list_mangled_property(_PROPERTY_NAMES.get(str(key), ""), value)
+
+
+def _list_mangled_behaviour(fields: Mapping[str, Any]) -> Iterator[str]:
+    """Of what decides how it lives; numbers of seconds and times are numbers."""
+    readiness, update, watched = (fields.get(key) for key in ("readiness", "update", "watch_files"))
+    if isinstance(readiness, Mapping):
+        http = readiness.get("http")
+        yield from _list_no_texts("readiness.exec", readiness.get("exec"))
+        if isinstance(http, Mapping):
+            yield from _list_no_texts("readiness.http.path", http.get("path"))
+    if isinstance(update, Mapping):
+        yield from _list_no_texts("update.state", update.get("state"))
+    yield from _list_no_texts("after", fields.get("after"))
+    for number, item in enumerate(watched if isinstance(watched, list | tuple) else ()):
+        if isinstance(item, Mapping):
+            for key in ("path", "signal"):
+                yield from _list_no_texts(f"watch_files[{number}].{key}", item.get(key))
 
 
 def _list_mangled_property(name: str, value: Any) -> Iterator[str]:
