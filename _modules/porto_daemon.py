@@ -304,6 +304,34 @@ def rollback(
     return _order("rollback", name, test, lock_wait_s, number=_number(to, "to"))
 
 
+def adopt(
+    name: str, write: bool = False, test: bool | None = None, lock_wait_s: int | None = None
+) -> dict[str, Any]:
+    """
+    Make a spec file of somebody's running container, and take it over without a restart
+
+    write
+        With True the file is laid down in the daemons directory and the container is ya-salt's from
+        then on. Otherwise the file is only shown, as ``spec``.
+
+    test, lock_wait_s
+        As for ``restart``.
+
+    .. versionadded:: 0.1.0
+
+    CLI Example:
+
+    .. code-block:: bash
+
+        salt web1 porto_daemon.adopt old-agent
+        salt web1 porto_daemon.adopt old-agent write=True
+    """
+    with _spoken():
+        mode, wanted = _mode(test, lock_wait_s), _name(name, needed=True)
+        done = _queries.adopt_now(_settings(), wanted, mode, write=bool(write))
+    return _with_exit_code(done, done["result"] is not False)
+
+
 def generations(name: str) -> list[dict[str, Any]]:
     """
     What a daemon can go back to: every generation that became ready, the newest last

@@ -24,7 +24,7 @@ def test_every_function_has_an_example(minion: Minion) -> None:
     assert names == {
         *("specs", "status", "ready", "plan", "apply", "validate", "restart", "logs", "history"),
         *("why", "report", "settings", "version", "gate_status"),
-        *("stop", "start", "retry", "rollback", "generations", "describe"),
+        *("stop", "start", "retry", "rollback", "generations", "describe", "adopt"),
     }
     for name in functions:
         text = inspect.getdoc(minion.functions[name])
@@ -144,6 +144,40 @@ def test_history_says_that_salt_had_it_done(minion: Minion, host: ExampleHost) -
     assert minion.restart("sleeper", reason="it leaks")["result"] is True
     told = {item["what"]: item["who"] for item in minion.history("sleeper")}
     assert told["restart: asked for through Salt: it leaks"] == "Salt"
+
+
+def test_somebodys_container_is_adopted_with_its_process(minion: Minion, host: ExampleHost) -> None:
+    with host.client() as client:
+        client.create("theirs")
+        client.set_property("theirs", "command_argv", "sleep\t1000")
+        client.set_property("theirs", "isolate", "false")
+        client.start("theirs")
+    was = host.values("root_pid", name="theirs")
+    path = host.specs_dir / "theirs.yaml"
+    assert "sleep" in minion.adopt("theirs")["spec"]
+    foretold = minion.adopt("theirs", write=True, test=True)
+    assert (foretold["result"], path.exists()) == (None, False)
+    done = minion.adopt("theirs", write=True)
+    assert (done["result"], done["changes"]) == (True, foretold["changes"]), done
+    assert minion.plan() == {}
+    assert host.values("root_pid", name="theirs") == was
+    assert [i["who"] for i in minion.history("theirs") if i["what"][:5] == "adopt"] == ["Salt"]
+
+
+def test_orders_are_the_shells(minion: Minion, host: ExampleHost) -> None:
+    write_spec(host, "sleeper")
+    minion.apply()
+    assert minion.stop("sleeper", duration="2h", reason="disk", test=True)["result"] is None
+    assert host.values("state", name="sleeper")["state"] == "running"
+    assert minion.stop("sleeper", duration="2h", reason="disk")["result"] is True
+    assert host.values("state", name="sleeper")["state"] == "dead"
+    told = minion.why("sleeper")
+    assert (told["kind"], told["next"]) == ("Held", "salt-call porto_daemon.start sleeper")
+    assert minion.start("sleeper")["result"] is True
+    assert host.values("state", name="sleeper")["state"] == "running"
+    assert [item["version"] for item in minion.generations("sleeper")] == [""]
+    with pytest.raises(SaltInvocationError, match="no span of time"):
+        minion.stop("sleeper", duration="soon")
 
 
 def test_the_job_is_named_by_the_minions_note_of_it(tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ exit codes:
 
 
 _VERBS = frozenset(
-    {"restart", "stop", "start", "retry", "rollback", "generations", "why", "describe"}
+    {"restart", "stop", "start", "retry", "rollback", "generations", "why", "describe", "adopt"}
 )
 """Commands about one daemon, in a module of their own."""
 
-_DEEDS = frozenset({"apply", "report", "restart", "stop", "start", "retry", "rollback", "run"})
+_DEEDS = frozenset(
+    {"apply", "report", "adopt", "restart", "stop", "start", "retry", "rollback", "run"}
+)
 """Commands that do something: what became of it is their exit code, whoever listens."""
 
 
@@ -156,6 +158,16 @@ def _add_verbs(known: Commands) -> None:
         help="one of `generations` (default: the one before the present)",
     )
     text = "show what a daemon can go back to: what was ready, newest last"
+    adopt = _PROGRAM.add(
+        known, "adopt", "adopt", "make a spec file of somebody's running container"
+    )
+    adopt.add_argument("name", metavar="NAME")
+    adopt.add_argument(
+        "--write",
+        action="store_true",
+        help="write it into the daemons directory, and take the container over as it runs",
+    )
+    add_output(adopt)
     readers = {
         "generations": text,
         "why": "say what blocks a daemon, or what restarted it last, and what to type next",

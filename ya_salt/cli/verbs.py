@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 from ya_salt.cli.commands import check_known, make_pass, name_caller
-from ya_salt.cli.output import answer
+from ya_salt.cli.output import answer, complain, say
 from ya_salt.cli.tables import render_table
+from ya_salt.converge.adopt import read_container, take_over
 from ya_salt.converge.host import make_host
 from ya_salt.converge.inquiry import describe_all, gather, load_quietly
-from ya_salt.converge.single import ask_order, ask_restart, parse_span
+from ya_salt.converge.single import ask_apply, ask_order, ask_restart, parse_span
 from ya_salt.converge.why import explain, render, to_data
 from ya_salt.life import Order
 from ya_salt.messages import make_generations
@@ -68,6 +69,27 @@ def generations(options: argparse.Namespace, in_force: InForce) -> int:
         lambda: {"generations": data},
     )
     return OK
+
+
+def adopt(options: argparse.Namespace, in_force: InForce) -> int:
+    """`ya-salt adopt NAME [--write]`."""
+    settings = in_force.settings
+    host, loaded = make_host(settings), load_quietly(settings.specs_dir)
+    adoption = read_container(host, options.name, loaded)
+    for blocker in adoption.blockers:
+        complain(f"{options.name}: {blocker}")
+    if not options.write:
+        say(adoption.text.rstrip("\n"))
+        return OK
+    for note in adoption.notes:
+        complain(f"{options.name}: {note}")
+    who = name_caller()
+    path = take_over(host, adoption, who)
+    complain(f"{options.name}: written: {path}; it runs on and is ya-salt's from now on")
+    loaded = load_quietly(settings.specs_dir)
+    request = ask_apply(options.name, loaded, {}, who)
+    options.dry_run, options.override_gate = False, None
+    return make_pass(options, settings, request)
 
 
 def why(options: argparse.Namespace, in_force: InForce) -> int:

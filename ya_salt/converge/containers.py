@@ -419,6 +419,32 @@ def _keep_defaults(
     return defaults
 
 
+def take_over_container(
+    client: PortoClient, spec: DaemonSpec, observed: Observed, defaults: Mapping[str, str]
+) -> None:
+    """Make somebody's running container ours: as if it had been made from `spec`.
+
+    The label comes last: until then it is nobody's of ours. Raises PortoError.
+    """
+    live = {**OUR_PROPERTIES, "aging_time": defaults.get("aging_time", "")}
+    now = client.get([spec.name], list(live)).get(spec.name, {})
+    for name, text in live.items():
+        if text and now.get(name) != text:
+            client.set_property(spec.name, name, text)
+    applied = replace(
+        _remember(client, spec, (), observed),
+        defaults={
+            name: _DEFAULTS.get(name, text)
+            for name, text in defaults.items()
+            if name in observed.dynamic
+            and "[" not in name
+            and name in {"aging_time", *spec.properties}
+        },
+    )
+    client.set_property(spec.name, "private", encode_last_applied(applied))
+    client.set_property(spec.name, f"labels[{LABEL}]", spec.digest)
+
+
 def start_container(client: PortoClient, name: str, state: str) -> None:
     """Make a container that is there run again, from whatever state it is in. Raises PortoError."""
 

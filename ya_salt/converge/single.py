@@ -13,6 +13,12 @@ from ya_salt.life import Life, Order
 from ya_salt.model import DaemonSpec, Loaded, Record
 
 
+def ask_apply(name: str, loaded: Loaded, records: Mapping[str, Record], who: str) -> PassRequest:
+    """For what its file says."""
+    spec = find_target(name, loaded, records)
+    return PassRequest((spec,), loaded, whole=False, who=who)
+
+
 def ask_restart(
     name: str, loaded: Loaded, records: Mapping[str, Record], who: str, reason: str
 ) -> PassRequest:

@@ -14,11 +14,18 @@ from typing import Any, Literal, TypeVar, cast
 import google.protobuf
 
 import ya_salt
+from ya_salt.converge.adopt import read_container, take_over
 from ya_salt.converge.host import make_host
 from ya_salt.converge.inquiry import describe_all, gather, load_quietly
 from ya_salt.converge.journal import load_history, load_last_pass
 from ya_salt.converge.preview import look_now, report_now
-from ya_salt.converge.single import ask_order, ask_restart, parse_span, say_unknown
+from ya_salt.converge.single import (
+    ask_apply,
+    ask_order,
+    ask_restart,
+    parse_span,
+    say_unknown,
+)
 from ya_salt.converge.status import is_fine
 from ya_salt.converge.why import explain as find_causes
 from ya_salt.converge.why import list_pending as find_pending
@@ -317,6 +324,35 @@ def give_order(  # noqa: PLR0913 - each says more exactly what is asked for
     loaded, records = _recall(settings)
     request = ask_order(name, loaded, records, order)
     return _plain_return(make_true(settings, request, mode)[name])
+
+
+@_harmless
+def adopt_now(
+    settings: Settings, name: str, mode: Mode = REAL, *, write: bool = False
+) -> dict[str, Any]:
+    """The spec of somebody's container; with `write` its file is laid down and it is taken over.
+
+    {result, changes, comment, warnings, spec}
+    """
+    host = make_host(settings)
+    adoption = read_container(host, name, load_quietly(settings.specs_dir))
+    warnings = [*adoption.notes, *adoption.blockers]
+    told: dict[str, Any] = {"result": True, "changes": {}, "warnings": warnings}
+    if not write:
+        return {**told, "comment": f"{name} was only looked at", "spec": adoption.text}
+    path = adoption.spec.path
+    changes = {"file": {path: {"old": "absent", "new": "written"}}}
+    if mode.test:
+        result = None if not adoption.blockers else False
+        comment = f"{path} would be written, and {name} taken over as it runs"
+        told |= {"result": result, "changes": changes, "comment": comment}
+        return {**told, "spec": adoption.text}
+    take_over(host, adoption, mode.who, mode.lock_wait_s)
+    loaded, records = _recall(settings)
+    request = ask_apply(name, loaded, records, mode.who)
+    done = _plain_return(make_true(settings, request, mode)[name])
+    done["changes"] = {**changes, **done["changes"]}
+    return {**done, "warnings": [*warnings, *done["warnings"]], "spec": adoption.text}
 
 
 @_harmless
