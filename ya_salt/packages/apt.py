@@ -190,19 +190,22 @@ class Apt:
         argv = ("apt-get", *self.place.apt_options(), "download", "--", *words)
         return run_short(argv, self.place.environment(), timeout_s=timeout_s, cwd=str(folder))
 
-    def read_conffiles(self, names: Collection[str]) -> dict[str, tuple[str, bool]]:
-        """Path -> (MD5 of what the package brought, whether its present version still has it).
+    def read_conffiles(self, names: Collection[str]) -> dict[str, Mapping[str, tuple[str, bool]]]:
+        """Package, as given -> path -> (MD5 of what it brought, whether it still has it).
 
-        dpkg-query(1); packages that are not there have none. Raises PackageError.
+        One dpkg-query(1) for all; packages that are not there have none. Raises PackageError.
         """
-        bases = sorted({split_architecture(name)[0] for name in names})
+        bases = {name: split_architecture(name)[0] for name in names}
         if not bases or not self._has_database():
             return {}
-        argv = ("dpkg-query", f"--admindir={self.place.admin_dir}", "-W", r"-f=${Conffiles}\n")
-        done = run_short((*argv, "--", *bases), self.place.environment())
+        # What stands for several architectures shares its conffiles.
+        form = r"-f=${Package}\n${Conffiles}\n"
+        argv = ("dpkg-query", f"--admindir={self.place.admin_dir}", "-W", form)
+        done = run_short((*argv, "--", *sorted({*bases.values()})), self.place.environment())
         if done.code not in {0, 1}:
             raise PackageError("AptFailed", f"dpkg-query failed: {' '.join(done.lines)}")
-        return dpkg.parse_conffiles(done.lines)
+        found = dpkg.parse_conffiles(done.lines)
+        return {name: found[base] for name, base in bases.items() if base in found}
 
     def read_automatic(self, names: Collection[str]) -> tuple[str, ...]:
         """Those that came along as dependencies (apt-mark(8), showauto)."""

@@ -22,6 +22,9 @@ BROKEN = frozenset(
 GONE = frozenset({"not-installed", "config-files"})
 
 
+_CONFFILE_FLAGS = frozenset({"obsolete", "remove-on-upgrade"})
+
+
 @dataclass(frozen=True)
 class Entry:
     """One package of one architecture in dpkg's database.
@@ -87,17 +90,23 @@ def _is_worse(old: Entry | None, new: Entry) -> bool:
     return old.installed.status != INSTALLED or new.installed.status in GONE
 
 
-def parse_conffiles(lines: Iterable[str]) -> dict[str, tuple[str, bool]]:
-    """`${Conffiles}`: ` PATH MD5` and perhaps words such as `obsolete`; a path may hold blanks."""
-    found = {}
+def parse_conffiles(lines: Iterable[str]) -> dict[str, dict[str, tuple[str, bool]]]:
+    """A package's name, then lines of `${Conffiles}`: ` PATH MD5`, perhaps with ` obsolete`.
+
+    Package -> path -> (MD5, whether the present version still has it). A path may hold blanks.
+    """
+    found: dict[str, dict[str, tuple[str, bool]]] = {}
+    here: dict[str, tuple[str, bool]] = {}
     for line in lines:
+        if line and not line.startswith(" "):
+            here = found.setdefault(line, {})
+            continue
         words = line.split(" ")
-        flags = {"obsolete", "remove-on-upgrade"}
         is_active = True
-        while len(words) > 3 and words[-1] in flags:
+        while len(words) > 3 and words[-1] in _CONFFILE_FLAGS:
             is_active &= words.pop() != "obsolete"
         if len(words) > 2 and words[1].startswith("/"):
-            found[" ".join(words[1:-1])] = (words[-1], is_active)
+            here[" ".join(words[1:-1])] = (words[-1], is_active)
     return found
 
 

@@ -84,37 +84,41 @@ class Way:
 # -- on the way up -------------------------------------------------------------------------------
 
 
+Brought = Mapping[str, Mapping[str, tuple[str, bool]]]
+"""Package -> conffile -> (MD5 of what the package brought, whether it still has it)."""
+
+
 def write_notes(apt: Apt, groups: Mapping[str, Iterable[str]], changes: Iterable[Change]) -> None:
     """Write down what a transaction is about to change, by daemon. Never raises.
 
     `groups` are the packages that each daemon's spec names.
     """
-    every = tuple(change for change in changes if change.before != change.after)
-    if not apt.notes_dir:
-        return
+    every = {change.name: change for change in changes if change.before != change.after}
     named = {name for names in groups.values() for name in names}
-    side = [change for change in every if change.name not in named]
-    for group, names in groups.items():
-        mine = [change for change in every if change.name in set(names)]
-        # A first installation has nothing to go back to.
-        if any(change.before for change in mine):
-            try:
-                _write_note(apt, Path(apt.notes_dir) / group, mine, side)
-            except (OSError, PackageError, copies.CopyError) as error:
-                _LOG.warning("packages: cannot note what an update of %s changes: %s", group, error)
+    side = [change for change in every.values() if change.name not in named]
+    changing = {g: [every[n] for n in names if n in every] for g, names in groups.items()}
+    # A first installation has nothing to go back to.
+    todo = {g: mine for g, mine in changing.items() if any(change.before for change in mine)}
+    if not apt.notes_dir or not todo:
+        return
+    complete_notes(apt, todo, is_late=True)
+    try:
+        brought = apt.read_conffiles([name for name in every if every[name].before])
+        for group, mine in todo.items():
+            _write_note(apt, Path(apt.notes_dir) / group, mine, side, brought)
+    except (OSError, PackageError, copies.CopyError) as error:
+        _LOG.warning("packages: cannot note what an update changes: %s", error)
 
 
-def _write_note(apt: Apt, folder: Path, mine: list[Change], side: list[Change]) -> None:
+def _write_note(
+    apt: Apt, folder: Path, mine: list[Change], side: list[Change], brought: Brought
+) -> None:
     changes = [*mine, *side]
-    conffiles = apt.read_conffiles([change.name for change in changes if change.before])
-    for found in read_notes(folder)[:1]:
-        if not found.note.is_whole:
-            _complete(apt, found)
     draft = folder / f".{_PREFIX}draft"
     copies.remove(_real(draft))
     make_directory(str(draft / "files"), 0o700, 0o700)
     files = {}
-    for path in conffiles:
+    for path in {path for change in changes for path in brought.get(change.name, ())}:
         place = _place(apt, path)
         digest = _hash(place)
         if digest is not None:
@@ -135,32 +139,31 @@ def _write_note(apt: Apt, folder: Path, mine: list[Change], side: list[Change]) 
         copies.remove(_real(old.folder))
 
 
-def complete_notes(apt: Apt, groups: Iterable[str]) -> None:
+def complete_notes(apt: Apt, groups: Iterable[str], *, is_late: bool = False) -> None:
     """Write down what the transaction left of the conffiles; drop notes of what it did not change.
 
-    Never raises.
+    `is_late`: somebody may have edited them since. Never raises.
     """
-    for group in groups if apt.notes_dir else ():
-        try:
-            for found in read_notes(Path(apt.notes_dir) / group)[:1]:
-                if not found.note.is_whole:
-                    _complete(apt, found)
-        except (OSError, PackageError, copies.CopyError) as error:
-            _LOG.warning("packages: cannot note what an update of %s left: %s", group, error)
-
-
-def _complete(apt: Apt, found: Found) -> None:
-    note = found.note
-    now = _read_versions(apt, note.before)
-    if all(now[name] == version for name, version in note.before.items()):
-        copies.remove(_real(found.folder))
+    if not apt.notes_dir:
         return
-    _save(found.folder, replace(note, left=_read_left(apt, note), is_whole=True))
+    try:
+        newest = [found for g in groups for found in read_notes(Path(apt.notes_dir) / g)[:1]]
+        todo = [found for found in newest if not found.note.is_whole]
+        names = {name for found in todo for name in found.note.before}
+        now, brought = _read_versions(apt, names), apt.read_conffiles(names)
+        for found in todo:
+            if all(now[name] == version for name, version in found.note.before.items()):
+                copies.remove(_real(found.folder))
+                continue
+            left = _read_left(apt, found.note, brought, is_late=is_late)
+            _save(found.folder, replace(found.note, left=left, is_whole=True))
+    except (OSError, PackageError, copies.CopyError) as error:
+        _LOG.warning("packages: cannot note what an update left: %s", error)
 
 
-def _read_left(apt: Apt, note: Note, *, is_late: bool = False) -> dict[str, str]:
+def _read_left(apt: Apt, note: Note, every: Brought, *, is_late: bool = False) -> dict[str, str]:
     """What the update left. `is_late`: somebody may have edited it since, dpkg's notes tell."""
-    brought = apt.read_conffiles(note.after)
+    brought = {path: item for name in note.after for path, item in every.get(name, {}).items()}
     left = {}
     for path in {*note.files, *brought}:
         place = _place(apt, path)
@@ -251,10 +254,12 @@ def begin_going_back(apt: Apt, way: Way) -> None:
 
 def _decide(apt: Apt, way: Way) -> dict[str, str]:
     decided = {}
+    unknown = {n for found in way.notes if not found.note.is_whole for n in found.note.after}
+    brought = apt.read_conffiles(unknown)
     lefts = {
         found.folder: found.note.left
         if found.note.is_whole
-        else _read_left(apt, found.note, is_late=True)
+        else _read_left(apt, found.note, brought, is_late=True)
         for found in way.notes
     }
     for path in sorted({path for left in lefts.values() for path in left}):
