@@ -336,7 +336,8 @@ def test_a_process_name_may_hold_brackets_and_blanks() -> None:
 
 def run(code: str, quiet_s: float = 60.0) -> command.Finished:
     limits = command.Limits(60.0, quiet_s)
-    return command.run_long([sys.executable, "-c", code], dict(os.environ), _ignore, limits)
+    worker = command.start_child([sys.executable, "-c", code], dict(os.environ))
+    return command.follow(worker, _ignore, limits)
 
 
 def _ignore(_: str) -> None:
@@ -369,14 +370,19 @@ def test_a_command_that_we_leave_by_an_exception_is_ended() -> None:
 
     code = "import time; print('x', flush=True); time.sleep(60)"
     started = time.monotonic()
+    worker = command.start_child([sys.executable, "-c", code], dict(os.environ))
     with pytest.raises(KeyboardInterrupt):
-        command.run_long(
-            [sys.executable, "-c", code],
-            dict(os.environ),
-            interrupt,
-            command.Limits(60, 60, 60),
-        )
+        command.follow(worker, interrupt, command.Limits(60, 60, 60))
     assert time.monotonic() - started < 10
+
+
+def test_a_command_that_says_nothing_is_told_of_each_second() -> None:
+    told: list[str] = []
+    code = "import time; time.sleep(2.6)"
+    worker = command.start_child([sys.executable, "-c", code], dict(os.environ))
+    assert command.follow(worker, _ignore, command.Limits(60, 60), on_quiet=told.append).code == 0
+    assert len(told) == 2
+    assert "at work for 2 s" in told[-1]
 
 
 def test_a_tool_that_is_not_there_is_said_in_one_sentence() -> None:

@@ -31,6 +31,7 @@ from ya_salt.converge.probing import Rounds
 from ya_salt.converge.run import run_pass
 from ya_salt.errors import LockHeldError, PortoError, SettingsError, StoreError, YaSaltError
 from ya_salt.model import DaemonSpec, InstallPackages, PurgePackages, Settings
+from ya_salt.packages.unit import find_obstacle
 from ya_salt.porto.listener import StateChange, StateListener
 from ya_salt.trusted_files import explain, make_directory
 
@@ -71,6 +72,8 @@ class _Pass:
     """A pass that is being made, or was."""
 
     thread: threading.Thread | None = None
+    is_told: bool = False
+    """Whether it was told to end: once, as a second time would end dpkg at once."""
     started: float = 0.0
     error: BaseException | None = None
     result: PassResult | None = None
@@ -188,6 +191,8 @@ class Agent:
             os.getpid(),
             self._settings.interval_s,
         )
+        if obstacle := find_obstacle():
+            _log.warning("agent: whoever kills the agent ends apt with it: %s", obstacle)
         self._around.manager.tell("READY=1", "STATUS=the first pass is being made")
         try:
             while not (self._is_stopping and self._pass is None):
@@ -390,7 +395,9 @@ class Agent:
     def _on_progress(self, _text: str) -> None:
         """Called by a pass between its steps, by any of its threads."""
         self._beats += 1
-        if self._is_stopping:
+        making = self._pass
+        if self._is_stopping and making is not None and not making.is_told:
+            making.is_told = True
             raise StoppedError
 
     def _has_ended(self, making: _Pass) -> bool:

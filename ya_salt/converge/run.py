@@ -300,7 +300,7 @@ class _Start:
 def _make_pass(
     host: Host, request: PassRequest, store: Store, client: PortoClient, journal: Journal
 ) -> _Done:
-    host.apt.tidy()
+    host.apt.tidy(host.progress)
     finish_going_back(host.apt)
     recalled = _learn_answers(_recall(host, store, client, journal), request)
     with (

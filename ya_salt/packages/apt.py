@@ -16,12 +16,21 @@ from ya_salt.model import InstalledPackage, Package, Progress
 from ya_salt.names import is_package_name, shorten_package_name, split_architecture
 from ya_salt.packages import dpkg
 from ya_salt.packages.cache import Cache
-from ya_salt.packages.command import Finished, Limits, describe_line, missing, run_long, run_short
+from ya_salt.packages.command import (
+    Finished,
+    Limits,
+    describe_line,
+    follow,
+    missing,
+    run_short,
+    start_child,
+)
 from ya_salt.packages.failures import describe_versions
 from ya_salt.packages.locks import find_holder
 from ya_salt.packages.policy_rc_d import has_our_policy, remove_our_policy
 from ya_salt.packages.root import Root, prepare_root
 from ya_salt.packages.simulation import Relations, parse_relations
+from ya_salt.packages.unit import AptUnit, describe_result, find_obstacle
 
 _LOG = logging.getLogger("ya_salt.packages")
 
@@ -133,12 +142,13 @@ class Apt:
     def _path(self) -> str:
         return self.place.environment()["PATH"]
 
-    def tidy(self) -> bool:
-        """Remove what a killed pass left behind. Call it at the start of a pass; costs one look.
+    def tidy(self, tell: Progress = lambda _text: None) -> bool:
+        """Remove what a killed pass left behind. Call it at the start of a pass; costs two looks.
 
-        True if there was something. An apt that outlived its pass still needs its policy-rc.d: that
-        is left for the pass after it.
+        True if there was something. An apt that outlived its pass in a unit of its own is waited
+        for. Elsewhere it still needs its policy-rc.d: that is left for the pass after it.
         """
+        self._take_result(tell)
         policy = self.place.policy_rc
         if not has_our_policy(policy) or find_holder(self.place.transaction_locks):
             return False
@@ -286,6 +296,36 @@ class Apt:
         """Take the mark away."""
         run_short(("apt-mark", "unhold", "--", *sorted(held)), self.place.environment())
 
+    @cached_property
+    def _unit(self) -> AptUnit:
+        return AptUnit(str(self.place.path))
+
+    def _take_result(self, tell: Progress) -> None:
+        """Wait for an apt that outlived its pass, and say what became of it."""
+        try:
+            worker = self._unit.find()
+            if worker is None:
+                return
+            if worker.poll() is None:
+                text = f"waiting for {self._unit.name}, which a pass before this one has started"
+                _LOG.info("packages: %s", text)
+                tell(text)
+            done = follow(worker, lambda _line: None, self._limits, on_quiet=tell)
+        except (PackageError, OSError) as error:
+            _LOG.error("packages: %s", error)
+            return
+        level = logging.WARNING if done.code else logging.INFO
+        _LOG.log(level, "packages: %s", describe_result(self._unit, done))
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(
+            script_s=self.script_timeout_s,
+            # A script may be silent all its time; then the next one.
+            quiet_s=2 * self.script_timeout_s + 60,
+            stop_s=self.stop_timeout_s,
+        )
+
     def _run_long(self, argv: Sequence[str], tell: Progress) -> Finished:
         def on_line(line: str) -> None:
             _LOG.debug("packages: %s: %s", argv[0], line)
@@ -296,18 +336,9 @@ class Apt:
             _LOG.warning("packages: %s", text)
             tell(text)
 
-        return run_long(
-            argv,
-            self.place.environment(),
-            on_line,
-            Limits(
-                script_s=self.script_timeout_s,
-                # A script may be silent all its time; then the next one.
-                quiet_s=2 * self.script_timeout_s + 60,
-                stop_s=self.stop_timeout_s,
-            ),
-            on_wait,
-        )
+        start = start_child if find_obstacle() else self._unit.start
+        worker = start(argv, self.place.environment())
+        return follow(worker, on_line, self._limits, on_wait, tell)
 
 
 def _not_permitted(message: str) -> PackageError:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from ya_salt.errors import PackageError
 from ya_salt.text import escape
@@ -25,6 +26,7 @@ _MAX_LINES = 2000
 _MAX_LINE = 1000
 _TICK_S = 0.5
 _REMIND_S = 10.0
+_QUIET_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,76 @@ class Limits:
     script_s: float
     quiet_s: float
     stop_s: float = 0
+
+
+class Worker(Protocol):
+    """A command at work, whoever its parent is; the leader of a session of its own."""
+
+    outlives_us: bool
+    """Whether it goes on, and its result can be had, when this process ends."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def poll(self) -> int | None:
+        """Its exit code, minus a signal's number; None while it is at work."""
+
+    def pause(self, seconds: float) -> None:
+        """Wait at most so long for it to say something, or to end."""
+
+    def read(self) -> bytes:
+        """More of what it has said: b"" where nobody can say more. Raises BlockingIOError."""
+
+    def close(self) -> None:
+        """When it has ended: keep nothing of it."""
+
+
+class _Child:
+    outlives_us = False
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        try:
+            # Its own session: a Ctrl-C meant for us does not stop dpkg half-way through a file.
+            self._process = subprocess.Popen(
+                argv,
+                env=dict(environment),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                umask=0o022,
+            )
+        except FileNotFoundError as error:
+            raise missing(argv[0]) from error
+        assert self._process.stdout is not None  # noqa: S101 - asked for in Popen
+        self._pipe = self._process.stdout.fileno()
+        os.set_blocking(self._pipe, False)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def pause(self, seconds: float) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pipe, selectors.EVENT_READ)
+            selector.select(seconds)
+
+    def read(self) -> bytes:
+        return os.read(self._pipe, 65536)
+
+    def close(self) -> None:
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+
+
+def start_child(argv: Sequence[str], environment: Mapping[str, str]) -> Worker:
+    """As a child of this process. Raises PackageError (AptMissing)."""
+    return _Child(argv, environment)
 
 
 def run_short(
@@ -81,36 +153,24 @@ def missing(tool: str) -> PackageError:
     )
 
 
-def run_long(
-    argv: Sequence[str],
-    environment: Mapping[str, str],
+def follow(
+    worker: Worker,
     on_line: Callable[[str], None],
     limits: Limits,
     on_wait: Callable[[str], None] = lambda _text: None,
+    on_quiet: Callable[[str], None] = lambda _text: None,
 ) -> Finished:
-    """For commands that change something; `on_line` gets every line as it comes.
+    """Until it ends; `on_line` gets every line as it comes.
+
+    While it says nothing, `on_quiet` is told each second what is at work.
 
     A maintainer script that is too old is ended with everything it started, and dpkg goes on; a
     command that says nothing for too long is ended as a whole, and so is one that we leave by an
     exception, such as that of a signal: but dpkg, once it has begun to change something, first has
     a time to end it, and `on_wait` is told what for. A second exception in that time ends it at
-    once.
+    once. One that outlives us goes on.
     """
-    try:
-        # Its own session: a Ctrl-C meant for us does not stop dpkg half-way through a file.
-        process = subprocess.Popen(
-            argv,
-            env=dict(environment),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            umask=0o022,
-        )
-    except FileNotFoundError as error:
-        raise missing(argv[0]) from error
-    run = _Run(process, on_line, limits)
+    run = _Run(worker, on_line, limits, on_quiet)
     try:
         return run.follow()
     except BaseException:
@@ -133,12 +193,15 @@ def _silenced(on_line: Callable[[str], None]) -> Callable[[str], None]:
 class _Run:
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        process: Worker,
         on_line: Callable[[str], None],
         limits: Limits,
+        on_quiet: Callable[[str], None],
     ) -> None:
         self._process = process
         self._on_line = on_line
+        self._on_quiet = on_quiet
+        self._is_left = False
         self._limits = limits
         self._lines: deque[str] = deque(maxlen=_MAX_LINES)
         self._rest = b""
@@ -147,28 +210,34 @@ class _Run:
         self._looked = 0.0
         self._has_begun = False
         """Whether dpkg was heard to change something."""
-        assert process.stdout is not None  # noqa: S101 - asked for in Popen
-        self._pipe = process.stdout.fileno()
-        os.set_blocking(self._pipe, False)
 
     def follow(self) -> Finished:
         """Until the command itself ends: a daemon it left behind may keep the pipe open."""
-        heard = time.monotonic()
+        heard = told = time.monotonic()
         went_quiet = False
-        while self._process.poll() is None:
+        while (code := self._process.poll()) is None:
             if self._wait_and_read():
-                heard = time.monotonic()
+                heard = told = time.monotonic()
+            if time.monotonic() - told >= _QUIET_S:
+                told = time.monotonic()
+                self._on_quiet(f"{self._describe_work()}: at work for {told - heard:.0f} s")
             if time.monotonic() - heard > self._limits.quiet_s and not went_quiet:
                 went_quiet = True
                 self._end_everything()
         self._read()
         self._take(b"\n")
-        return Finished(self._process.returncode, tuple(self._lines), tuple(self._hung), went_quiet)
+        return Finished(code, tuple(self._lines), tuple(self._hung), went_quiet)
 
     def let_end(self, on_wait: Callable[[str], None]) -> None:
         """Wait until dpkg has ended what it began. A download or a plan is not waited for."""
         self._on_line, on_wait = _silenced(self._on_line), _silenced(on_wait)
         if not (self._has_begun or is_dpkg_at_work(read_processes(), self._process.pid)):
+            return
+        if self._process.outlives_us:
+            self._is_left = True
+            on_wait(
+                f"told to stop: {self._describe_work()} goes on, the next pass takes its result"
+            )
             return
         told, told_at = "", 0.0
         until = time.monotonic() + self._limits.stop_s
@@ -187,17 +256,16 @@ class _Run:
         return ", ".join(f"{s.script} of {s.package or 'a package'}" for s in found) or "dpkg"
 
     def close(self) -> None:
+        if self._is_left:
+            return
         if self._process.poll() is None:
             self._end_everything()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._process.close()
 
     def _wait_and_read(self) -> bool:
         """One turn of waiting; True if something was said."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._pipe, selectors.EVENT_READ)
-            heard = bool(selector.select(self._tick_s())) and self._read()
+        self._process.pause(self._tick_s())
+        heard = self._read()
         self._end_old_scripts()
         return heard
 
@@ -208,7 +276,7 @@ class _Run:
         """Take what is there; False at the end or when there was nothing."""
         got = False
         try:
-            while chunk := os.read(self._pipe, 65536):
+            while chunk := self._process.read():
                 got = True
                 self._take(chunk)
         except BlockingIOError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _LOG = logging.getLogger("ya_salt.packages")
@@ -21,13 +21,18 @@ _FORBIDDEN = {"install": "*", "purge": "*start*|*reload*"}
 
 
 @contextlib.contextmanager
-def policy_in_place(path: Path, call: str) -> Iterator[None]:
-    """Have ours there during `call` ("install" or "purge"); gone again on every way out."""
+def policy_in_place(
+    path: Path, call: str, is_needed: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Have ours there during `call` ("install" or "purge"); gone again on every way out.
+
+    But where it `is_needed` still by an apt that goes on: then the next pass takes it away.
+    """
     is_ours = _put(path, _format(call))
     try:
         yield
     finally:
-        if is_ours:
+        if is_ours and not is_needed():
             remove_our_policy(path)
 
 

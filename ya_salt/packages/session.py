@@ -173,13 +173,16 @@ class Session:
         """
         self.apt.require()
         wait_for_locks(self.apt.place.transaction_locks, self.apt.lock_timeout_s, self._tell_wait)
-        with policy_in_place(self.apt.place.policy_rc, call):
+        with policy_in_place(self.apt.place.policy_rc, call, self._is_apt_at_work):
             if self.apt.place.has_journal:
                 self.repair()
             try:
                 yield
             finally:
                 self._take_back()
+
+    def _is_apt_at_work(self) -> bool:
+        return find_holder(self.apt.place.transaction_locks) is not None
 
     def name_file(self, file: Path) -> str:
         """Write the word that asks apt-get for a file: it sees none behind a colon but a link."""

@@ -1,0 +1,183 @@
+"""A real systemd of one's own, as init of its own namespaces, with no units but ours. Needs root.
+
+The file system is this machine's, but for /run; nothing of this machine's systemd is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from helpers.programs import wait_for
+
+UNITS = Path(__file__).parents[2] / "packaging/systemd"
+_INIT = Path("/lib/systemd/systemd")
+_TOOLS = ("systemctl", "systemd-run", "unshare", "nsenter", "setsid")
+_BOOT_S = 30.0
+
+# Old kernels and containers have a hierarchy of systemd's own, newer ones have one for all.
+_BOOT = """\
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+if [ -d /sys/fs/cgroup/systemd ]; then
+    mount -t tmpfs tmpfs /sys/fs/cgroup
+    mkdir /sys/fs/cgroup/systemd
+    mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
+else
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+fi
+exec /lib/systemd/systemd --system --unit=test.target --show-status=no
+"""
+_BARE = "[Unit]\nDescription={0}\nDefaultDependencies=no\n"
+
+
+class NoSystemdError(Exception):
+    """Why none can be started on this machine."""
+
+
+class Systemd:
+    """A context manager. Raises NoSystemdError on entering."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._units = folder / "units"
+        self._journal = folder / "systemd.log"
+        self._cgroup = _find_cgroup() / f"ya-salt-test-{os.getpid()}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._init = 0
+
+    def __enter__(self) -> Systemd:
+        if os.geteuid() != 0:
+            raise NoSystemdError("only root may make namespaces")
+        missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+        if missing or not _INIT.exists():
+            raise NoSystemdError(f"not installed: {', '.join(missing) or _INIT}")
+        self._units.mkdir()
+        for name in ("test", "sysinit", "basic", "shutdown", "multi-user", "timers"):
+            (self._units / f"{name}.target").write_text(_BARE.format(name))
+        try:
+            self._boot()
+        except (OSError, TimeoutError) as error:
+            self.__exit__()
+            said = self._journal.read_text()[-500:] if self._journal.exists() else ""
+            raise NoSystemdError(f"{error}: {said}") from error
+        return self
+
+    def _boot(self) -> None:
+        self._cgroup.mkdir()
+        script = self._folder / "boot.sh"
+        script.write_text(f"echo $$ > {self._cgroup}/cgroup.procs\n{_IN_NAMESPACES}")
+        inner = self._folder / "init.sh"
+        inner.write_text(_BOOT)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "container": "test",
+            "SYSTEMD_UNIT_PATH": str(self._units),
+            "SYSTEMD_LOG_TARGET": "console",
+        }
+        with self._journal.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["sh", str(script), str(inner)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_for(self._is_up, "systemd is up", _BOOT_S)
+
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise OSError("it ended at once")
+        if not self._init:
+            children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+            found = children.read_text().split()
+            if not found:
+                return False
+            self._init = int(found[0])
+        return self.systemctl("is-system-running", check=False).stdout.strip() == "running"
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            if self._init:
+                # With the first process of its namespace all others end.
+                os.kill(self._init, signal.SIGKILL)
+            self._process.kill()
+            self._process.wait()
+        give_up = time.monotonic() + 10
+        while self._cgroup.exists() and time.monotonic() < give_up:
+            for folder, _, _ in os.walk(self._cgroup, topdown=False):
+                try:
+                    Path(folder).rmdir()
+                except OSError:
+                    time.sleep(0.05)
+
+    # -- units -----------------------------------------------------------------------------------
+
+    def install(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Put a service of packaging/systemd in place, its program and settings replaced."""
+        self.copy(name)
+        text = (UNITS / name).read_text()
+        (old,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+        words = old.split()[1:]
+        lines = [f'Environment="{key}={value}"' for key, value in environment.items()]
+        self.add_lines(name, "Service", ("ExecStart=", f"ExecStart={' '.join([*command, *words])}"))
+        self.add_lines(name, "Service", lines)
+
+    def copy(self, name: str) -> None:
+        """Put a unit of packaging/systemd in place as it is."""
+        shutil.copy(UNITS / name, self._units / name)
+
+    def add_lines(self, name: str, section: str, lines: Sequence[str]) -> None:
+        """A drop-in more for a unit."""
+        folder = self._units / f"{name}.d"
+        folder.mkdir(exist_ok=True)
+        file = folder / f"{len(list(folder.iterdir()))}.conf"
+        file.write_text("\n".join([f"[{section}]", *lines, ""]))
+
+    def add_unit(self, name: str, text: str) -> None:
+        (self._units / name).write_text(text)
+
+    def enter(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command in its namespaces."""
+        return subprocess.run(
+            ["nsenter", f"--target={self._init}", "--all", "--", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=check,
+        )
+
+    def systemctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.enter("systemctl", "--no-pager", *words, check=check)
+
+    def show(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.systemctl("show", f"--property={name}", "--value", unit).stdout.strip()
+
+    def log(self) -> str:
+        return self._journal.read_text()
+
+
+_IN_NAMESPACES = (
+    'exec unshare --pid --mount --cgroup --ipc --uts --fork --mount-proc --kill-child sh "$1"\n'
+)
+
+
+def _find_cgroup() -> Path:
+    """Where a cgroup for everything can be made that systemd looks at."""
+    own = Path("/sys/fs/cgroup/systemd")
+    return own if own.is_dir() else Path("/sys/fs/cgroup")
+
+
+def name_python() -> list[str]:
+    return [sys.executable, "-m", "ya_salt.cli.main"]
