@@ -6,34 +6,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.agents import AgentHost
 from helpers.programs import wait_for
-from helpers.systemd import UNITS, NoSystemdError, Systemd, name_python
-
-
-@pytest.fixture
-def systemd(folder: Path) -> Iterator[Systemd]:
-    try:
-        with Systemd(folder) as started:
-            yield started
-    except NoSystemdError as error:
-        pytest.skip(f"no systemd of one's own on this machine: {error}")
-
-
-@pytest.fixture
-def service(host: AgentHost, systemd: Systemd) -> Systemd:
-    """The agent's unit, installed and not started."""
-    systemd.install("ya-salt.service", name_python(), list_variables(host))
-    systemd.systemctl("daemon-reload")
-    return systemd
-
-
-def list_variables(host: AgentHost) -> dict[str, str]:
-    return {k: v for k, v in host.environment.items() if k.startswith("YA_SALT_")}
+from helpers.systemd import UNITS, Systemd, list_variables, name_python
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
@@ -94,7 +72,7 @@ def test_an_agent_that_gets_no_further_is_started_anew(host: AgentHost, service:
 
 
 def test_the_timer_makes_passes(host: AgentHost, systemd: Systemd) -> None:
-    systemd.install("ya-salt-apply.service", name_python(), list_variables(host))
+    systemd.install("ya-salt-apply.service", name_python(), list_variables(host.environment))
     systemd.copy("ya-salt.timer")
     systemd.add_lines(
         "ya-salt.timer",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from helpers.apart import name_variables
+from helpers.debs import Repository, make_root
 from helpers.portod import DevPortod
 from helpers.programs import wait_for
 from ya_salt.porto.client import PortoClient
@@ -30,6 +31,7 @@ class AgentHost:
         self.log_file = folder / "log"
         self.settings_file = folder / "settings.yaml"
         self.root = folder / "root"
+        self.repository = Repository(folder / "repository")
         self.settings_file.write_text(f"interval_s: {interval_s}\n")
         self.portod = DevPortod()
         self.process: subprocess.Popen[bytes] | None = None
@@ -37,6 +39,8 @@ class AgentHost:
 
     def __enter__(self) -> AgentHost:
         self.specs_dir.mkdir(mode=0o755)
+        self.repository.write_index()
+        make_root(self.root, self.repository)
         (self.root / "var/lib/dpkg").mkdir(parents=True)
         (self.root / "var/lib/dpkg/status").touch()
         self.portod.start()
@@ -119,18 +123,23 @@ class AgentHost:
 
     # -- daemons -------------------------------------------------------------------------------
 
-    def text(self, name: str, *lines: str) -> str:
-        """The file of a daemon that sleeps; `lines` are further properties."""
+    def text(self, name: str, *lines: str, package: str = "") -> str:
+        """The file of a daemon that sleeps; `lines` are further properties.
+
+        `package` is NAME=VERSION.
+        """
         more = "".join(f"    {line}\n" for line in lines)
+        named, _, version = package.partition("=")
+        needs = f"  packages: [{{name: {named}, version: '{version}'}}]\n" if package else ""
         return (
-            f"meta: {{name: {name}, version: '1'}}\nspec:\n  min_ready_s: 0\n  properties:\n"
+            f"meta: {{name: {name}, version: '1'}}\nspec:\n{needs}  min_ready_s: 0\n  properties:\n"
             f"    cmd: [sleep, '1000']\n{more}"
         )
 
-    def drop(self, name: str, *lines: str) -> None:
+    def drop(self, name: str, *lines: str, package: str = "") -> None:
         """As a person or a tool that renames a finished file does."""
         draft = self.folder / f"{name}.draft"
-        draft.write_text(self.text(name, *lines))
+        draft.write_text(self.text(name, *lines, package=package))
         draft.rename(self.specs_dir / f"{name}.yaml")
 
     def value(self, name: str, variable: str) -> str:

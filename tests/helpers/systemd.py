@@ -180,4 +180,10 @@ def _find_cgroup() -> Path:
 
 
 def name_python() -> list[str]:
+    """The command that runs this checkout's ya-salt."""
     return [sys.executable, "-m", "ya_salt.cli.main"]
+
+
+def list_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Those of an environment that are ya-salt's settings."""
+    return {name: value for name, value in environment.items() if name.startswith("YA_SALT_")}
