@@ -97,6 +97,9 @@ class FakeGate:
     def tell(self, slot: Slot, state: Any, error: str = "") -> Any:
         return self._say("tell", slot.daemon, replace(slot, state=state, error=error), state)
 
+    def blame(self, slot: Slot, error: str) -> Any:
+        return self._say("blame", slot.daemon, replace(slot, state="failed", error=error))
+
     def release(self, slot: Slot) -> Any:
         return self._say("release", slot.daemon, None)
 
@@ -538,16 +541,28 @@ def test_what_the_gate_is_told_after_the_work(
 # -- going back ----------------------------------------------------------------------------------
 
 
+BEFORE = replace(make_spec(), version="1", generation=1)
+BACK = DaemonPlan(
+    "a", (InstallPackages("a", (SHARED,), "lib 2 -> 1"), ReplaceContainer(BEFORE, "lib 2 -> 1"))
+)
+
+
 def look_at_life(bench: Bench, life: Life) -> None:
     bench.observed = replace(bench.observed, lives={"a": life})
+
+
+def go_back(bench: Bench, *held: Slot) -> Permits:
+    work = replace(bench.work(BACK), specs=(BEFORE,))
+    memory = GateMemory(held={slot.daemon: slot for slot in held})
+    return admit(bench.connection, memory, work, bench.saved.append, lambda _told: None)
 
 
 def test_a_rejection_is_told_before_anything_is_undone_and_that_needs_no_slot() -> None:
     bench = Bench()
     look_at_life(bench, UNDONE)
-    permits = bench.admit(plan_update(), held=(make_slot(),))
+    permits = go_back(bench, make_slot())
     assert permits.deferrals == {}
-    assert permits.check(plan_update().steps[1]) is None
+    assert permits.check(BACK.steps[1]) is None
     assert bench.gate.calls == ["tell a failed"]
     held = permits.close().held["a"]
     assert (held.state, held.error) == ("failed", "exited with 3 four times in 20 s")
@@ -556,9 +571,9 @@ def test_a_rejection_is_told_before_anything_is_undone_and_that_needs_no_slot() 
 def test_a_rejection_that_could_not_be_told_is_undone_all_the_same_and_told_later() -> None:
     bench = Bench(tell=AWAY)
     look_at_life(bench, UNDONE)
-    permits = bench.admit(plan_update(), held=(make_slot(),))
+    permits = go_back(bench, make_slot())
     with permits.keep_alive():
-        assert permits.check(plan_update().steps[1]) is None
+        assert permits.check(BACK.steps[1]) is None
     assert permits.close().held["a"].state == "working"
     del bench.gate.answers["tell"]
     settled = bench.report(permits, make_result(life=UNDONE))
@@ -566,28 +581,11 @@ def test_a_rejection_that_could_not_be_told_is_undone_all_the_same_and_told_late
     assert bench.gate.calls == ["tell a failed", "tell a failed"]
 
 
-def test_what_is_lost_while_the_pass_waits_is_told_before_it_goes_back() -> None:
-    bench = Bench()
-    permits = bench.admit(plan_update())
-    permits.tell_failures({"a": "exited with 3"})
-    assert permits.check(plan_update().steps[1]) is None
-    assert bench.gate.calls == ["ask a", "tell a failed"]
-    assert permits.close().held["a"].error == "exited with 3"
-
-
-def test_a_slot_that_came_to_its_end_while_it_was_told_does_not_keep_it_from_going_back() -> None:
-    bench = Bench(tell=None)
-    permits = bench.admit(plan_update())
-    permits.tell_failures({"a": "exited with 3", "b": "never had a slot"})
-    assert permits.check(plan_update().steps[1]) is None
-    assert permits.close().held == {}
-
-
 def test_going_back_by_hand_needs_no_slot() -> None:
     bench = Bench(ask=FULL)
     look_at_life(bench, PINNED)
-    permits = bench.admit(plan_update())
-    assert (permits.deferrals, permits.check(plan_update().steps[1])) == ({}, None)
+    permits = go_back(bench)
+    assert (permits.deferrals, permits.check(BACK.steps[1])) == ({}, None)
     assert bench.gate.calls == []
 
 
@@ -604,10 +602,56 @@ def test_a_restart_of_the_version_that_came_back_is_asked_and_keeps_the_failure(
     assert bench.gate.calls == ["ask a"]
 
 
+def settle_early(bench: Bench, memory: GateMemory, life: Life) -> Any:
+    """A pass over a daemon that is ready, under a rule that gives slots back at once."""
+    permits = Permits(bench.connection, memory, {})
+    return bench.report(permits, make_result(life=life)).memory
+
+
+def test_an_update_that_fails_after_its_slot_was_given_back_is_told_once() -> None:
+    bench = Bench()
+    held = GateMemory(held={"a": make_slot(min_healthy_s=0)})
+    memory = settle_early(bench, held, ON_TRIAL)
+    assert (memory.held, set(memory.returned)) == ({}, {"a"})
+    memory = settle_early(bench, memory, ON_TRIAL)
+    assert set(memory.returned) == {"a"}
+    memory = settle_early(bench, memory, UNDONE)
+    assert (memory.held["a"].state, memory.returned) == ("failed", {})
+    assert memory.held["a"].error == "exited with 3 four times in 20 s"
+    # Somebody has released it since.
+    memory = settle_early(bench, replace(memory, held={}), UNDONE)
+    assert memory.held == {}
+    assert bench.gate.calls == ["release a", "blame a"]
+
+
+def test_what_has_proved_itself_since_its_slot_was_given_back_is_not_told_of() -> None:
+    bench = Bench()
+    memory = GateMemory(returned={"a": make_slot()})
+    assert settle_early(bench, memory, ALIVE).returned == {}
+    assert bench.gate.calls == []
+
+
+def test_a_late_failure_that_could_not_be_told_is_told_by_the_next_pass() -> None:
+    bench = Bench(blame=AWAY)
+    memory = settle_early(bench, GateMemory(returned={"a": make_slot()}), UNDONE)
+    assert (memory.held, set(memory.returned)) == ({}, {"a"})
+    del bench.gate.answers["blame"]
+    bench.connection.mend()
+    assert settle_early(bench, memory, UNDONE).held["a"].state == "failed"
+
+
+def test_a_late_failure_does_not_take_the_place_of_what_the_host_is_at() -> None:
+    bench = Bench()
+    newer = replace(make_slot(), operation="restart", min_healthy_s=90)
+    memory = GateMemory(held={"a": newer}, returned={"a": make_slot()})
+    memory = settle_early(bench, memory, UNDONE)
+    assert (memory.held["a"].state, memory.returned) == ("settling", {})
+
+
 def test_a_look_shows_no_wait_for_what_goes_back() -> None:
     bench = Bench(preview=FULL)
-    look_at_life(bench, UNDONE)
-    work = bench.work(plan_update("a"), plan_change("b"))
+    work = bench.work(BACK, plan_change("b"))
+    work = replace(work, specs=(BEFORE, make_spec("b")))
     said = preview_deferrals(bench.connection, work.specs, work.plans, work.observed)
     assert set(said) == {"b"}
 

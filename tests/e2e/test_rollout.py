@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.etcd import EtcdServer, list_missing
@@ -45,6 +46,7 @@ spec:
   packages:
     - {{name: juggler-client-core, version: "{package}"}}
 """
+DIES = "#!/bin/sh\necho no config >&2\nexit 3\n"
 USER = "root" if os.geteuid() == 0 else Path.home().owner()
 
 
@@ -66,6 +68,12 @@ class GatedHost(ExampleHost):
         self.spec_file.write_text(
             SPEC.format(name=NAME, version=version, package=package, argument=argument, user=USER)
         )
+
+    def update(self, words: str) -> None:
+        """Say how updates are to be undone."""
+        text = self.spec_file.read_text()
+        update = f"spec:\n  update: {{{words}}}\n"
+        self.spec_file.write_text(text.replace("spec:\n", update))
 
     def orlyctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -166,19 +174,15 @@ def test_three_hosts_take_an_update_one_by_one(hosts: list[GatedHost]) -> None:
     assert json.loads(shown.stdout)
 
 
-def test_a_bad_version_stops_at_the_first_host_and_the_next_one_goes_on(
+def test_a_bad_version_that_is_kept_stops_at_the_first_host_and_the_next_one_goes_on(
     hosts: list[GatedHost],
 ) -> None:
     bad, *others = hosts
     for host in hosts:
         host.release("2.5")
-        host.repository.add(
-            "juggler-client-core",
-            "3.0-bad",
-            files={"usr/bin/juggler-client": ("#!/bin/sh\nexit 3\n", 0o755)},
-        )
-        host.repository.write_index()
+        add_version(host, "3.0-bad", DIES)
         host.want("3", "3.0-bad")
+        host.update("on_failure: keep")
     before = {host: host.pid() for host in others}
     assert bad.run("apply").returncode == 1
     found = apply_all(others)
@@ -188,21 +192,114 @@ def test_a_bad_version_stops_at_the_first_host_and_the_next_one_goes_on(
     shown = bad.orlyctl("status", f"porto-daemon-{NAME}").stdout
     assert "web1" in shown
     assert "failed" in shown
-    # The repaired version goes first where the bad one failed.
+    assert bad.installed()["juggler-client-core"] == "3.0-bad"
+    # The repaired version goes on by itself, where the bad one failed as everywhere.
     for host in hosts:
         host.want("4", "2.5")
-    assert set(apply_all(others)) == {4}
-    assert bad.run("apply").returncode == 0
-    time.sleep(2.5)
-    assert bad.run("apply").returncode == 0
-    left = list(others)
+    left = set(hosts)
     while left:
-        found = apply_all(left)
-        (updated,) = found[0]
+        # The one that is down stays down while it waits, and that is a failure of the pass.
+        (updated,) = apply_all(sorted(left, key=lambda host: host.folder))[0]
         time.sleep(2.5)
         assert updated.run("apply").returncode == 0
-        left = found.get(4, [])
+        left.remove(updated)
     assert {host.installed()["juggler-client-core"] for host in hosts} == {"2.5"}
+
+
+def test_a_bad_update_is_undone_on_one_host_and_touches_no_other(hosts: list[GatedHost]) -> None:
+    """By a rule without a time: the slot is kept for the update's probation, and no longer."""
+    apply_rule(hosts[0], RULE.replace("  min_healthy_time: 2s\n", ""))
+    for host in hosts:
+        add_version(host, "3.5-bad", DIES)
+        host.want("3.5", "3.5-bad")
+        host.update("watch_s: 3")
+    before = {host: host.pid() for host in hosts}
+    found = apply_all(hosts)
+    (bad,) = found[1]
+    others = found[4]
+    assert len(others) == 2
+    assert bad.installed()["juggler-client-core"] == VERSION
+    status = bad.status()
+    assert (status["version"], status["wantedVersion"]) == ("1", "3.5")
+    assert status["conditions"]["ready"]["reason"] == "RolledBack"
+    assert status["conditions"]["ready"]["status"] is True
+    assert (status["gate"]["state"], status["gate"]["target"]) == ("failed", "3.5")
+    assert bad.pid() != before[bad]
+    # Nothing changes any more, and nobody else gets it.
+    again = bad.pid()
+    assert {code: set(found) for code, found in apply_all(hosts).items()} == {
+        1: {bad},
+        4: set(others),
+    }
+    assert bad.pid() == again
+    for host in others:
+        assert host.pid() == before[host]
+        assert host.installed()["juggler-client-core"] == VERSION
+        assert host.status()["gate"]["reason"] == "Halted"
+    holder = show_rule(bad)["holders"]
+    assert [(item["host"], item["state"]) for item in holder] == [(bad.folder.name, "failed")]
+    assert "no config" in holder[0]["error"]
+
+    # The repaired one goes on everywhere, first where the bad one never was.
+    for host in hosts:
+        host.release("3.6")
+        host.want("3.6", "3.6")
+        host.update("watch_s: 3")
+    left = [others[0], bad, others[1]]
+    while left:
+        updated, *waiting = left
+        assert updated.run("apply").returncode == 0
+        assert updated.installed()["juggler-client-core"] == "3.6"
+        assert updated.status()["gate"]["state"] == "settling"
+        if waiting:
+            assert waiting[0].run("apply").returncode == 4
+            assert waiting[0].status()["gate"]["reason"] == "Full"
+        time.sleep(3.5)
+        assert updated.run("apply").returncode == 0
+        assert "gate" not in updated.status()
+        left = waiting
+    assert show_rule(bad)["holders"] == []
+
+
+def test_a_version_that_dies_after_its_slot_was_given_back_is_told_and_halts(
+    hosts: list[GatedHost],
+) -> None:
+    late, other, _ = hosts
+    apply_rule(late, RULE.replace("2s", "0s"))
+    flag = late.folder / "die"
+    for host in (late, other):
+        wait = f"while [ ! -e {host.folder}/die ]; do sleep 0.2; done\necho no config >&2; exit 3"
+        add_version(host, "3.7-late", f"#!/bin/sh\n{wait}\n")
+        host.want("3.7", "3.7-late")
+    assert late.run("apply").returncode == 0
+    assert show_rule(late)["holders"] == []
+    flag.touch()
+    wait_until_dead(late)
+    assert late.run("apply").returncode == 1
+    assert late.installed()["juggler-client-core"] == VERSION
+    holders = show_rule(late)["holders"]
+    assert [(item["host"], item["state"]) for item in holders] == [(late.folder.name, "failed")]
+    assert other.run("apply").returncode == 4
+    assert other.status()["gate"]["reason"] == "Halted"
+
+
+def add_version(host: GatedHost, version: str, script: str) -> None:
+    files = {"usr/bin/juggler-client": (script, 0o755)}
+    host.repository.add("juggler-client-core", version, files=files)
+    host.repository.write_index()
+
+
+def wait_until_dead(host: GatedHost) -> None:
+    give_up = time.monotonic() + 20
+    while host.values("state")["state"] != "dead":
+        assert time.monotonic() < give_up
+        time.sleep(0.2)
+
+
+def show_rule(host: GatedHost) -> dict[str, Any]:
+    shown = host.orlyctl("status", f"porto-daemon-{NAME}", "-o", "json")
+    (rule,) = json.loads(shown.stdout)["rules"]
+    return rule
 
 
 def test_going_past_the_gate_is_for_root_at_a_terminal(hosts: list[GatedHost]) -> None:

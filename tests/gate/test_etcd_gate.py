@@ -418,6 +418,33 @@ def test_host_that_failed_is_in_no_other_version_s_way(
     assert keep.list("slots") == ["00000"]
 
 
+def test_failure_that_comes_after_the_slot_was_given_back_halts_the_rule(
+    make_gate: MakeGate, put_rule: PutRule, keep: Keep
+) -> None:
+    put_rule("max_concurrent: 1, min_healthy_time: 0s")
+    late, other = make_gate("h1", now=lambda: 1000.0), make_gate("h2")
+    held = take(late)
+    late.release(held)
+    take(other)
+    # Whoever is at it now: a host that has failed needs no number.
+    failed = late.blame(held, "exited with 3")
+    assert failed is not None
+    assert (failed.state, failed.error, failed.slot) == ("failed", "exited with 3", -1)
+    assert late.find("web") == failed
+    assert keep.parse("failed/h1")["target"] == "2.0"
+    assert keep.list("alive") == ["h1", "h2"]
+    assert refuse(make_gate("h3")).reason == "Halted"
+    assert late.blame(held, "exited with 3") == failed
+    late.release(failed)
+    assert keep.list("failed") == []
+
+
+def test_failure_of_a_rule_that_is_gone_is_nobody_s(make_gate: MakeGate, keep: Keep) -> None:
+    held = Slot("web", "id", "update", "2.0", 1.0)
+    assert make_gate("h1").blame(held, "exited with 3") is None
+    assert keep.read() == {}
+
+
 def test_hosts_of_one_name_take_one_slot_where_a_version_failed(
     make_gate: MakeGate, put_rule: PutRule, proxy: EtcdProxy, keep: Keep
 ) -> None:

@@ -24,7 +24,6 @@ from ya_salt.gate.requests import (
     describe_rejection,
     describe_slot,
     find_sharing,
-    goes_back,
     is_rejected,
     list_requests,
     make_request,
@@ -132,6 +131,9 @@ class GateConnection:
 
     def tell(self, slot: Slot, state: State, error: str) -> Slot | Deferral | None:
         return self._call(lambda gate: gate.tell(slot, state, error), is_proof=slot.revision > 0)
+
+    def blame(self, returned: Slot, error: str) -> Slot | Deferral | None:
+        return self._call(lambda gate: gate.blame(returned, error), is_proof=returned.revision > 0)
 
     def release(self, slot: Slot) -> Deferral | None:
         return self._call(lambda gate: gate.release(slot))
@@ -243,7 +245,7 @@ def admit(
     """
     lives = work.observed.lives.items()
     rejected = {name: life.rejection for name, life in lives if life.rejection is not None}
-    memory = tell_failures(
+    memory = _tell_failures(
         connection,
         memory,
         {
@@ -265,13 +267,12 @@ def admit(
     if busy:
         # Any step may turn out to need a slot.
         save(replace(memory, asked=memory.asked | busy))
-    going_back = {plan.name for plan in work.plans if goes_back(plan.name, work.observed)}
-    permits = Permits(connection, memory, requests, going_back=going_back - set(requests))
+    permits = Permits(connection, memory, requests)
     permits.ask_all(work.plans, progress)
     return permits
 
 
-def tell_failures(
+def _tell_failures(
     connection: GateConnection, memory: GateMemory, failures: Mapping[str, str]
 ) -> GateMemory:
     """Tell that what daemons have slots for has failed: daemon -> why. Before it is undone.
@@ -312,7 +313,6 @@ class Permits:
         memory: GateMemory,
         requests: Mapping[str, SlotRequest] | None = None,
         *,
-        going_back: Iterable[str] = (),
         went_past: frozenset[str] = frozenset(),
     ) -> None:
         """Without `requests` (None) nobody is asked."""
@@ -322,8 +322,6 @@ class Permits:
         self._unknown = set(memory.asked)
         """Daemons that we may have a slot for: the gate did not come to an answer."""
         self._requests = dict(requests or {})
-        self._going_back = set(going_back)
-        """Daemons on their way to a version that they had, of which nobody is asked."""
         self._is_open = requests is None
         self._answered_at: dict[str, float] = {}
         self._lock = threading.RLock()
@@ -353,11 +351,11 @@ class Permits:
 
         What only turns out to be disruptive is asked for here, too.
         """
-        if self._is_open or step.name in self._going_back:
+        if self._is_open:
             return None
         with self._lock:
             request = self._requests.get(step.name)
-            if request is None and isinstance(step, ReplaceContainer):
+            if request is None and isinstance(step, ReplaceContainer) and not step.spec.generation:
                 request = make_request(step.spec, "restart", step.reason)
                 self._requests[step.name] = request
             disturbing = ReplaceContainer | RemoveContainer | CreateContainer | StopContainer
@@ -365,14 +363,6 @@ class Permits:
             if request is None or not disturbs or self._is_fresh(step.name):
                 return None
             return self._ask(request)
-
-    def tell_failures(self, failures: Mapping[str, str]) -> None:
-        """As the function of that name, while the work lasts: they may go back from now on."""
-        with self._lock:
-            memory = replace(self._memory, held=self._held)
-            told = tell_failures(self._connection, memory, failures)
-            self._held = self._connection.held = dict(told.held)
-            self._going_back |= failures.keys()
 
     def _is_fresh(self, name: str) -> bool:
         at = self._answered_at.get(name)
@@ -469,10 +459,14 @@ def report_results(
     """Tell the gate how each operation went; with `is_whole` nobody else has slots any more."""
     memory = permits.close()
     held = connection.held = dict(memory.held)
+    returned = dict(memory.returned)
     for result in results:
         slot = held.get(result.status.name)
-        if slot is not None and connection.is_configured and not _is_unknown(result.status):
-            _report(connection, held, slot, result)
+        if slot is None or not connection.is_configured or _is_unknown(result.status):
+            continue
+        if _report(connection, held, slot, result) and result.life.trial is not None:
+            returned[slot.daemon] = slot
+    _report_returned(connection, held, returned, {item.status.name: item.life for item in results})
     if is_whole:
         for name in set(held) - {result.status.name for result in results}:
             _give_back(connection, held, held[name])
@@ -481,7 +475,7 @@ def report_results(
         for result in results
         if (standing := _describe_standing(result, held, permits, now)) is not None
     }
-    memory = replace(memory, held=held, asked=memory.asked - set(held))
+    memory = replace(memory, held=held, returned=returned, asked=memory.asked - set(held))
     return Settlement(connection.note_health(memory), standings)
 
 
@@ -492,21 +486,49 @@ def _is_unknown(status: DaemonStatus) -> bool:
 
 def _report(
     connection: GateConnection, held: dict[str, Slot], slot: Slot, result: DaemonResult
-) -> None:
+) -> bool:
+    """Whether the slot was given back."""
     outcome = result.outcome
     is_put_off = outcome is not None and bool(outcome.deferral or outcome.blocked)
     state, error = assess(slot, result.status, result.container, result.life, is_put_off=is_put_off)
     if state == "over":
-        _give_back(connection, held, slot)
-    elif state != slot.state or (state == "failed" and slot.slot >= 0):
+        return _give_back(connection, held, slot)
+    if state != slot.state or (state == "failed" and slot.slot >= 0):
         # An earlier version left a slot that failed in the way of others.
         _keep(held, slot, connection.tell(slot, state, error))
+    return False
 
 
-def _give_back(connection: GateConnection, held: dict[str, Slot], slot: Slot) -> None:
-    if connection.release(slot) is None:
-        _log.info("porto-daemon-%s: the slot of %s is given back", slot.daemon, slot.rule)
-        del held[slot.daemon]
+def _report_returned(
+    connection: GateConnection,
+    held: dict[str, Slot],
+    returned: dict[str, Slot],
+    lives: Mapping[str, Life],
+) -> None:
+    """Tell of updates that failed on trial, after the rule had the slot given back.
+
+    Once: who releases the failed slot that comes of it has looked into it.
+    """
+    if not connection.is_configured:
+        return
+    for name in sorted(returned.keys() & lives.keys()):
+        rejection, is_on_trial = lives[name].rejection, lives[name].trial is not None
+        if rejection is not None and name not in held:
+            said = connection.blame(returned[name], describe_rejection(rejection))
+            if isinstance(said, Slot):
+                held[name] = said
+            is_on_trial = isinstance(said, Deferral)
+        if not is_on_trial or name in held:
+            # What it has now is a slot for something else, or this very failure.
+            del returned[name]
+
+
+def _give_back(connection: GateConnection, held: dict[str, Slot], slot: Slot) -> bool:
+    if connection.release(slot) is not None:
+        return False
+    _log.info("porto-daemon-%s: the slot of %s is given back", slot.daemon, slot.rule)
+    del held[slot.daemon]
+    return True
 
 
 def _describe_standing(

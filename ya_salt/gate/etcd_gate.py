@@ -111,6 +111,21 @@ class OrlyGate:
         with self._etcd.deadline():
             return self._holding(held.daemon).tell(held, state, error, self._now())
 
+    def blame(self, returned: Slot, error: str) -> Slot | None:
+        ask = SlotRequest(returned.daemon, returned.operation, returned.target)
+        taking = Taking(self._etcd, self._keys(ask.daemon), self._host, ask)
+        with self._etcd.deadline():
+            for _ in range(_TRIES):
+                look = self._look(ask)
+                if isinstance(look, Deferral):
+                    return None
+                # A slot that this host does not know of is about something else by now.
+                held = look.view.held or taking.fail(look, error, self._now())
+                if held is not None:
+                    taking.finish()
+                    return held
+        raise GateError(f"{ask.rule} does not stay as it is read; try again")
+
     def release(self, held: Slot) -> None:
         with self._etcd.deadline():
             self._holding(held.daemon).release(held)
@@ -353,6 +368,10 @@ def encode_holder(host: str, held: Slot, ask: SlotRequest) -> str:
     )
 
 
+def encode_failure(held: Slot, now: float) -> str:
+    return encode(target=held.target, error=held.error, since=now, aside=True)
+
+
 def encode_change(old: str, held: Slot) -> str:
     """A holder's value with another state."""
     changed = {"slot": held.slot, "state": held.state, "error": held.error}
@@ -402,6 +421,31 @@ class Taking:
             return replace(held, revision=done.revision)
         self._etcd.drop_lease(old.lease)
         return held
+
+    def fail(self, look: RuleLook, error: str, now: float) -> Slot | None:
+        """The slot of an operation that has failed by now; None where something changed meanwhile.
+
+        It needs no number, so it can be had whoever is at it.
+        """
+        keys = self._keys
+        held = put_state(self._make_held(look, None, now), "failed", error)
+        puts = (
+            Put(keys.holder(self._host), encode_holder(self._host, held, self._ask)),
+            Put(keys.failed(self._host), encode_failure(held, now)),
+            Put(keys.alive(self._host), encode(host=self._host), held.lease),
+        )
+        compares = [
+            unchanged(keys.rule, look.rule_revision),
+            absent(keys.holder(self._host)),
+        ]
+        try:
+            done = self._etcd.transact(compares, puts)
+        except UnknownOutcomeError:
+            return self._resolve(look, held, puts)
+        if not done.succeeded:
+            return None
+        self._note_used(puts)
+        return replace(held, revision=done.revision)
 
     def finish(self) -> None:
         for lease in self._unused.values():
@@ -519,8 +563,7 @@ class Holding:
         puts, deletes = [Put(record.item.key, value)], []
         failed = self._keys.failed(self._host)
         if wanted.state == "failed":
-            failure = encode(target=wanted.target, error=wanted.error, since=now, aside=True)
-            puts.append(Put(failed, failure))
+            puts.append(Put(failed, encode_failure(wanted, now)))
             deletes += self._list_slot(record)
         else:
             deletes.append(failed)

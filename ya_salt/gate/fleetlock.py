@@ -89,6 +89,9 @@ class FleetLockGate:
             self._taken[held.daemon] = told
         return told
 
+    def blame(self, returned: Slot, error: str) -> None:
+        """Nothing is sent: a lock that was given back says nothing about the host any more."""
+
     def release(self, held: Slot) -> None:
         """Unlock, unless another daemon of this host still holds in the same group.
 

@@ -43,6 +43,8 @@ class GateMemory:
     """Daemon -> the slot that we have for it."""
     asked: frozenset[str] = frozenset()
     """Daemons that we may have a slot for without knowing: we did not live to see the answer."""
+    returned: Mapping[str, Slot] = field(default_factory=dict)
+    """Daemon -> a slot that was given back while its update may still be undone."""
     state: str = "unasked"
     """answered or failed, since `since`; `message` says why it failed."""
     message: str = ""
@@ -59,7 +61,8 @@ class GateMemory:
 def encode_memory(memory: GateMemory) -> dict[str, Any]:
     """What is None in a slot is left out: versions that knew no None there read their default."""
     data: dict[str, Any] = to_data(memory)
-    return {**data, "held": to_data(memory.held, is_sparse=True)}
+    slots = {"held": memory.held, "returned": memory.returned}
+    return {**data, **{name: to_data(value, is_sparse=True) for name, value in slots.items()}}
 
 
 def decode_memory(data: Any) -> GateMemory:

@@ -103,6 +103,12 @@ class Gate(Protocol):
     def tell(self, held: Slot, state: State, error: str = "") -> Slot | None:
         """Say how the operation stands; the slot as it is now, None where it is ours no more."""
 
+    def blame(self, returned: Slot, error: str) -> Slot | None:
+        """Say that an operation has failed after all whose slot was given back.
+
+        The failed slot that the host has from now on; None where there is nobody to tell.
+        """
+
     def release(self, held: Slot) -> None:
         """Give the slot back; fine where it is ours no more."""
 

@@ -39,17 +39,11 @@ def find_request(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> Slot
     """
     for step in plan.steps:
         operation = _find_operation(step, plan, spec, observed)
-        if operation == "update" and goes_back(plan.name, observed):
+        if operation == "update" and spec.generation:
             return None
         if operation is not None:
             return make_request(spec, operation, _describe(step, plan))
     return None
-
-
-def goes_back(name: str, observed: Observed) -> bool:
-    """Whether the daemon is planned towards a version that it had, and needs no slot for that."""
-    life = observed.lives.get(name, Life())
-    return life.rejection is not None or life.pin is not None
 
 
 def list_requests(
