@@ -68,6 +68,8 @@ class Trial:
     was_dead: bool = False
     is_carried_out: bool = False
     """Whether what was looked at was the new version's."""
+    covers_data: bool = False
+    """Whether `update.state` names what its data are."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class Rejection:
     """Number of the generation that runs in its place; 0: it was left as it is."""
     problem: str = ""
     """Why going back failed; "" where it did not."""
+    covers_data: bool = False
+    """Whether its data went back, too."""
 
 
 @dataclass(frozen=True)

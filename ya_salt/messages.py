@@ -307,7 +307,12 @@ def _make_rejected(item: Rejection, running: str) -> dict[str, Any]:
         "generation": item.back_to,
         "runningVersion": running,
         "problem": item.problem,
+        "data": _say_data(item.covers_data),
     }
+
+
+def _say_data(is_covered: bool) -> str:
+    return "covered" if is_covered else "not covered"
 
 
 def _make_update(trial: Trial) -> dict[str, Any]:
@@ -317,6 +322,7 @@ def _make_update(trial: Trial) -> dict[str, Any]:
         "since": format_time(trial.ready_at or trial.begun_at),
         "generation": trial.back_to,
         "deaths": trial.deaths,
+        "data": _say_data(trial.covers_data),
     }
 
 

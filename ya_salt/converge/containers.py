@@ -10,7 +10,7 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -533,6 +533,22 @@ def _terminate(client: PortoClient, name: str, turn: Turn) -> None:
         return
     with turn.grace():
         client.wait_dead(name, STOP_TIMEOUT_S)
+
+
+LAST_DEATH_S = 3.0
+"""How long it is waited for how a version that is given up ends."""
+
+
+def await_last_death(client: PortoClient, names: Sequence[str]) -> None:
+    """Let these daemons, which keep dying, die once more and stay dead. Raises PortoError."""
+    for name in names:
+        client.set_property(name, "respawn", "false")
+    give_up = time.monotonic() + LAST_DEATH_S
+    waiting = list(names)
+    while waiting and time.monotonic() < give_up:
+        time.sleep(0.1)
+        found = client.get(waiting, ["state"])
+        waiting = [name for name in waiting if found.get(name, {}).get("state") != "dead"]
 
 
 def describe_trouble(client: PortoClient, name: str, state: str) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.converge import trials
-from ya_salt.converge.drift import is_current
+from ya_salt.converge.drift import has_secrets, is_current
 from ya_salt.converge.package_users import find_missing
 from ya_salt.converge.readiness import is_ready
 from ya_salt.errors import PortoError
@@ -174,13 +174,17 @@ def _is_disk_full(folder: str) -> bool:
 def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; where, what was said, when
     specs: Sequence[DaemonSpec],
     observed: Observed,
+    before: Mapping[str, Life],
     outcomes: Mapping[str, Outcome],
     host: str,
     troubles: Mapping[str, str],
     state_dir: str,
     now: float,
 ) -> tuple[dict[str, Life], dict[str, str]]:
-    """The lives with every trial as it goes on now; daemon -> why, of those that were lost."""
+    """The lives with every trial as it goes on now; daemon -> why, of those that were lost.
+
+    `before` are the lives as they were when they were judged last.
+    """
     lives, lost = dict(observed.lives), {}
     for spec in specs:
         life = lives.get(spec.name, Life())
@@ -195,14 +199,18 @@ def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; w
             # It has not even begun, and does not now.
             lives[spec.name] = replace(life, trial=None)
             continue
-        words = troubles.get(spec.name, "")
-        is_full = trials.is_full_disk(words) or _is_disk_full(state_dir)
+        ending, words = trials.split_words(troubles.get(spec.name, ""))
+        was = before.get(spec.name, Life())
+        excuse = trials.find_excuse(spec, was, life, observed, words)
+        if not excuse and _is_disk_full(state_dir):
+            excuse = "the disk is full"
         sight = trials.Sight(
             container=observed.containers.get(spec.name),
             is_current=_is_in_place(spec, observed),
             is_ready=is_whole(spec, observed),
             host=host,
-            excuse="the disk is full" if is_full else "",
+            excuse=excuse,
+            ending=ending,
             error=trials.find_own_error(outcome),
             words=words,
         )
@@ -290,9 +298,9 @@ def remember_ready(
     observed: Observed,
     outcomes: Mapping[str, Outcome],
     now: float,
-) -> dict[str, Life]:
-    """The lives with a generation for every daemon that has become ready as never before."""
-    lives = dict(observed.lives)
+) -> tuple[dict[str, Life], list[Generation]]:
+    """The lives with a generation for each daemon that is ready as never before; what is new."""
+    lives, made = dict(observed.lives), []
     for spec in specs:
         outcome = outcomes.get(spec.name)
         life = lives.get(spec.name, Life())
@@ -301,11 +309,36 @@ def remember_ready(
             continue
         mark = trials.make_version_mark(spec, observed.key)
         grown, fresh = trials.add_generation(life, spec, mark, now)
-        if fresh is not None and not _keep(state_dir, spec, fresh):
-            continue
+        if fresh is not None:
+            if not _keep(state_dir, spec, fresh):
+                continue
+            made.append(fresh)
         lives[spec.name], old = trials.forget_old(grown)
         if old:
             forget(state_dir, spec.name, old)
+    return lives, made
+
+
+def remember_before(
+    state_dir: str, specs: Sequence[DaemonSpec], observed: Observed, now: float
+) -> dict[str, Life]:
+    """The lives with what runs and is ready as their first generation, before it is updated.
+
+    An earlier version of ya-salt made it, or it became ready when nobody looked. Where it has
+    secrets it cannot be remembered: nobody knows them any more.
+    """
+    lives = dict(observed.lives)
+    for spec in specs:
+        record, life = observed.records.get(spec.name), lives.get(spec.name, Life())
+        last = record.spec if record is not None else None
+        if last is None or life.generations or last.generation or has_secrets(last):
+            continue
+        if last.digest == spec.digest or not is_whole(last, observed):
+            continue
+        mark = trials.make_version_mark(last, observed.key)
+        grown, fresh = trials.add_generation(life, last, mark, now)
+        if fresh is not None and _keep(state_dir, last, fresh):
+            lives[spec.name] = grown
     return lives
 
 

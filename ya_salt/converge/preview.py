@@ -41,7 +41,11 @@ from ya_salt.converge.trials import (
     InEffect,
     choose_specs,
     describe_rejection,
+    describe_way_back,
+    find_way_back,
     follow_orders,
+    is_update,
+    make_version_mark,
 )
 from ya_salt.converge.watched_files import look_at_files
 from ya_salt.errors import (
@@ -79,6 +83,7 @@ from ya_salt.model import (
 )
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
+from ya_salt.packages.keeping import can_go_back
 from ya_salt.packages.logs import find_who
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import Store, load_portod, open_store, read_store
@@ -296,7 +301,26 @@ def preview_pass(host: Host, request: PassRequest) -> tuple[Observed, tuple[Daem
     with open_gate(host, memory, hostname) as gate:
         deferrals = preview_deferrals(gate, request.targets, plans, observed)
     plans = _note_unavailable(host, put_off(plans, deferrals, observed))
+    plans = _note_way_back(host, request, plans, observed)
     return observed, _note_obstacles(host, plans)
+
+
+def _note_way_back(
+    host: Host, request: PassRequest, plans: Sequence[DaemonPlan], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """Say of each update whether it could be undone."""
+    known = {spec.name: spec for spec in request.targets}
+    noted = []
+    for plan in plans:
+        spec, life = known[plan.name], observed.lives.get(plan.name, Life())
+        mark = make_version_mark(spec, observed.key)
+        if is_update(spec, life, plan, observed, mark):
+            back = find_way_back(life, mark)
+            lost = can_go_back(host.apt, back.packages, observed.packages) if back else {}
+            words = describe_way_back(spec, life, mark, lost)
+            plan = replace(plan, notes=(*plan.notes, words))  # noqa: PLW2901 - the same, and a note
+        noted.append(plan)
+    return tuple(noted)
 
 
 def _note_obstacles(host: Host, plans: Sequence[DaemonPlan]) -> tuple[DaemonPlan, ...]:
@@ -410,7 +434,7 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
         here = name_boot(client)
         on_trial = [spec for spec in targets if observed.lives[spec.name].trial is not None]
         troubles = look_for_troubles(client, on_trial, observed)
-        judged = judge_trials(targets, observed, {}, here, troubles, state_dir, now)
+        judged = judge_trials(targets, observed, lives, {}, here, troubles, state_dir, now)
         observed, lost = replace(observed, lives=judged[0]), judged[1]
     asked = {name for name, order in request.orders.items() if order.kind == "retry"}
     lives = forget(targets, observed.lives, asked | request.restarts.keys(), now)

@@ -6,6 +6,7 @@ tell the gate -> save -> tell monitoring. Each stage is a function from values t
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -14,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from ya_salt.converge.changes import describe_changes
+from ya_salt.converge.containers import await_last_death
 from ya_salt.converge.daemon_data import (
     carry_state,
     drop_state,
@@ -28,6 +30,7 @@ from ya_salt.converge.generations import (
     judge_rollbacks,
     judge_trials,
     relearn,
+    remember_before,
     remember_ready,
 )
 from ya_salt.converge.host import (
@@ -129,6 +132,7 @@ from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
 from ya_salt.packages.cache import find_protected
 from ya_salt.packages.going_back import finish_going_back
+from ya_salt.packages.keeping import keep_generation
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store, save_portod
@@ -329,6 +333,7 @@ def _make_pass(
         work = Work(request.targets, plans, before, request.override_gate)
         permits = admit(gate, slots, work, start.save_gate, host.progress)
         plans = put_off(plans, permits.deferrals, before)
+        before = _remember_before(host, request, plans, before)
         lives = begin_trials(request.targets, plans, before, looked.host, host.now())
         before = replace(before, lives=lives)
         start = _save_intent(start, plans, lives)
@@ -336,6 +341,7 @@ def _make_pass(
             outcomes, seen = _execute(start, plans, before, permits, journal, prober)
             after, outcomes = _look_again(start, client, before, outcomes, prober)
         after = replace(after, files={**after.files, **seen.files})
+        _await_endings(client, request.targets, after)
         troubles = look_for_troubles(client, request.targets, after)
         lives = look_back(request.targets, after, outcomes, host.now())
         after = replace(after, lives=lives)
@@ -785,11 +791,44 @@ def _judge_versions(
     """The host with what came of updates and of going back; daemon -> why an update is given up."""
     targets, now = start.request.targets, start.host.now()
     state_dir = start.host.settings.state_dir
-    lives, lost = judge_trials(targets, after, outcomes, looked.host, troubles, state_dir, now)
+    was = looked.observed.lives
+    lives, lost = judge_trials(targets, after, was, outcomes, looked.host, troubles, state_dir, now)
     after = replace(after, lives=lives)
     after = replace(after, lives=judge_rollbacks(targets, after, outcomes, troubles, now))
-    after = replace(after, lives=remember_ready(state_dir, targets, after, outcomes, now))
+    lives, fresh = remember_ready(state_dir, targets, after, outcomes, now)
+    after = replace(after, lives=lives)
+    versions = {name: version for item in fresh for name, version in item.packages.items()}
+    if versions:
+        apt, tell = start.host.apt, start.host.progress
+        for name, why in keep_generation(
+            apt, versions, tell, find_protected(lives.values())
+        ).items():
+            _log.warning("package %s cannot be kept for going back: %s", name, why)
     return after, {**looked.lost, **lost}
+
+
+def _remember_before(
+    host: Host, request: PassRequest, plans: Iterable[DaemonPlan], before: Observed
+) -> Observed:
+    """The host with what runs remembered, where it is about to be changed."""
+    busy = {plan.name for plan in plans if plan.steps}
+    targets = [spec for spec in request.targets if spec.name in busy]
+    state_dir, now = host.settings.state_dir, host.now()
+    return replace(before, lives=remember_before(state_dir, targets, before, now))
+
+
+def _await_endings(client: PortoClient, specs: Iterable[DaemonSpec], after: Observed) -> None:
+    """See to it that portod tells how versions that are given up end: it does of dead ones only."""
+    given_up = [
+        spec.name
+        for spec in specs
+        for container in [after.containers.get(spec.name)]
+        if container is not None
+        and container.state != "dead"
+        and is_hopeless(after.lives.get(spec.name, Life()), spec, container)
+    ]
+    with contextlib.suppress(PortoError):
+        await_last_death(client, given_up)
 
 
 def _blame(

@@ -17,7 +17,16 @@ from dataclasses import dataclass, replace
 from ya_salt.codec import to_data
 from ya_salt.converge.drift import has_secrets, is_current, name_key
 from ya_salt.life import Generation, Life, Order, Pin, Rejection, Trial
-from ya_salt.model import Container, DaemonPlan, DaemonSpec, InstallPackages, Observed, Outcome
+from ya_salt.model import (
+    ChangeLive,
+    Container,
+    DaemonPlan,
+    DaemonSpec,
+    InstallPackages,
+    Observed,
+    Outcome,
+    ReplaceContainer,
+)
 from ya_salt.porto.properties import is_secret
 from ya_salt.text import count
 
@@ -46,10 +55,14 @@ _NOT_ITS_OWN = frozenset(
 # -- marks ---------------------------------------------------------------------------------------
 
 
+_PUBLIC, _KEY = 16, 8
+"""Digits of a mark: what anybody may know, and which key the rest was hashed with."""
+
+
 def make_version_mark(spec: DaemonSpec, key: bytes) -> str:
     """What names a version: what runs, secrets and all, and when it counts as ready.
 
-    It is kept from one version of ya-salt to the next: `HASH`, with secrets `HASH:KEY:HASH`.
+    Letters and digits, the same from one version of ya-salt to the next.
     """
     asked = to_data(spec.readiness, is_sparse=True) if spec.readiness is not None else None
     public = json.dumps(
@@ -57,24 +70,20 @@ def make_version_mark(spec: DaemonSpec, key: bytes) -> str:
         separators=(",", ":"),
         sort_keys=True,
     )
-    mark = hashlib.sha256(public.encode()).hexdigest()[:16]
-    if not has_secrets(spec):
+    mark = hashlib.sha256(public.encode()).hexdigest()[:_PUBLIC]
+    if not has_secrets(spec) or not key:
         return mark
-    if not key:
-        return f"{mark}::"
     secrets = sorted([name, text] for name, text in spec.properties.items() if is_secret(name))
     text = json.dumps(secrets, separators=(",", ":"))
-    return f"{mark}:{name_key(key)}:{hmac.digest(key, text.encode(), 'sha256').hex()[:16]}"
+    return f"{mark}{name_key(key)}{hmac.digest(key, text.encode(), 'sha256').hex()[:16]}"
 
 
 def is_same_version(one: str, other: str) -> bool:
     """Whether two marks name the same; of secrets hashed with different keys nobody knows."""
-    public, _, secret = one.partition(":")
-    other_public, _, other_secret = other.partition(":")
-    if public != other_public:
+    if one[:_PUBLIC] != other[:_PUBLIC]:
         return False
-    key, other_key = secret.partition(":")[0], other_secret.partition(":")[0]
-    return secret == other_secret or key != other_key
+    key, other_key = one[_PUBLIC : _PUBLIC + _KEY], other[_PUBLIC : _PUBLIC + _KEY]
+    return one == other or key != other_key
 
 
 # -- what people ask for, and what a changed file lifts --------------------------------------------
@@ -231,8 +240,48 @@ def begin_trial(  # noqa: PLR0913, PLR0917 - what is wanted, was, is to be done,
     if not known or is_same_version(known[-1].mark, mark):
         return life
     container = observed.containers.get(spec.name)
-    trial = Trial(mark, spec.version, known[-1].number, begun_at=now, host=host)
+    trial = Trial(
+        mark,
+        spec.version,
+        known[-1].number,
+        begun_at=now,
+        host=host,
+        covers_data=bool(spec.update.state),
+    )
     return replace(life, trial=_see(trial, container))
+
+
+def is_update(
+    spec: DaemonSpec, life: Life, plan: DaemonPlan, observed: Observed, mark: str
+) -> bool:
+    """Whether the plan, or what of it waits, takes a daemon that was there to another version."""
+    container = observed.containers.get(spec.name)
+    if spec.generation or spec.delete_requested or container is None or not container.is_ours:
+        return False
+    steps = (*plan.steps, *plan.waiting)
+    changes = any(
+        isinstance(step, InstallPackages | ReplaceContainer | ChangeLive) for step in steps
+    )
+    if life.generations:
+        return changes and not is_same_version(life.generations[-1].mark, mark)
+    is_installed = any(isinstance(step, InstallPackages) for step in steps)
+    return changes and (is_installed or not is_current(spec, container))
+
+
+def describe_way_back(spec: DaemonSpec, life: Life, mark: str, lost: Mapping[str, str]) -> str:
+    """A sentence: whether an update could be undone, and if not, why not.
+
+    `lost`: package -> why it could not be had without a repository.
+    """
+    if spec.update.on_failure == "keep":
+        return "cannot be undone: update.on_failure is keep"
+    back = find_way_back(life, mark)
+    if back is None:
+        return "cannot be undone: no version of it was ready yet"
+    if lost:
+        return f"cannot be undone without a repository: {'; '.join(lost.values())}"
+    data = "its data, too" if spec.update.state else "data not covered (update.state)"
+    return f"can be undone: back to {describe_generation(back)}, {data}"
 
 
 # -- an update is judged ---------------------------------------------------------------------------
@@ -331,7 +380,14 @@ def _judge_probation(
 
 
 def _begin_anew(trial: Trial, sight: Sight, now: float) -> Trial:
-    fresh = Trial(trial.mark, trial.version, trial.back_to, begun_at=now, host=sight.host)
+    fresh = Trial(
+        trial.mark,
+        trial.version,
+        trial.back_to,
+        begun_at=now,
+        host=sight.host,
+        covers_data=trial.covers_data,
+    )
     seen = _see(fresh, sight.container)
     is_carried_out = sight.container is not None and sight.is_current
     return replace(seen, is_carried_out=is_carried_out)
@@ -402,9 +458,35 @@ def _with_words(text: str, sight: Sight) -> str:
     return f"{text} ({sight.words})" if sight.words else text
 
 
+def split_words(trouble: str) -> tuple[str, str]:
+    """(how it ended, what it said) of a container's last words."""
+    first, _, rest = trouble.partition("; ")
+    if first.startswith("it exited with code "):
+        return f"exited with {first.removeprefix('it exited with code ')}", rest
+    if first.startswith("it was killed "):
+        return first.removeprefix("it "), rest
+    return "died", trouble
+
+
 def is_full_disk(words: str) -> bool:
     """Whether last words blame the disk, which is no version's fault."""
     return any(sign in words.lower() for sign in _FULL_DISK)
+
+
+def find_excuse(spec: DaemonSpec, before: Life, after: Life, observed: Observed, words: str) -> str:
+    """What happened to a version that is none of its failures, or ""."""
+    if is_full_disk(words):
+        return "the disk is full"
+    changed = [
+        path for path, found in after.watched.items() if before.watched.get(path, found) != found
+    ]
+    if changed and before.trial is not None and before.trial.is_carried_out:
+        return f"{changed[0]} has changed"
+    for name in spec.after:
+        container = observed.containers.get(name)
+        if name in observed.lives and (container is None or container.state != "running"):
+            return f"{name} does not run"
+    return ""
 
 
 def find_own_error(outcome: Outcome | None) -> str:
@@ -425,7 +507,9 @@ def find_own_error(outcome: Outcome | None) -> str:
 
 def lose(life: Life, trial: Trial, why: str, now: float) -> Life:
     """The life after a trial that was lost."""
-    rejection = Rejection(trial.mark, trial.version, why, now, trial.back_to)
+    rejection = Rejection(
+        trial.mark, trial.version, why, now, trial.back_to, covers_data=trial.covers_data
+    )
     generations = tuple(
         replace(item, rejected=why) if is_same_version(item.mark, trial.mark) else item
         for item in life.generations
@@ -477,7 +561,8 @@ def find_rollback_problem(  # noqa: PLR0913, PLR0917 - each may say so
 def describe_rolled_back(spec: DaemonSpec, rejection: Rejection) -> str:
     """A sentence of a daemon that runs again from what it ran before."""
     now = spec.version or f"generation {spec.generation}"
-    return f"{_name_version(rejection)} rejected: {rejection.why}; {now} runs again"
+    told = f"{_name_version(rejection)} rejected: {rejection.why}; {now} runs again"
+    return told if rejection.covers_data else f"{told}, data not covered (update.state)"
 
 
 def describe_failed_rollback(spec: DaemonSpec, rejection: Rejection) -> str:

@@ -1994,6 +1994,7 @@ class RejectedVersion(google.protobuf.message.Message):
     GENERATION_FIELD_NUMBER: builtins.int
     RUNNING_VERSION_FIELD_NUMBER: builtins.int
     PROBLEM_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
     version: builtins.str
     """Its `meta.version`."""
     why: builtins.str
@@ -2006,6 +2007,8 @@ class RejectedVersion(google.protobuf.message.Message):
     """The version that runs, or ran last."""
     problem: builtins.str
     """Why going back failed; "" where it did not."""
+    data: builtins.str
+    """"covered": what `update.state` names went back, too; "not covered": it is as the version left it."""
     def __init__(
         self,
         *,
@@ -2015,11 +2018,14 @@ class RejectedVersion(google.protobuf.message.Message):
         generation: builtins.int | None = ...,
         running_version: builtins.str | None = ...,
         problem: builtins.str | None = ...,
+        data: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_at", b"_at", "_generation", b"_generation", "_problem", b"_problem", "_running_version", b"_running_version", "_version", b"_version", "_why", b"_why", "at", b"at", "generation", b"generation", "problem", b"problem", "running_version", b"running_version", "version", b"version", "why", b"why"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_at", b"_at", "_generation", b"_generation", "_problem", b"_problem", "_running_version", b"_running_version", "_version", b"_version", "_why", b"_why", "at", b"at", "generation", b"generation", "problem", b"problem", "running_version", b"running_version", "version", b"version", "why", b"why"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_at", b"_at", "_data", b"_data", "_generation", b"_generation", "_problem", b"_problem", "_running_version", b"_running_version", "_version", b"_version", "_why", b"_why", "at", b"at", "data", b"data", "generation", b"generation", "problem", b"problem", "running_version", b"running_version", "version", b"version", "why", b"why"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_at", b"_at", "_data", b"_data", "_generation", b"_generation", "_problem", b"_problem", "_running_version", b"_running_version", "_version", b"_version", "_why", b"_why", "at", b"at", "data", b"data", "generation", b"generation", "problem", b"problem", "running_version", b"running_version", "version", b"version", "why", b"why"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_at", b"_at"]) -> typing.Literal["at"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_data", b"_data"]) -> typing.Literal["data"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_generation", b"_generation"]) -> typing.Literal["generation"] | None: ...
     @typing.overload
@@ -2042,6 +2048,7 @@ class UpdateStanding(google.protobuf.message.Message):
     SINCE_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     DEATHS_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
     version: builtins.str
     """The version that it leads to."""
     state: builtins.str
@@ -2052,6 +2059,8 @@ class UpdateStanding(google.protobuf.message.Message):
     """The generation that comes back should it fail."""
     deaths: builtins.int
     """How often it died."""
+    data: builtins.str
+    """"covered": what `update.state` names was copied and would come back, too; or "not covered"."""
     def __init__(
         self,
         *,
@@ -2060,9 +2069,12 @@ class UpdateStanding(google.protobuf.message.Message):
         since: builtins.str | None = ...,
         generation: builtins.int | None = ...,
         deaths: builtins.int | None = ...,
+        data: builtins.str | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_deaths", b"_deaths", "_generation", b"_generation", "_since", b"_since", "_state", b"_state", "_version", b"_version", "deaths", b"deaths", "generation", b"generation", "since", b"since", "state", b"state", "version", b"version"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_deaths", b"_deaths", "_generation", b"_generation", "_since", b"_since", "_state", b"_state", "_version", b"_version", "deaths", b"deaths", "generation", b"generation", "since", b"since", "state", b"state", "version", b"version"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_data", b"_data", "_deaths", b"_deaths", "_generation", b"_generation", "_since", b"_since", "_state", b"_state", "_version", b"_version", "data", b"data", "deaths", b"deaths", "generation", b"generation", "since", b"since", "state", b"state", "version", b"version"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_data", b"_data", "_deaths", b"_deaths", "_generation", b"_generation", "_since", b"_since", "_state", b"_state", "_version", b"_version", "data", b"data", "deaths", b"deaths", "generation", b"generation", "since", b"since", "state", b"state", "version", b"version"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_data", b"_data"]) -> typing.Literal["data"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_deaths", b"_deaths"]) -> typing.Literal["deaths"] | None: ...
     @typing.overload
