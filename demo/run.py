@@ -19,18 +19,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from helpers.example import ExampleHost  # noqa: E402 - the tests' helpers are not installed
+from helpers.example import BAD_CLIENT, ExampleHost  # noqa: E402 - the tests' helpers are not installed
 
 
 def say(text: str) -> None:
     print(f"\n\033[1m== {text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
 
 
-def run(host: ExampleHost, *words: str) -> None:
+def run(host: ExampleHost, *words: str, ends_with: int = 0) -> None:
     """Run `ya-salt …` as a user would, showing what was typed."""
     print(f"$ ya-salt {' '.join(words)}", flush=True)
     done = host.run(*words, capture=False)
-    if done.returncode:
+    if done.returncode != ends_with:
         raise SystemExit(f"ya-salt {' '.join(words)} ended with {done.returncode}")
 
 
@@ -57,23 +57,34 @@ def show(host: ExampleHost) -> None:
     edit(host, r"2\.3\.2001221352", "2.4.2002010000")
     run(host, "apply")
 
-    say("4. A live change: more memory, the same process")
+    say("4. A bad update undoes itself: package and container of before come back, in the same pass")
+    host.release("2.5.2003010000", BAD_CLIENT)
+    edit(host, r"2\.4\.2002010000", "2.5.2003010000")
+    run(host, "apply", ends_with=1)
+    print("packages in the root:", host.installed())
+
+    say("5. The next version is tried again; that one is not")
+    host.release("2.5.2003020000")
+    edit(host, r"2\.5\.2003010000", "2.5.2003020000")
+    run(host, "apply")
+
+    say("6. A live change: more memory, the same process")
     before = host.pid()
     edit(host, r"memory_limit: .*", 'memory_limit: "3Gb"')
     run(host, "apply")
     print(f"process before {before}, after {host.pid()}")
 
-    say("5. A crash: portod starts it again, and the status says so")
+    say("7. A crash: portod starts it again, and the status says so")
     os.kill(host.pid(), signal.SIGKILL)
     host.wait_respawned()
     run_status_after_crash(host)
 
-    say("6. Removal: meta.delete_requested is set to true")
+    say("8. Removal: meta.delete_requested is set to true")
     edit(host, r"delete_requested: .*", "delete_requested: True")
     run(host, "apply")
     print("packages left in the root:", host.installed() or "none")
 
-    say("7. A rollout rule, tried on a fleet that is not there: one in ten fails, until mended")
+    say("9. A rollout rule, tried on a fleet that is not there: one in ten fails, until mended")
     simulate("--hosts", "1000", "--failure-rate", "0.1", "--op-time", "30s", "--repair-after", "1h")
 
 

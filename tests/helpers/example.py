@@ -27,6 +27,13 @@ echo "juggler-client {version}: ready" >&2
 while :; do sleep 1 & wait $!; done
 """
 
+BAD_CLIENT = """\
+#!/bin/sh
+echo "juggler-client {version}: unknown option $1" >&2
+exit 3
+"""
+"""A version that does not come up."""
+
 # Debian's adduser needs a shell inside a private root; these two lines do what it would.
 _POSTINST = """\
 #!/bin/sh
@@ -71,12 +78,12 @@ class ExampleHost:
     ) -> None:
         self.portod.stop()
 
-    def release(self, version: str) -> None:
+    def release(self, version: str, program: str = _CLIENT) -> None:
         """Put a new version of the client into the repository."""
         self.repository.add(
             "juggler-client-core",
             version,
-            files={"usr/bin/juggler-client": (_CLIENT.format(version=version), 0o755)},
+            files={"usr/bin/juggler-client": (program.format(version=version), 0o755)},
             scripts={"postinst": _POSTINST},
         )
         self.repository.write_index()
