@@ -199,6 +199,13 @@ def _list_notes(status: DaemonStatus) -> list[str]:
         notes.append(f"{status.name}: {status.ready.message}")
     elif status.ready and not status.ready.status and status.phase != "Removed":
         notes.append(f"{status.name}: not ready: {status.ready.reason}: {status.ready.message}")
+    elif status.ready and (status.rejection is not None or status.pin is not None):
+        notes.append(f"{status.name}: {status.ready.message}")
+    if status.rejection is not None:
+        notes.append(
+            f"{status.name}: put another version into {status.path}, or try this one again: "
+            f"ya-salt retry {status.name}"
+        )
     if status.phase == "Orphaned":
         notes.append(
             f"{status.name}: its file is gone, so it is left as it is; put the file back, with "
