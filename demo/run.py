@@ -57,7 +57,7 @@ def show(host: ExampleHost) -> None:
     edit(host, r"2\.3\.2001221352", "2.4.2002010000")
     run(host, "apply")
 
-    say("4. A bad update undoes itself: package and container of before come back, in the same pass")
+    say("4. A bad update undoes itself: package and container of before come back at once")
     host.release("2.5.2003010000", BAD_CLIENT)
     edit(host, r"2\.4\.2002010000", "2.5.2003010000")
     run(host, "apply", ends_with=1)
