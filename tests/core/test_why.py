@@ -14,6 +14,7 @@ from ya_salt.model import (
     Condition,
     DaemonPlan,
     DaemonStatus,
+    Drift,
     Event,
     GateStanding,
     Record,
@@ -144,6 +145,16 @@ CASES: Mapping[str, tuple[Evidence, tuple[str, ...], str]] = {
         make(unready("WaitsFor", "waits for proxy, which is not ready")),
         ("waits for proxy",),
         "ya-salt why proxy",
+    ),
+    "Drifted": (
+        make(
+            replace(
+                unready("NotInstalled", "not as declared: agent 2.0"),
+                drift=(Drift("package agent", "2.1", "2.0", NOW + 60, "`apt upgrade`"),),
+            )
+        ),
+        ("package agent is 2.1, not 2.0", "by `apt upgrade`", "3 times within an hour"),
+        "find who changes it",
     ),
     "OutOfMemory": (
         make(down("Dead", "it ended; it was killed for using more memory than memory_limit")),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ya_salt.converge.drift_policy import describe_drift
 from ya_salt.life import Life
 from ya_salt.messages import format_time
 from ya_salt.model import (
@@ -196,6 +197,9 @@ _SCRIPT = re.compile(r"(Pre|Post)(inst|rm)Failed")
 
 def _say_packages(e: Evidence) -> Answer | None:
     reason, message = _find_reason(e)
+    if reason == "NotInstalled" and e.status is not None and e.status.drift:
+        # It was left so.
+        return None
     step = _PACKAGE_STEPS.get(reason, "")
     if _SCRIPT.fullmatch(reason):
         step = "mend that script of the package, or name another version in {place}"
@@ -339,6 +343,19 @@ def _say_removed(e: Evidence) -> Answer | None:
     return Answer("Removed", (words, *_list_last(e)), "nothing; the file may go")
 
 
+def _say_drift(e: Evidence) -> Answer | None:
+    """What somebody else has changed, where putting it right was given up or is not asked for."""
+    drift = e.status.drift if e.status else ()
+    if not drift:
+        return None
+    causes = tuple(describe_drift(item, e.name, format_time(item.until)) for item in drift)
+    places = ", ".join(e.find_place(item.what) for item in drift)
+    step = f"find who changes it; to have it put right once more: ya-salt retry {e.name}"
+    if not any(item.until for item in drift):
+        step = f"take it up in {places}, or have it put right: drift: correct there"
+    return Answer("Drifted", causes, step)
+
+
 def _say_pending(e: Evidence) -> Answer | None:
     if e.plan is None or not (e.plan.steps or e.plan.waiting):
         return None
@@ -391,6 +408,7 @@ _CASES: Sequence[Callable[[Evidence], Answer | None]] = (
     _say_probe,
     _say_portod,
     _say_orphan,
+    _say_drift,
     _say_pending,
     _say_pin,
     _say_starting,
