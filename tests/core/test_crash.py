@@ -186,13 +186,13 @@ def test_deaths_far_apart_that_nobody_looked_between_are_no_row() -> None:
 
 
 def test_rests_are_not_taken_for_life() -> None:
-    """With 300 s of rest the deaths of one that dies at once are 300 s apart."""
-    crash = see_all(ALIVE, (look("respawning", 12, BORN + 20, changed=BORN + 20), 21))
-    for number in range(13, 20):
-        at = BORN + 20 + 300 * (number - 12)
-        crash = see(crash, look("respawning", number, at, changed=at), at + 1)
+    """By its spec it rests for 700 s, so the deaths of one that dies at once are as far apart."""
+    crash = see_all(ALIVE, (look("respawning", changed=BORN + 2, delay=700), 3))
+    for number in range(1, 5):
+        at = BORN + 2 + 700 * number
+        crash = see(crash, look("respawning", number, at, changed=at, delay=700), at + 1)
 
-    assert crash.deaths == 20
+    assert crash.deaths == 5
 
 
 # -- tried at once -------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_a_stop_holds_over_passes_and_says_who_and_why(host: Passes) -> None:
     assert only(again).hold == status.hold
     assert host.plan()["d"].steps == ()
     assert "eve" in host.plan()["d"].rests
-    assert sum(line.startswith("held by") for line in history(host)) == 1
+    assert sum("held by" in line for line in history(host)) == 1
 
 
 def test_a_start_applies_what_changed_meanwhile(host: Passes) -> None:

@@ -255,7 +255,9 @@ def say_life(name: str, old: DaemonStatus | None, new: DaemonStatus, now: float)
     was, keeps = old.crash if old else None, new.crash
     said = []
     if holds_now is not None and holds_now != held:
-        said.append(describe_hold(holds_now))
+        words = describe_hold(holds_now)
+        # The stop itself has said so, where it was done at once.
+        said += [] if f"stop: {words}" in new.actions else [words]
     if held is not None and holds_now is None:
         said.append(describe_end(held, now))
     is_told = new.ready is not None and new.ready.reason == "CrashLooping"
