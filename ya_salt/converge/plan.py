@@ -32,6 +32,7 @@ from ya_salt.converge.package_users import (
     is_present,
     list_packages_ever,
 )
+from ya_salt.converge.watching import is_renewed
 from ya_salt.errors import describe_bug
 from ya_salt.model import (
     HELD,
@@ -115,16 +116,16 @@ def add_restarts(
 
 
 def _add_restart(plan: DaemonPlan, spec: DaemonSpec, reason: str) -> DaemonPlan:
-    renewing = ReplaceContainer | CreateContainer | StartContainer
     if plan.is_held and not plan.refusal:
         words = f"it is {plan.rests}: `ya-salt start {plan.name}` ends that and starts it"
         return replace(plan, refusal=words, refusal_reason=HELD)
     if plan.refusal_reason == REFUSED and not spec.delete_requested:
         # Somebody asks for it by name: what stood in the way may be gone.
         return DaemonPlan(plan.name, (ReplaceContainer(spec, reason),), notes=plan.notes)
-    if plan.refusal or spec.delete_requested or any(isinstance(s, renewing) for s in plan.steps):
+    if plan.refusal or spec.delete_requested or is_renewed(plan.steps):
         return plan
-    kept = tuple(s for s in plan.steps if not isinstance(s, ChangeLive | SignalContainer))
+    dropped = ChangeLive | SignalContainer | StartContainer
+    kept = tuple(step for step in plan.steps if not isinstance(step, dropped))
     return replace(plan, steps=(*kept, ReplaceContainer(spec, reason)))
 
 
