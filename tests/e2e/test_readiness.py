@@ -557,6 +557,27 @@ def test_a_pass_waits_for_so_long_and_asks_the_rest_first_the_next_time(
     assert {answer.says for answer in answers.values()} == {"no"}
 
 
+def test_a_pass_that_is_told_to_end_waits_for_no_answer(daemon: Daemon) -> None:
+    mark = f"{daemon.port}.5"
+    well = daemon.folder / "well"
+    daemon.drop(f"exec: [sh, -c, 'test -e {well} || sleep {mark}'], timeout_s: 50", timeout_s=0)
+    daemon.run()
+    loaded = load_specs(str(daemon.passes.specs_dir))
+
+    def end(text: str) -> None:
+        if "whether they are ready" in text and list_commands("sleep", mark):
+            raise KeyboardInterrupt
+
+    host = replace(daemon.passes.make_host(), progress=end)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_pass(host, PassRequest(loaded.specs, loaded))
+    assert time.monotonic() - started < 10
+    assert list_commands("sleep", mark) == []
+    well.touch()
+    assert read_ready(daemon.run()) == (True, "Ready")
+
+
 def test_who_lives_on_asks_between_passes(daemon: Daemon) -> None:
     asked = f"http: {{port: {daemon.port}}}, period_s: 1, failure_threshold: 2"
     daemon.drop(f"{asked}, on_failure: restart")

@@ -32,11 +32,11 @@ from ya_salt.converge.readiness import (
 from ya_salt.errors import PortoError, describe_bug
 from ya_salt.http import Client, Deadline, HttpError, NotSentError, forget_on_close
 from ya_salt.life import Life, Probes
-from ya_salt.model import Answer, Container, DaemonSpec, Observed, Readiness
+from ya_salt.model import Answer, Container, DaemonSpec, Observed, Progress, Readiness
 from ya_salt.names import PROBE_CONTAINER
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.properties import is_secret
-from ya_salt.text import printable
+from ya_salt.text import count, printable
 
 AT_ONCE = 10
 """Questions at a time on a host: a hundred daemons that hang must not cost more than ten."""
@@ -92,12 +92,19 @@ class Prober:
         names = [name for name, asked in self._asked.items() if asked.done()]
         return {name: self._asked.pop(name).result() for name in names}
 
-    def take_all(self, within_s: float = ROUND_S) -> dict[str, Answer]:
-        """Wait for the answers; who has not been asked by then is not asked any more."""
-        wait(self._asked.values(), within_s)
-        for asked in self._asked.values():
-            asked.cancel()
-        wait(self._asked.values())
+    def take_all(
+        self, within_s: float = ROUND_S, progress: Progress = lambda _text: None
+    ) -> dict[str, Answer]:
+        """Wait for the answers; who has not been asked by then is not asked any more.
+
+        What `progress` raises ends the waiting.
+        """
+        give_up = time.monotonic() + within_s
+        while left := wait(self._asked.values(), _LOOK_S).not_done:
+            if time.monotonic() >= give_up:
+                for asked in left:
+                    asked.cancel()
+            progress(f"waiting for {count(len(left), 'daemon')} to say whether they are ready")
         for name in [name for name, asked in self._asked.items() if asked.cancelled()]:
             del self._asked[name]
         return self.take()

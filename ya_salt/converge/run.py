@@ -442,9 +442,8 @@ def _ask_all(
         if container is None or not is_to_be_asked(spec, container, life):
             continue
         if request.asks_all or is_due(spec, container, life, host.now()):
-            host.progress(f"porto-daemon-{spec.name}: is it ready?")
             prober.begin(spec, container)
-    return prober.take_all()
+    return prober.take_all(progress=host.progress)
 
 
 def _read_rejected(store: Store) -> dict[str, tuple[str, ...]]:
