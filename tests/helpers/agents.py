@@ -80,6 +80,8 @@ class AgentHost:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ya_salt.cli.main", "run"],
             env=self.environment,
+            # Python looks there first.
+            cwd=self.folder,
             stdin=subprocess.DEVNULL,
         )
         wait_for(lambda: self.log().count("agent: started") > before, "the agent listens")

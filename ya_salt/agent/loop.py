@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ya_salt import __version__
 from ya_salt.agent import itself
 from ya_salt.agent.daemons_directory import PATIENCE_S, DaemonsDirectory
 from ya_salt.agent.repeats import Repeats
@@ -187,7 +188,8 @@ class Agent:
         self._connect(time.monotonic())
         self._signature = dict(itself.sign_files())
         _log.info(
-            "agent: started pid=%d, a pass each %d s and when something changes",
+            "agent: started version=%s pid=%d, a pass each %d s and when something changes",
+            __version__,
             os.getpid(),
             self._settings.interval_s,
         )
