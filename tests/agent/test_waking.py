@@ -136,3 +136,20 @@ def test_a_daemons_directory_that_comes_later_is_found(host: AgentHost) -> None:
     wait_for(lambda: host.is_running("one"), "one runs", 5)
     host.drop("two")
     wait_for(lambda: host.is_running("two"), "two runs", 5)
+
+
+def test_a_pass_that_waits_for_a_daemon_does_not_hold_up_another(host: AgentHost) -> None:
+    host.drop("old", "max_respawns: 0")
+    host.start()
+    slow = host.text("slow").replace("min_ready_s: 0", "min_ready_s: 6\n  ready_timeout_s: 60")
+    (host.specs_dir / "slow.yaml").write_text(slow)
+    wait_for(lambda: host.is_running("slow"), "slow runs")
+    assert measure(lambda: host.drop("one"), lambda: host.is_running("one"), "one runs") < 2
+    old = host.value("old", "root_pid")
+    took_s = measure(
+        lambda: host.kill_daemon("old"),
+        lambda: host.value("old", "root_pid") not in {"", old},
+        "old runs again",
+    )
+    assert took_s < 2
+    wait_for(lambda: "porto-daemon-slow: ready" in host.log(), "slow is told to be ready", 15)

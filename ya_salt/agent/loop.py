@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ya_salt import __version__
@@ -37,6 +37,8 @@ from ya_salt.porto.listener import StateChange, StateListener
 from ya_salt.trusted_files import explain, make_directory
 
 WHO = "agent"
+_DAEMON = "porto-daemon-"
+"""Begins what a pass says of a daemon."""
 _LOCK = "agent.lock"
 
 _SCAN_S = 1.0
@@ -46,6 +48,7 @@ _CONNECT_S = (0.2, 5.0)
 """The first and the longest pause before portod is asked for events again."""
 _REST_S = 1.0
 """A long pass is followed by at most this long a rest, a short one by one as long as itself."""
+_LOOK_AGAIN_S = 2.0
 _HOUSEKEEPING_S = 30.0
 
 _log = logging.getLogger("ya_salt.agent")
@@ -83,6 +86,10 @@ class _Pass:
     states: dict[str, str] = field(default_factory=dict)
     """Container -> the last state that portod told of meanwhile."""
     respawned: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
+    """Daemons that the pass has begun to work on."""
+    is_hurried: bool = False
+    """Whether something has happened that the next pass is wanted for."""
     has_package_news: bool = False
     """Whether dpkg's status file changed meanwhile."""
 
@@ -145,6 +152,8 @@ class Agent:
         self._writing: dict[str, float] = {}
         """Spec files that are open for writing, and since when."""
         self._specs: tuple[DaemonSpec, ...] = ()
+        self._unready: dict[str, float] = {}
+        """Daemons that no pass has waited for to its end, and until when they may take."""
         self._beats = 0
         """Grows with every step forward of a pass."""
         self._beats_told = -1
@@ -224,6 +233,8 @@ class Agent:
         if self._pass is None and not self._is_stopping:
             self._ask(time.monotonic())
             self._begin_if_due(time.monotonic())
+        elif self._pass is not None and self._is_wanted(now):
+            self._pass.is_hurried = True
 
     def _ask(self, now: float) -> None:
         """Ask daemons whether they are ready; what changes by their answers is for a pass."""
@@ -232,12 +243,14 @@ class Agent:
 
     def _find_pause(self, now: float) -> float:
         times = [self._tidy_at]
+        due = self._wishes.find_due()
         if self._pass is None:
-            due = self._wishes.find_due()
             if due is not None:
                 times.append(max(due, self._not_before))
             times.append(self._full_at)
             times.append(now + self._rounds.find_pause())
+        elif not self._pass.is_hurried:
+            times += [self._full_at] if due is None else [self._full_at, due]
         if not self._listener.is_open:
             times.append(self._connect_at)
         if self._watcher.must_scan:
@@ -321,6 +334,8 @@ class Agent:
         if self._pass is not None:
             # Whose it is is known when the pass is over.
             self._note_state(self._pass, change)
+            if change.name in self._known and change.name not in self._pass.begun:
+                self._pass.is_hurried = True
         elif change.name in self._known:
             self._wishes.add_paced(f"porto-daemon-{change.name}: {change.state}", now)
 
@@ -352,9 +367,7 @@ class Agent:
 
     def _begin_if_due(self, now: float) -> None:
         self._wishes.ripen(now)
-        due = self._wishes.find_due()
-        is_wanted = due is not None and now >= max(due, self._not_before)
-        if not is_wanted and now < self._full_at:
+        if now < self._full_at and not (now >= self._not_before and self._is_wanted(now)):
             return
         reasons = self._wishes.take()
         if reasons:
@@ -367,6 +380,10 @@ class Agent:
         self._pass = making
         self._full_at = now + self._find_interval()
         making.thread.start()
+
+    def _is_wanted(self, now: float) -> bool:
+        due = self._wishes.find_due()
+        return now >= self._full_at or (due is not None and now >= due)
 
     def _find_interval(self) -> float:
         """The hosts of a fleet do not all ask the gate in the same second."""
@@ -392,12 +409,17 @@ class Agent:
                 self._mouth.send(b"\0")
 
     def _make_host(self, settings: Settings) -> Host:
-        return make_host(settings, self._on_progress)
+        return replace(make_host(settings, self._on_progress), is_hurried=self._is_hurried)
 
-    def _on_progress(self, _text: str) -> None:
+    def _is_hurried(self) -> bool:
+        return self._pass is not None and self._pass.is_hurried
+
+    def _on_progress(self, text: str) -> None:
         """Called by a pass between its steps, by any of its threads."""
         self._beats += 1
         making = self._pass
+        if making is not None and text.startswith(_DAEMON):
+            making.begun.add(text[len(_DAEMON) :].partition(":")[0])
         if self._is_stopping and making is not None and not making.is_told:
             making.is_told = True
             raise StoppedError
@@ -428,12 +450,28 @@ class Agent:
             self._wishes.drop_later(_DUE)
             if result.due_at is not None:
                 self._wishes.add_later(_DUE, now + max(0.0, result.due_at - self._host.now()))
+            self._wait_on(made, result, now)
             if made.again_in_s is not None:
                 self._wishes.add_later("a file was not whole yet", now + made.again_in_s)
         self._take_news(made, now)
         self._tell_manager(made)
         self._watch()
         self._renew_itself()
+
+    def _wait_on(self, made: _Pass, result: PassResult, now: float) -> None:
+        """What a hurried pass did not wait for the next ones look at, until it is over."""
+        if made.is_hurried:
+            timeouts = {spec.name: spec.ready_timeout_s for spec in made.specs}
+            for name in result.touched & timeouts.keys():
+                self._unready[name] = now + timeouts[name]
+        ready = {item.name for item in result.statuses if item.ready and item.ready.status}
+        self._unready = {
+            name: until
+            for name, until in self._unready.items()
+            if name not in ready and until > now
+        }
+        if self._unready:
+            self._wishes.add_later("not all daemons are ready yet", now + _LOOK_AGAIN_S)
 
     def _take_news(self, made: _Pass, now: float) -> None:
         """What happened during the pass, but for what it did itself, is worth another one."""

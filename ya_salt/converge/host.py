@@ -46,6 +46,8 @@ class Host:
     now: Callable[[], float] = time.time
     patience: Patience = field(default_factory=Patience)
     """With portod, shared by all that `connect` makes."""
+    is_hurried: Callable[[], bool] = lambda: False
+    """Whether a pass is to wait no longer until daemons are ready: the next one is wanted."""
     connect_gate: Callable[[str, Callable[[], Collection[Slot]]], Gate | None] = _make_no_gate
     """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
 
