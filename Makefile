@@ -9,7 +9,7 @@ SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
 LINTED = ya_salt devporto bench demo tests _modules _states _beacons
 
-.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables proto bench bench-gate chaos soak-gate clean
+.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables proto bench bench-gate chaos soak soak-gate clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -36,6 +36,11 @@ chaos: $(READY)
 HOSTS ?= 4000
 soak-gate: $(READY) $(SERVERS_READY)
 	YA_SALT_TEST_HOSTS=$(HOSTS) $(BIN)/python -m pytest tests/gate/test_fleet.py -q
+
+# Events for the agent, many more of them than in a test; EVENTS=N says how many.
+EVENTS ?= 10000
+soak: $(READY)
+	YA_SALT_TEST_EVENTS=$(EVENTS) $(BIN)/python -m pytest tests/agent/test_soak.py -q
 
 lint: $(READY)
 	$(BIN)/ruff check $(LINTED)

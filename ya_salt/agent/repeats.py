@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 WINDOW_S = 60.0
 _MAX_KINDS = 2000
+_NAME = re.compile(r"porto-daemon-[^\s:]+")
 _NUMBERS = re.compile(r"\d+")
 _MAX_KEY = 300
 
@@ -38,7 +39,7 @@ class Repeats(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Let it through, or count it."""
         text = record.getMessage()
-        key = _NUMBERS.sub("#", text[:_MAX_KEY])
+        key = _make_key(text[:_MAX_KEY])
         now = self._clock()
         kind = self._kinds.get(key)
         if kind is not None and now - kind.since < WINDOW_S:
@@ -62,6 +63,13 @@ class Repeats(logging.Filter):
         kept = {key: kind for key, kind in self._kinds.items() if now - kind.since < WINDOW_S}
         # More kinds than that a minute: what is said is another thing each time.
         self._kinds = kept if len(kept) < _MAX_KINDS else {}
+
+
+def _make_key(text: str) -> str:
+    """The same for lines about one daemon that differ in numbers only."""
+    name = _NAME.match(text)
+    end = name.end() if name else 0
+    return text[:end] + _NUMBERS.sub("#", text[end:])
 
 
 def _with_count(text: str, count: int) -> str:

@@ -37,10 +37,9 @@ class Pacer:
             bucket = self._buckets[key] = _Bucket(_BURST, now)
         bucket.left = min(_BURST, bucket.left + (now - bucket.at) / _REFILL_S)
         bucket.at = now
-        if bucket.left >= 1:
-            bucket.left -= 1
-            return 0.0
-        return (1 - bucket.left) * _REFILL_S
+        # What has to wait takes its turn now all the same.
+        bucket.left -= 1
+        return max(0.0, -bucket.left * _REFILL_S)
 
     def _make_room(self, now: float) -> None:
         if len(self._buckets) >= _MAX_KEYS:
