@@ -606,6 +606,8 @@ class _Others:
             name: replace(life, probes=None) if name in renewed else life
             for name, life in before.lives.items()
         }
+        self._answers: dict[str, Answer] = {}
+        """Those that came while somebody else was looked at."""
         self._lock = threading.Lock()
 
     def look(self, names: Iterable[str]) -> dict[str, Standing]:
@@ -617,8 +619,8 @@ class _Others:
                     look = look_at_containers(client, (), names)
             except PortoError as error:
                 look = Look(unknown={name: str(error) for name in names})
-            answers = self._prober.take()
-            return {name: self._judge(name, look, answers.get(name)) for name in names}
+            self._answers |= self._prober.take()
+            return {name: self._judge(name, look, self._answers.pop(name, None)) for name in names}
 
     def _judge(self, name: str, look: Look, answer: Answer | None) -> Standing:
         spec, container = self._specs.get(name), look.containers.get(name)

@@ -145,9 +145,8 @@ class Turns:
     def _await_ready(self, name: str, others: Sequence[str]) -> str:
         if not others:
             return ""
-        standings = self._look(others)
         is_over = self._is_past(self._list_started(others), _Stage.OVER)
-        if is_over and all(item.is_ready for item in standings.values()):
+        if is_over and all(item.is_ready for item in self._look(others).values()):
             return ""
         with self._pause():
             return self._poll(name, others)
