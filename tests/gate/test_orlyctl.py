@@ -307,6 +307,28 @@ def test_status_shows_what_failed_and_whom_that_halts(bench: Bench) -> None:
     assert row.split() == [RULE, "halted", "for", "1.1", "2", "1", "1", "0", "-"]
 
 
+def test_status_shows_that_a_failed_version_takes_slots_from_itself_alone(bench: Bench) -> None:
+    bench.apply(max_concurrent=1, max_failures=3)
+    bench.fail("a.example.org")
+    status = bench.status()
+    assert [(block["reason"], block["whom"]) for block in status["blocks"]] == [
+        ("Full", "every host that wants 1.1")
+    ]
+    assert (status["held"], status["holders"][0]["slot"], status["strays"]) == (1, -1, [])
+    bench.start("b.example.org", "1.2")
+    status = bench.status()
+    assert (status["held"], status["failed"]) == (2, 1)
+    assert [block["whom"] for block in status["blocks"] if block["reason"] == "Full"] == [
+        "every host without a slot"
+    ]
+    text = bench.orlyctl("status", RULE).out
+    assert "2 of 1 slots held, 1 failed (each takes a slot from its own version alone)" in text
+    ran = bench.orlyctl("delete-rule", RULE)
+    assert (ran.code, "a.example.org (update to 1.1, failed)" in ran.err) == (1, True)
+    assert bench.orlyctl("release", RULE, "a.example.org", "--reason", "seen").code == 0
+    assert bench.status()["held"] == 1
+
+
 def test_status_tells_full_rate_limited_and_frozen(bench: Bench) -> None:
     day = 24 * 3600
     dates = [time.strftime("%Y-%m-%d", time.gmtime(time.time() + d * day)) for d in (-2, 3)]
