@@ -62,27 +62,27 @@ LETTERS = {
 
 STATES = (
     *("absent", "running", "ready", "unready", "respawning", "dead", "paused", "held"),
-    *("gate", "dead+gate", "trial", "rejected"),
+    *("gate", "dead+gate", "held+gate", "trial", "rejected"),
 )
 TABLE = """\
-nothing                   | C    -    -    -    -    S    S    X    -    S    -    -
-its version alone         | C    -    -    -    -    S    S    X    -    S    -    -
-a limit                   | C    L    L    L    L    R    LS   X    L    Sr   L    -
-a static property         | C    R    R    R    R    R    R    X    r    Sr   R    -
-a package                 | IC   IR   IR   IR   IR   IR   IR   X    ir   Sir  IR   -
-a package less            | C    R    R    R    R    R    R    X    r    Sr   R    -
-a limit by hand           | C    L    L    L    L    R    LS   X    L    Sr   L    L
-a static property by hand | C    R    R    R    R    R    R    X    r    Sr   R    R
-a package by hand         | IC   IR   IR   IR   IR   IR   IR   X    ir   Sir  IR   IR
-a package under it        | C    R    R    R    R    R    R    X    r    Sr   R    R
-a file that restarts      | C    R    R    R    -    S    R    X    r    S    R    R
-a file that signals       | C    G    G    G    -    S    SG   X    G    S    G    G
-on_failure restart        | C    -    -    R    -    S    S    X    -    S    -    -
-somebody asks             | C    R    R    R    R    S    R    X    r    S    R    R
-it is to go               | P    DP   DP   DP   DP   DP   DP   DP   dp   DP   DP   DP
+nothing                   | C    -    -    -    -    S    S    X    -    S    x    -    -
+its version alone         | C    -    -    -    -    S    S    X    -    S    x    -    -
+a limit                   | C    L    L    L    L    R    LS   X    L    Sr   x    L    -
+a static property         | C    R    R    R    R    R    R    X    r    Sr   x    R    -
+a package                 | IC   IR   IR   IR   IR   IR   IR   X    ir   Sir  x    IR   -
+a package less            | C    R    R    R    R    R    R    X    r    Sr   x    R    -
+a limit by hand           | C    L    L    L    L    R    LS   X    L    Sr   x    L    L
+a static property by hand | C    R    R    R    R    R    R    X    r    Sr   x    R    R
+a package by hand         | IC   IR   IR   IR   IR   IR   IR   X    ir   Sir  x    IR   IR
+a package under it        | C    R    R    R    R    R    R    X    r    Sr   x    R    R
+a file that restarts      | C    R    R    R    -    S    R    X    r    S    x    R    R
+a file that signals       | C    G    G    G    -    S    SG   X    G    S    x    G    G
+on_failure restart        | C    -    -    R    -    S    S    X    -    S    x    -    -
+somebody asks             | C    R    R    R    R    S    R    X    r    S    x    R    R
+it is to go               | P    DP   DP   DP   DP   DP   DP   DP   dp   DP   dp   DP   DP
 """
 
-REFUSED = {("somebody asks", "held"): "Held"}
+REFUSED = {("somebody asks", "held"): "Held", ("somebody asks", "held+gate"): "Held"}
 """Where a person is told so."""
 
 LATER = {("a limit", "dead+gate"): "L", ("a limit by hand", "dead+gate"): "L"}
@@ -119,7 +119,13 @@ GENERATION = replace(make_spec({}), watch=(Watch("/etc/a"), Watch("/etc/b", "SIG
 
 def begin(state: str) -> Pair:
     """A daemon that stands so and has nothing to be changed."""
-    stands = {"held": "running", "gate": "running", "trial": "running", "rejected": "running"}
+    stands = {
+        "held+gate": "running",
+        "held": "running",
+        "gate": "running",
+        "trial": "running",
+        "rejected": "running",
+    }
     stands |= {"ready": "running", "unready": "running", "dead+gate": "dead"}
     container = replace(make_container(GENERATION), state=stands.get(state, state))
     if state == "running":
@@ -135,12 +141,14 @@ def begin(state: str) -> Pair:
         lives={NAME: replace(life, **LIVES.get(state, {}))},
         files={NAME: WatchedFiles({path: {path: file} for path, file in files.items()})},
     )
-    is_full = state in {"gate", "dead+gate"}
+    is_full = "gate" in state
     return _ask(Pair(GENERATION, observed, is_full=is_full), is_ready=state != "unready")
 
 
+HELD = Hold("eve", "a debugger", NOW - 60)
 LIVES: dict[str, dict[str, Any]] = {
-    "held": {"hold": Hold("eve", "a debugger", NOW - 60)},
+    "held": {"hold": HELD},
+    "held+gate": {"hold": HELD},
     "trial": {"trial": Trial(make_version_mark(GENERATION, b""), "1", 1, NOW - 60, NOW - 50)},
 }
 

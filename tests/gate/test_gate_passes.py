@@ -276,6 +276,33 @@ def test_a_bad_version_keeps_its_slot_and_a_repaired_one_goes_on(running: Fleet)
     assert running.holders() == {}
 
 
+def test_a_failure_that_the_gate_cannot_be_told_is_undone_and_told_later(running: Fleet) -> None:
+    """By a rule that leaves it to the probation how long the slot is kept."""
+    running.admin.apply(parse_rule(f"meta: {{name: {RULE}}}\nspec: {{max_concurrent: 1}}", "rule"))
+    flag = running.host.folder / "die"
+    command = f"cmd: [sh, -c, 'while [ ! -e {flag} ]; do sleep 0.1; done; exit 3']"
+    running.host.write("agent", "max_respawns: '0'", command=command, version="2")
+    status = running.host.run_one()
+    assert status.gate is not None
+    assert status.gate.state == "settling"
+    running.break_gate()
+    flag.touch()
+    give_up = time.monotonic() + 20
+    while running.value("state") != "dead":
+        assert time.monotonic() < give_up
+    status = running.status()
+    assert (status.version, status.state) == ("1", "running")
+    assert running.holders() == {"host": "settling"}
+    running.point(*running.gate.endpoints)
+    assert running.status().version == "1"
+    assert running.holders() == {"host": "failed"}
+    # It is in no other version's way, here neither.
+    running.leave(running.other("3"))
+    running.host.write("agent", "", version="3", update="watch_s: 0")
+    assert running.host.run_one().version == "3"
+    assert running.holders() == {}
+
+
 def test_what_recovers_by_itself_gives_its_slot_back(running: Fleet, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     command = f"cmd: [sh, -c, 'test -e {flag} || exit 1; exec sleep 1000']"
