@@ -88,3 +88,75 @@ def test_version_whose_own_script_fails_is_undone(host: RollbackHost) -> None:
     assert status.ready
     assert (status.ready.status, status.ready.reason) == (True, "RolledBack"), status
     assert host.state("tuner") == {"tuner": "1.0 installed"}
+
+
+def arrange_shared(host: RollbackHost, *bad: str) -> None:
+    """alpha and beta run from a package each and share `common`; those in `bad` die on 1.1."""
+    for version in ("1.0", "1.1"):
+        host.publish("common", version)
+        for name in ("alpha", "beta"):
+            program = DIES if name in bad and version == "1.1" else RUNS
+            host.publish_program(name, version, program)
+    for name in ("alpha", "beta"):
+        host.want(name, "1.0", f"{name}=1.0", "common=1.0")
+    host.converge()
+    for name in ("alpha", "beta"):
+        host.want(name, "1.1", f"{name}=1.1", "common=1.1")
+
+
+def test_package_that_another_daemon_runs_well_on_is_not_taken_back(host: RollbackHost) -> None:
+    arrange_shared(host, "alpha")
+    for _ in range(2):
+        statuses = {status.name: status for status in host.run().statuses}
+        assert host.state("common", "beta") == {"common": "1.1 installed", "beta": "1.1 installed"}
+        beta, alpha = statuses["beta"], statuses["alpha"]
+        assert beta.ready
+        assert (beta.version, beta.ready.status, beta.error) == ("1.1", True, "")
+        assert alpha.rejection
+        assert alpha.ready
+        assert (alpha.ready.status, alpha.ready.reason) == (False, "RollbackFailed")
+        assert "package common is not taken back from 1.1 to 1.0: beta" in alpha.ready.message
+        assert "out of tune" in alpha.ready.message
+
+
+def test_daemons_that_share_a_package_and_both_fail_go_back_together(host: RollbackHost) -> None:
+    arrange_shared(host, "alpha", "beta")
+    result = host.run()
+    for status in result.statuses:
+        assert status.ready
+        assert (status.version, status.ready.reason) == ("1.0", "RolledBack"), status
+    packages = ("common", "alpha", "beta")
+    assert host.state(*packages) == dict.fromkeys(packages, "1.0 installed")
+    assert not host.run().touched
+
+
+def test_plan_says_whether_an_update_can_be_undone(host: RollbackHost) -> None:
+    host.publish_program("tuner", "1.0", RUNS)
+    host.publish_program("tuner", "1.1", RUNS)
+    host.want("tuner", "1.0", "tuner=1.0")
+    host.run()
+    host.want("tuner", "1.1", "tuner=1.1")
+    (plan,) = host.plan()
+    assert [note for note in plan.notes if "undone" in note] == [
+        "can be undone: back to 1.0 (generation 1), data not covered (update.state)"
+    ]
+    host.want("tuner", "1.1", "tuner=1.1", on_failure="keep")
+    (plan,) = host.plan()
+    assert "cannot be undone: update.on_failure is keep" in plan.notes
+    host.want("tuner", "1.1", "tuner=1.1", state=["/var/lib/tuner"])
+    (plan,) = host.plan()
+    assert "can be undone: back to 1.0 (generation 1), its data, too" in plan.notes
+
+
+def test_update_that_cannot_be_had_rejects_nothing(host: RollbackHost) -> None:
+    host.publish_program("tuner", "1.0", RUNS)
+    host.want("tuner", "1.0", "tuner=1.0")
+    host.converge()
+    host.want("tuner", "1.1", "tuner=1.1", max_failures=0)
+    for _ in range(2):
+        status = find(host, "tuner")
+        assert (status.version, status.rejection) == ("1.0", None)
+        assert status.ready
+        assert status.ready.reason == "VersionNotFound"
+    host.publish_program("tuner", "1.1", RUNS)
+    assert find(host, "tuner").version == "1.1"
