@@ -183,8 +183,9 @@ def _show_plan(
     from ya_salt.converge.preview import preview_pass
 
     _say_rejected(broken)
-    observed, plans = preview_pass(make_host(settings), request)
-    specs = {spec.name: spec for spec in request.targets}
+    looked = preview_pass(make_host(settings), request)
+    observed, plans = looked.observed, looked.plans
+    specs = {spec.name: spec for spec in looked.request.targets}
     changes = {
         plan.name: describe_changes(specs[plan.name], (*plan.steps, *plan.waiting), observed)
         for plan in plans

@@ -70,8 +70,9 @@ def _describe(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Ch
                 }
             case PurgePackages(packages=names):
                 packages |= {name: _change(_name_version(name, observed), "") for name in names}
-            case CreateContainer() | ReplaceContainer():
-                container |= _describe_container(spec, step, observed)
+            case CreateContainer(spec=made) | ReplaceContainer(spec=made):
+                # Where an update was undone it was made twice: what counts is the last one.
+                container = _describe_container(made, step, observed)
             case ChangeLive(spec=changed):
                 # Of a daemon that keeps dying not all is as its file says.
                 container |= _describe_container(changed, step, observed)
@@ -86,7 +87,7 @@ def _describe(spec: DaemonSpec, steps: Sequence[Step], observed: Observed) -> Ch
         else {}
     )
     told: Changes = {
-        "packages": packages,
+        "packages": {name: item for name, item in packages.items() if item["old"] != item["new"]},
         "container": container,
         "files": files,
         "process": process,

@@ -142,7 +142,8 @@ def _preview(
 ) -> tuple[DaemonPlan | None, dict[str, dict[str, object]]]:
     """What a pass about this daemon would do; None where that cannot be said."""
     try:
-        observed, (plan,) = preview_pass(host, PassRequest((spec,), loaded, whole=False))
+        looked = preview_pass(host, PassRequest((spec,), loaded, whole=False))
+        observed, (plan,) = looked.observed, looked.plans
     except YaSaltError:
         return None, {}
     return plan, describe_changes(spec, (*plan.steps, *plan.waiting), observed)

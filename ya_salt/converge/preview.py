@@ -276,10 +276,10 @@ def say_life(name: str, old: DaemonStatus | None, new: DaemonStatus, now: float)
 
 def plan_pass(host: Host, request: PassRequest) -> tuple[DaemonPlan, ...]:
     """What a pass would do now. Reads only, takes no lock. Raises PortoError, StoreError."""
-    return preview_pass(host, request)[1]
+    return preview_pass(host, request).plans
 
 
-def preview_pass(host: Host, request: PassRequest) -> tuple[Observed, tuple[DaemonPlan, ...]]:
+def preview_pass(host: Host, request: PassRequest) -> Looked:
     """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
     request = spell_packages(request, host.apt)
     store = read_store(host.settings.state_dir)
@@ -304,7 +304,7 @@ def preview_pass(host: Host, request: PassRequest) -> tuple[Observed, tuple[Daem
         deferrals = preview_deferrals(gate, request.targets, plans, observed)
     plans = _note_unavailable(host, put_off(plans, deferrals, observed))
     plans = _note_way_back(host, request, plans, observed)
-    return observed, _note_obstacles(host, plans)
+    return replace(looked, plans=_note_obstacles(host, plans))
 
 
 def _note_way_back(

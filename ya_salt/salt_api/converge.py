@@ -216,10 +216,11 @@ def make_true(settings: Settings, request: PassRequest, mode: Mode) -> dict[str,
 
 def _preview(settings: Settings, request: PassRequest) -> dict[str, StateReturn]:
     host = make_host(settings)
-    observed, plans = preview_pass(host, request)
-    specs = {spec.name: spec for spec in request.targets}
+    looked = preview_pass(host, request)
+    specs = {spec.name: spec for spec in looked.request.targets}
     return {
-        plan.name: preview_state(specs[plan.name], plan, observed, host.now()) for plan in plans
+        plan.name: preview_state(specs[plan.name], plan, looked.observed, host.now())
+        for plan in looked.plans
     }
 
 
@@ -323,7 +324,7 @@ def describe_waiting(status: DaemonStatus) -> str:
     return f"its {gate.change} waits for the gate: {gate.reason}: {gate.message}"
 
 
-def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
+def _say(spec: DaemonSpec, status: DaemonStatus) -> str:  # noqa: PLR0911 - a return a way to stand
     actions = "\n".join(f"  {action}" for action in status.actions)
     did = f"; done:\n{actions}" if actions else ""
     ready = status.ready
@@ -341,6 +342,9 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:
     if ready is None or not ready.status:
         why = f"{ready.reason}: {ready.message}" if ready else "unknown"
         return f"{spec.name} is not ready: {why}{did}\nmore: ya-salt logs {spec.name}"
+    if status.rejection is not None:
+        more = f"more: salt-call --local porto_daemon.why {spec.name}"
+        return f"{spec.name}: {ready.message}{did}\n{more}"
     return f"{spec.name} is ready{did or ', nothing had to be done'}"
 
 
