@@ -78,7 +78,7 @@ def died(times: int, **more: object) -> Container:
         (READY, Sight(died(0, state="dead"), host=HOST), 1200, "190 s after", None),
         (READY, Sight(RUNNING, host=HOST), 1200, "not ready any more 190 s after", None),
         # Somebody stopped it, or paused it.
-        (READY, Sight(died(0, state="paused"), host=HOST), 1200, "", {"host": ""}),
+        (READY, Sight(died(0, state="paused"), host=HOST), 1200, "", {"ready_at": 0.0}),
         (READY, Sight(died(0, state="stopped"), host=HOST), 1200, "", {"host": ""}),
         # None of its failures: it begins anew.
         (READY, Sight(died(1), host="boot 3:4"), 1200, "", {"begun_at": 1200, "ready_at": 0.0}),

@@ -202,7 +202,7 @@ def _join(results: Sequence[PassResult]) -> PassResult:
             outcomes[name] = replace(outcome, results=(*before, *outcome.results))
     return replace(
         last,
-        statuses=tuple(replace(item, actions=actions[item.name]) for item in last.statuses),
+        statuses=tuple(replace(item, actions=actions.get(item.name, ())) for item in last.statuses),
         touched=frozenset().union(*(result.touched for result in results)),
         outcomes=outcomes,
         before=first.before,

@@ -107,7 +107,7 @@ def follow_orders(
     if trial is not None and not is_same_version(trial.mark, mark):
         trial = None
     if order is not None and order.kind == "retry":
-        rejection = pin = trial = None
+        rejection = pin = None
     if order is not None and order.kind == "rollback":
         number = order.number or find_number_before(life, mark)
         if any(item.number == number for item in life.generations):
@@ -319,7 +319,8 @@ def judge(trial: Trial, spec: DaemonSpec, sight: Sight, now: float) -> Verdict:
     container = sight.container
     if sight.error:
         return Verdict(None, sight.error)
-    if trial.host != sight.host or sight.excuse:
+    is_paused = container is not None and container.state == "paused"
+    if trial.host != sight.host or sight.excuse or is_paused:
         return Verdict(_begin_anew(trial, sight, now))
     if container is None or not sight.is_current:
         return Verdict(_see(trial, container))
