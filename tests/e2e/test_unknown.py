@@ -357,7 +357,8 @@ def test_a_bug_met_by_one_daemon_is_that_daemons_failure(
         client.stop("good", timeout_s=1)
         if function == "describe_trouble":
             client.stop("bad", timeout_s=1)
-            host.write("bad", "max_respawns: 0", command="cmd: ['false']")
+            command, update = "cmd: ['false']", "on_failure: keep"
+            host.write("bad", "max_respawns: 0", command=command, update=update)
     honest = getattr(module, function)
 
     def fall_over(*arguments: Any, **more: Any) -> Any:

@@ -306,12 +306,13 @@ def _make_pass(
 ) -> _Done:
     host.apt.tidy(host.progress)
     finish_going_back(host.apt)
-    recalled = _learn_answers(_recall(host, store, client, journal), request)
+    targets = [spec.name for spec in request.targets]
+    recalled = _learn_answers(_recall(host, store, client, journal, targets), request)
     with (
         open_gate(host, recalled.gate, recalled.hostname) as gate,
         Prober(host.connect, host.now) as prober,
     ):
-        names = {*recalled.records, *(spec.name for spec in request.targets)}
+        names = {*recalled.records, *targets}
         if any(has_secrets(spec) for spec in request.targets):
             make_key(host.settings.state_dir)
         slots = recall_slots(gate, recalled.gate, names, is_store_new=recalled.is_store_new)
@@ -375,7 +376,9 @@ def _make_pass(
 # -- before the work -----------------------------------------------------------------------------
 
 
-def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> _Recalled:
+def _recall(
+    host: Host, store: Store, client: PortoClient, journal: Journal, targets: Iterable[str]
+) -> _Recalled:
     records = store.load_records()
     relearned: dict[str, Record] = {}
     blindness = ""
@@ -393,11 +396,11 @@ def _recall(host: Host, store: Store, client: PortoClient, journal: Journal) -> 
         except PortoError as error:
             blindness = f"the store is new, and portod does not tell which daemons it had: {error}"
             _log.error("pass: %s", blindness)
+        known = {**{name: Record(name) for name in targets}, **relearned, **records}
         for name, generations in relearn(host.settings.state_dir).items():
-            known = records.get(name) or relearned.get(name, Record(name))
-            if not known.life.generations:
-                life = replace(known.life, generations=generations)
-                relearned[name] = replace(known, life=life)
+            if name in known and not known[name].life.generations:
+                life = replace(known[name].life, generations=generations)
+                relearned[name] = replace(known[name], life=life)
     gate = load_gate(store)
     hostname = name_host(host, store, gate)
     if hostname.is_other_machine:
