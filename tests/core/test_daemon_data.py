@@ -155,6 +155,20 @@ def test_one_file_and_a_link_come_back(state_dir: str, tmp_path: Path) -> None:
     assert str(link.readlink()) == "releases/1.0"
 
 
+def test_what_lies_in_the_way_from_earlier_does_no_harm(state_dir: str, tmp_path: Path) -> None:
+    lib = tmp_path / "lib"
+    (lib / "a").mkdir(parents=True)
+    save_state(state_dir, "alpha", KEY, [str(lib / "a"), str(lib / "b")])
+    (lib / "b").mkdir()
+    for name in ("a", "b"):
+        for way in ("old", "fresh"):
+            (lib / f".ya-salt-{way}-{name}").mkdir()
+            (lib / f".ya-salt-{way}-{name}/stale").touch()
+    restore_state(state_dir, "alpha", KEY)
+    assert [path.name for path in lib.iterdir() if "fresh" not in path.name] == ["a"]
+    assert list((lib / "a").iterdir()) == []
+
+
 def test_it_is_put_back_once(state_dir: str, data: Path) -> None:
     save_state(state_dir, "alpha", KEY, [str(data)])
     restore_state(state_dir, "alpha", KEY)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from helpers.debs import Repository, make_root
+from helpers.killed import die_at
 from helpers.package_host import needs_apt
 from helpers.package_pass import PassHost
 from helpers.portod import DevPortod
 
+from ya_salt.converge import daemon_data
 from ya_salt.model import DaemonStatus
 from ya_salt.packages.apt import Apt
 
@@ -113,6 +115,27 @@ def test_data_and_conffiles_go_back_with_the_version(host: DataHost) -> None:
     assert host.list_saved() == []
     host.run()
     assert (host.data / "log").read_text() == log + "1.0\n"
+
+
+@pytest.mark.parametrize(("name", "nth"), [("copy", 1), ("move", 1), ("move", 2), ("move", 3)])
+def test_a_pass_that_is_killed_over_the_data_is_ended_by_the_next_ones(
+    host: DataHost, name: str, nth: int
+) -> None:
+    host.publish_alpha("1.1", SPOILS)
+    host.want("1.0", host.data)
+    host.converge()
+    log = (host.data / "log").read_text()
+    host.want("1.1", host.data)
+    # Moved beside what is there, that out of the way, and into its place.
+    assert die_at(host.run, daemon_data.copies, (name,), nth)
+    status = host.judge()
+    assert reason(status) == "RolledBack", status
+    assert host.state("alpha") == {"alpha": "1.0 installed"}
+    assert host.conffile == "of 1.0\n"
+    assert (host.data / "table/rows").read_text() == "precious"
+    assert (host.data / "log").read_text() == log + "1.0\n"
+    assert host.list_saved() == []
+    assert [path.name for path in host.data.parent.iterdir()] == ["alpha"]
 
 
 def test_without_paths_the_data_stay(host: DataHost) -> None:
