@@ -54,4 +54,4 @@ def test_however_many_reasons_there_are_its_memory_is_bounded() -> None:
     for number in range(10_000):
         log.say(f"porto-daemon-d{number}: start: it is dead")
     assert len(log.lines) == 10_000
-    assert len(log.repeats._kinds) <= 2000
+    assert len(log.repeats._kinds) <= 500

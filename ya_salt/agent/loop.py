@@ -233,8 +233,10 @@ class Agent:
         if self._pass is None and not self._is_stopping:
             self._ask(time.monotonic())
             self._begin_if_due(time.monotonic())
-        elif self._pass is not None and self._is_wanted(now):
-            self._pass.is_hurried = True
+        elif self._pass is not None:
+            # What was put off until later does not hurry it.
+            burst = self._wishes.find_burst_end()
+            self._pass.is_hurried |= burst is not None and now >= burst
 
     def _ask(self, now: float) -> None:
         """Ask daemons whether they are ready; what changes by their answers is for a pass."""
@@ -243,14 +245,15 @@ class Agent:
 
     def _find_pause(self, now: float) -> float:
         times = [self._tidy_at]
-        due = self._wishes.find_due()
+        burst = self._wishes.find_burst_end()
         if self._pass is None:
+            due = self._wishes.find_due()
             if due is not None:
                 times.append(max(due, self._not_before))
             times.append(self._full_at)
             times.append(now + self._rounds.find_pause())
-        elif not self._pass.is_hurried:
-            times += [self._full_at] if due is None else [self._full_at, due]
+        elif burst is not None and not self._pass.is_hurried:
+            times.append(burst)
         if not self._listener.is_open:
             times.append(self._connect_at)
         if self._watcher.must_scan:

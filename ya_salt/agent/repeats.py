@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 WINDOW_S = 60.0
-_MAX_KINDS = 2000
+_MAX_KINDS = 500
 _NAME = re.compile(r"porto-daemon-[^\s:]+")
 _NUMBERS = re.compile(r"\d+")
-_MAX_KEY = 300
+_MAX_KEY = 200
 
 
 @dataclass

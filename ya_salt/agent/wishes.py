@@ -92,10 +92,14 @@ class Wishes:
 
     def find_due(self) -> float | None:
         """When the next pass is to begin, None: nobody wants one."""
-        times = list(self._later.values())
-        if self._first is not None:
-            times.append(min(self._last + QUIET_S, self._first + LATEST_S))
-        return min(times, default=None)
+        burst = self.find_burst_end()
+        return min((*self._later.values(), *([] if burst is None else [burst])), default=None)
+
+    def find_burst_end(self) -> float | None:
+        """The same without what was put off until later."""
+        if self._first is None:
+            return None
+        return min(self._last + QUIET_S, self._first + LATEST_S)
 
     def take(self) -> tuple[str, ...]:
         """The reasons of the pass that begins now; they are done with."""
