@@ -179,6 +179,9 @@ def _find_properties(spec: DaemonSpec, observed: Observed) -> tuple[_Values, _Va
         return _shorten(find_now(name, container)), _shorten(wanted.get(name, ""))
 
     touched = {*found.changes, *found.static} & found.by_hand
+    if spec.generation and not is_current(spec, container):
+        # We had it off, to see how the version that is given up ends.
+        touched -= {"respawn"}
     return {name: show(name) for name in touched}, {name: show(name) for name in found.left}
 
 

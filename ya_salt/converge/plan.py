@@ -319,7 +319,7 @@ def _plan_container(
     record = observed.records.get(spec.name)
     if missing:
         reason = f"packages: {describe_packages(missing, observed)}"
-        return (ReplaceContainer(spec, _join(reason, intent.restart)),)
+        return (ReplaceContainer(spec, _say_back(spec) + _join(reason, intent.restart)),)
     if record is not None and record.restart_pending:
         reason = record.restart_reason or "its packages were changed while it ran"
         return (ReplaceContainer(spec, _join(reason, intent.restart)),)
@@ -327,10 +327,17 @@ def _plan_container(
     renewing = next((step for step in changed if isinstance(step, ReplaceContainer)), None)
     if renewing is not None or intent.restart:
         reason = renewing.reason if renewing is not None else ""
-        return (ReplaceContainer(spec, _join(reason, intent.restart)),)
+        back = "" if is_current(spec, container) else _say_back(spec)
+        return (ReplaceContainer(spec, back + _join(reason, intent.restart)),)
     if container.state == "respawning" and intent.retry:
         return (*changed, StartContainer(spec.name, container.state, intent.retry))
     return (*changed, *_plan_repair(container, _find_rest(container, intent)))
+
+
+def _say_back(spec: DaemonSpec) -> str:
+    if not spec.generation:
+        return ""
+    return f"back to {spec.version or spec.digest[:12]} (generation {spec.generation}): "
 
 
 def _join(*reasons: str) -> str:

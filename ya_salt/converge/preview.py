@@ -265,7 +265,7 @@ def say_life(name: str, old: DaemonStatus | None, new: DaemonStatus, now: float)
         words = f": {keeps.last_words}" if keeps.last_words else ""
         times = count(keeps.deaths, "time")
         said.append(f"keeps dying: {times} in a row since {format_time(keeps.since)}{words}")
-    if was is not None and keeps is None:
+    if was is not None and keeps is None and old is not None and old.digest == new.digest:
         times = count(was.deaths, "death")
         said.append(f"no longer keeps dying: {times} since {format_time(was.since)} are forgotten")
     for text in said:
