@@ -21,6 +21,7 @@ from helpers.example import ExampleHost
 
 from ya_salt.converge.single import parse_span
 from ya_salt.errors import UsageError
+from ya_salt.lock import hold_lock
 
 SLEEPER = (
     "meta: {{name: {0}, version: '{1}'}}\n"
@@ -226,6 +227,33 @@ def test_who_is_the_login_where_sudo_is_none(
     assert "mallory" not in who
     if os.geteuid() == 0:
         assert who == "shell: root"
+
+
+def test_a_verb_waits_for_the_pass_under_way(two: ExampleHost) -> None:
+    was = pid(two, "one")
+    ended = threading.Event()
+    with hold_lock(str(two.state_dir)):
+        command = [sys.executable, "-m", "ya_salt.cli.main", "restart", "one"]
+        waiting = subprocess.Popen(
+            command, env=two.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        threading.Thread(target=lambda: (waiting.wait(), ended.set()), daemon=True).start()
+        assert not ended.wait(3)
+        assert pid(two, "one") == was
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert pid(two, "one") != was
+
+
+def test_a_restart_waits_for_no_rest_of_a_daemon_that_keeps_dying(two: ExampleHost) -> None:
+    path = write(two, "three", more=", respawn_delay: 100ms")
+    path.write_text(path.read_text().replace("[sleep, '1000']", "[sh, -c, 'exit 3']"))
+    give_up = time.monotonic() + 60
+    while why(two, "three")["kind"] != "CrashLooping" and time.monotonic() < give_up:
+        two.run("apply", "three")
+    assert why(two, "three")["kind"] == "CrashLooping"
+    done = two.run("restart", "three")
+    assert "restart: asked for by shell: alice" in done.stdout
 
 
 # -- why and describe ----------------------------------------------------------------------------

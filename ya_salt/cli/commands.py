@@ -106,6 +106,7 @@ def make_pass(
     settings: Settings,
     request: PassRequest,
     broken: Sequence[Rejected] = (),
+    lock_wait_s: float = 0.0,
 ) -> int:
     """Make the pass, or with `--dry-run` say what it would do; print how its daemons stand."""
     from ya_salt.converge.host import make_host
@@ -121,7 +122,9 @@ def make_pass(
     outlive_terminal()
     try:
         with ProgressLine(sys.stderr) as progress:
-            result = run_pass(make_host(settings, progress), request)
+            if lock_wait_s:
+                progress("waiting for another pass to end, should there be one")
+            result = run_pass(make_host(settings, progress), request, lock_wait_s)
     finally:
         # Not before: a reader who takes his time must not hold the pass up.
         _say_rejected(broken)

@@ -23,6 +23,9 @@ from ya_salt.text import escape
 
 OK = 0
 
+_LOCK_WAIT_S = 30.0
+"""How long another pass is waited for: the agent makes one after every change."""
+
 
 def restart(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt restart NAME [--reason TEXT]`."""
@@ -84,12 +87,12 @@ def adopt(options: argparse.Namespace, in_force: InForce) -> int:
     for note in adoption.notes:
         complain(f"{options.name}: {note}")
     who = name_caller()
-    path = take_over(host, adoption, who)
+    path = take_over(host, adoption, who, _LOCK_WAIT_S)
     complain(f"{options.name}: written: {path}; it runs on and is ya-salt's from now on")
     loaded = load_quietly(settings.specs_dir)
     request = ask_apply(options.name, loaded, {}, who)
     options.dry_run, options.override_gate = False, None
-    return make_pass(options, settings, request)
+    return make_pass(options, settings, request, lock_wait_s=_LOCK_WAIT_S)
 
 
 def why(options: argparse.Namespace, in_force: InForce) -> int:
@@ -130,4 +133,4 @@ def _act(options: argparse.Namespace, settings: Settings, order: Order | None) -
         request = ask_restart(options.name, loaded, records, who, reason)
     else:
         request = ask_order(options.name, loaded, records, order)
-    return make_pass(options, settings, request)
+    return make_pass(options, settings, request, lock_wait_s=_LOCK_WAIT_S)

@@ -150,7 +150,7 @@ def _say_rejection(e: Evidence) -> Answer | None:
         return Answer("RollbackFailed", causes, step)
     back = next((g for g in e.life.generations if g.number == rejection.back_to), None)
     runs = f"{back.version or f'generation {back.number}'} runs again" if back else ""
-    causes = (words, *_some(runs), *_list_edited(e))
+    causes = (words, *_some(runs), *_list_edited(e), *_list_last(e))
     step = f"put {e.file} right; as it is it is tried again by: ya-salt retry {e.name}"
     return Answer("VersionRejected", causes, step)
 
