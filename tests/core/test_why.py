@@ -282,6 +282,12 @@ def test_a_start_is_told_with_what_went_before() -> None:
     assert told.causes[2].endswith("not ready (Dead): it was killed by signal 9")
 
 
+def test_a_dead_one_that_the_next_pass_starts_is_started_by_a_pass() -> None:
+    told = explain(make(down("Dead", "it exited with code 3"), plan=PENDING))
+    assert (told.kind, told.next) == ("Exited", "ya-salt apply agent")
+    assert "exited with code 3" in told.causes[0]
+
+
 def test_lines_are_found_under_either_spelling_and_in_json() -> None:
     assert (LINES["memory_limit"], LINES["env[B]"], LINES["package agent"]) == (9, 12, 15)
     text = (

@@ -290,6 +290,9 @@ def _say_exit(e: Evidence) -> Answer | None:
         return None
     signal, code = _SIGNAL.search(message), _EXIT.search(message)
     causes = (message, *_list_life(e))
+    if e.plan is not None and e.plan.steps:
+        # What is to be done about it is known, and does not wait for anybody.
+        return Answer("Exited", (*causes, *_list_planned(e)), f"ya-salt apply {e.name}")
     if "start error" in message:
         step = f"put right what portod says, in {e.find_place('cmd')}, then ya-salt start {e.name}"
         return Answer("StartFailed", causes, step)
