@@ -434,7 +434,10 @@ def explain(settings: Settings, name: str) -> dict[str, Any]:
     told["warnings"] = list(status.warnings) if status else []
     told["pending"] = list(find_pending(found))
     told["history"] = [f"{format_time(item.at)} {item.what}" for item in found.history[-5:]]
-    return told | why_to_data(find_causes(found))
+    answer = why_to_data(find_causes(found))
+    # What is to be typed is Salt's own here; elsewhere the shell's `logs -f` goes on.
+    step = answer["next"].replace("ya-salt logs ", "salt-call porto_daemon.logs ")
+    return {**told, **answer, "next": step}
 
 
 def _name_state(status: DaemonStatus | None) -> str:
