@@ -47,7 +47,7 @@ _LOCK_RETRY_S = 1.0
 _CONNECT_S = (0.2, 5.0)
 """The first and the longest pause before portod is asked for events again."""
 _REST_S = 1.0
-"""A long pass is followed by at most this long a rest, a short one by one as long as itself."""
+"""A pass is followed by a rest as long as it was at work, but no longer than this."""
 _LOOK_AGAIN_S = 2.0
 _HOUSEKEEPING_S = 30.0
 
@@ -78,7 +78,8 @@ class _Pass:
     thread: threading.Thread | None = None
     is_told: bool = False
     """Whether it was told to end: once, as a second time would end dpkg at once."""
-    started: float = 0.0
+    worked_s: float = 0.0
+    """Processor time of its thread: waiting is no work."""
     error: BaseException | None = None
     result: PassResult | None = None
     specs: tuple[DaemonSpec, ...] = ()
@@ -375,7 +376,7 @@ class Agent:
         reasons = self._wishes.take()
         if reasons:
             _log.info("agent: a pass, as %s", describe(reasons))
-        making = _Pass(started=now)
+        making = _Pass()
         unfinished = frozenset(self._writing)
         making.thread = threading.Thread(
             target=self._make_pass, args=(making, unfinished), name="pass", daemon=True
@@ -408,6 +409,7 @@ class Agent:
         except BaseException as error:  # noqa: BLE001 - told by the loop, whatever it is
             making.error = error
         finally:
+            making.worked_s = time.thread_time()
             with contextlib.suppress(OSError):
                 self._mouth.send(b"\0")
 
@@ -438,7 +440,7 @@ class Agent:
         made.thread.join()
         self._pass = None
         self._beats += 1
-        self._not_before = now + min(now - made.started, _REST_S)
+        self._not_before = now + min(made.worked_s, _REST_S)
         if made.error is not None:
             self._tell_error(made.error, now)
         result = made.result
