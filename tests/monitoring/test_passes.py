@@ -89,7 +89,7 @@ def test_a_daemons_life_as_monitoring_sees_it(watched: Watched) -> None:
     watched.kill("d")
     watched.run()
     assert (watched.counted("d", "respawn"), watched.counted("d", "restart")) == (2, 0)
-    watched.write("d", f"{RESPAWNING}\ncwd: /tmp")
+    watched.write("d", f"{RESPAWNING}\ncwd: /tmp", update="watch_s: 0")
     watched.run()
     assert (watched.counted("d", "respawn"), watched.counted("d", "restart")) == (2, 1)
     watched.kill("d")
@@ -428,7 +428,8 @@ def test_a_gate_that_cannot_be_asked_is_told_until_it_can(watched: Watched, face
     served = watched.settings.gate
     unserved = GateSettings(type="orly", endpoints=(NOBODY,))
     watched.settings = replace(watched.settings, gate=unserved)
-    watched.write("d", "", version="2", command="cmd: [sleep, '1001']")
+    command, update = "cmd: [sleep, '1001']", "watch_s: 0"
+    watched.write("d", "", version="2", command=command, update=update)
     watched.run()
     assert list_on(watched) == {*WAITS, "unreachable"}
     first = watched.event("porto-daemons")
