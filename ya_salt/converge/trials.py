@@ -42,8 +42,8 @@ KEPT = 5
 
 _FULL_DISK = ("no space left on device", "disk quota exceeded")
 
-_SCRIPT = re.compile(r"(Pre|Post)(inst|rm)Failed")
-"""Reasons of a package whose own script failed."""
+_SCRIPT = re.compile(r"(Pre|Post)instFailed")
+"""Reasons of a package whose own script failed; prerm and postrm are the old version's."""
 
 _NOT_ITS_OWN = frozenset(
     {"ResourceNotAvailable", "NoSpace", "Busy", "PortoFrozen", "PortodReloaded", "Queued", "Bug"}
@@ -503,7 +503,9 @@ def find_own_error(outcome: Outcome | None) -> str:
             isinstance(item.step, InstallPackages) and item.is_done for item in outcome.results
         )
         is_own = is_installed and failed.reason not in _NOT_ITS_OWN
-    return failed.error.splitlines()[0] if is_own else ""
+    # That it is tried again, as the error says, is not so.
+    words = failed.error.splitlines()[0].partition("; mend the package")[0]
+    return words if is_own else ""
 
 
 def lose(life: Life, trial: Trial, why: str, now: float) -> Life:
