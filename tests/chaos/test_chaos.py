@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from ya_salt.errors import PortoError
-from ya_salt.model import LABEL
+from ya_salt.model import LABEL, DaemonStatus
 from ya_salt.porto.client import PortoClient, parse_labels
 from ya_salt.store import FILE_NAME
 
@@ -65,6 +65,8 @@ class Story(RuleBasedStateMachine):
         """Daemon -> whether its file, which is valid, wants it to run."""
         self.left_alone: dict[str, str] = {}
         """Daemon whose file is gone or broken -> the pid it had, "" where it did not run."""
+        self.statuses: dict[str, DaemonStatus] = {}
+        """What the last pass that had to make the files true said in the end."""
 
     def teardown(self) -> None:
         with self.passes.client() as client:
@@ -202,6 +204,7 @@ class Story(RuleBasedStateMachine):
         again = self.run_pass()
         assert [status.actions for status in again.statuses if status.actions] == []
         assert not [item for item in self.passes.requests if item.split()[0] in WRITES]
+        self.statuses = {status.name: status for status in again.statuses}
 
     def wait_for_weak_ones(self) -> None:
         with self.passes.client() as client:

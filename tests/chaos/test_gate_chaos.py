@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -24,7 +25,7 @@ from ya_salt.gate.etcd import Etcd
 from ya_salt.gate.factory import make_gate
 from ya_salt.gate.protocol import Granted, Slot, SlotRequest
 from ya_salt.gate.rule_file import parse_rule
-from ya_salt.model import GateSettings
+from ya_salt.model import GateSettings, UpdatePolicy
 
 DAEMONS = ("red", "green", "blue")
 
@@ -42,6 +43,8 @@ class GatedStory(Story):
         self.client = Etcd(self.gate)
         self.admin = RuleAdmin(self.client, prefix)
         self.others: dict[str, Slot] = {}
+        self.ahead_s = 0.0
+        self.passes.now = lambda: time.time() + self.ahead_s
         for name in DAEMONS:
             text = f"meta: {{name: porto-daemon-{name}}}\nspec: {{max_concurrent: 1}}"
             self.admin.apply(parse_rule(text, "rule"))
@@ -119,9 +122,20 @@ class GatedStory(Story):
     def pass_makes_the_files_true(self) -> None:
         self.open()
         super().pass_makes_the_files_true()
+        self.check_slots()
+        self.ahead_s += UpdatePolicy().watch_s + 1
+        super().pass_makes_the_files_true()
+        assert [name for name in self.wanted if self.statuses[name].trial] == []
+        self.check_slots()
+
+    def check_slots(self) -> None:
+        """Whoever is on probation, or failed, keeps its slot unless it is robbed; nobody else."""
         for name in self.wanted:
+            status = self.statuses[name]
             holders = self.admin.read(f"porto-daemon-{name}").holders
-            assert [holder.host for holder in holders] == [], name
+            found = [(holder.host, holder.state) for holder in holders]
+            kept = "settling" if status.trial else "failed" if status.rejection else ""
+            assert found in ([], [("host", kept)]), (name, kept)
 
 
 @pytest.fixture(scope="module")
