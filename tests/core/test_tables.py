@@ -150,12 +150,13 @@ def read_terminal(words: list[str], environment: dict[str, str], until: str) -> 
     _, status = os.waitpid(child, 0)
     os.close(fd)
     assert os.waitstatus_to_exitcode(status) == 0
+    assert until in shown.decode()
     return shown.decode()
 
 
 def test_watch_shows_it_again_in_the_same_place(tmp_path: Path) -> None:
     environment = {"YA_SALT_STATE_DIR": str(tmp_path), "TERM": "xterm"}
-    twice = "no pass over the daemons directory was made yet: ya-salt apply\r\n\x1b[H\x1b[J"
+    twice = "gate: no gate is configured: every change is made at once\r\n\x1b[H\x1b[J"
     assert "no daemons" in read_terminal(["status", "--watch", "0.1"], environment, twice)
 
 
