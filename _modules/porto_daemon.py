@@ -490,9 +490,9 @@ def _spoken() -> Iterator[None]:
     try:
         yield
     except _errors.UsageError as error:
-        raise SaltInvocationError(str(error)) from error
+        raise SaltInvocationError(_speech.speak(str(error))) from error
     except _errors.YaSaltError as error:
-        raise CommandExecutionError(str(error)) from error
+        raise CommandExecutionError(_speech.speak(str(error))) from error
 
 
 def _settings() -> _Settings:

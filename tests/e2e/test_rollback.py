@@ -47,7 +47,11 @@ def test_update_that_dies_is_undone_in_the_same_pass(passes: Passes) -> None:
     again = passes.run()
     assert not again.ok
     assert again.touched == frozenset()
-    assert not any(plan.steps for plan in passes.plan().values())
+    plan = passes.plan()["web"]
+    assert not plan.steps
+    (note,) = plan.notes
+    assert note.startswith("1.1 rejected: exited with 3 four times")
+    assert note.endswith("ya-salt retry web")
 
 
 def test_what_was_rejected_is_told_with_how_it_ended(passes: Passes) -> None:
@@ -191,6 +195,8 @@ def test_going_back_by_hand_holds_until_the_file_changes(passes: Passes) -> None
     assert status.ready
     assert (status.ready.status, status.ready.reason) == (True, "Pinned")
     assert passes.run().touched == frozenset()
+    (note,) = passes.plan()["web"].notes
+    assert note.startswith("2 (generation 2) runs, as it was gone back to by shell: a")
     passes.run(orders={"web": order})
     assert passes.run_one().version == "1"
     status = the_one(passes.run(orders={"web": replace(order, number=3)}).statuses)

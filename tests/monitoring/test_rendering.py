@@ -12,7 +12,7 @@ from made import ANSWERED, DEAD, FAILED, GOOD, NO_GATE, NOW, WAITING, make, reme
 
 from ya_salt.gate.memory import GateMemory, find_gate_facts
 from ya_salt.gate.protocol import Slot
-from ya_salt.life import Hold
+from ya_salt.life import Hold, Rejection
 from ya_salt.model import (
     Condition,
     CrashStanding,
@@ -60,6 +60,7 @@ def test_signals_are_named_as_documented() -> None:
         "porto-daemon-d-gate_failed_thhh": 0,
         "porto-daemon-d-crash_looping_thhh": 0,
         "porto-daemon-d-held_thhh": 0,
+        "porto-daemon-d-version_rejected_thhh": 0,
     }
 
 
@@ -522,3 +523,22 @@ def test_one_that_dies_again_and_again_has_its_signal() -> None:
     assert told["porto-daemon-d-crash_looping_thhh"] == 0
     assert 'porto_daemon_crash_looping{daemon="loop"} 1.0' in tell_prometheus(LOOPING)
     assert events(LOOPING)["porto-daemon-loop-ready"]["status"] == "CRIT"
+
+
+def test_an_update_that_was_undone_is_told_though_the_daemon_is_ready() -> None:
+    words = "1.1 rejected: exited with 3 four times in 6 s; 1.0 runs again"
+    undone = replace(
+        GOOD,
+        ready=Condition(True, "RolledBack", words, NOW - 9),
+        rejection=Rejection(mark="m", version="1.1", why="exited with 3 four times", at=NOW),
+    )
+    event = events(undone)["porto-daemon-d-ready"]
+    assert event["status"] == "OK"
+    assert "ready, version " in event["description"] and words in event["description"]
+    assert events(undone)["porto-daemons"]["status"] == "WARN"
+    firing = alertmanager.render_firing(make(undone), "h")
+    assert list(firing) == ["host versions_rejected"]
+    assert firing["host versions_rejected"]["annotations"]["description"] == f"d: {words}"
+    told = push(undone)
+    assert told["porto-daemon-d-ready_thhh"] == told["porto-daemon-d-version_rejected_thhh"] == 1
+    assert 'porto_daemon_version_rejected{daemon="d"} 1.0' in tell_prometheus(undone)

@@ -99,7 +99,7 @@ def test_a_restart_that_is_asked_for_by_hand_waits_too(
     assert host.values("root_pid", name="sleeper") == before
     gate.resume(RULE)
     done = minion.run("porto_daemons")["sleeper.yaml"]
-    assert "restart: asked for through Salt" in done["comment"]
+    assert "restart: asked for by Salt" in done["comment"]
     assert host.values("root_pid", name="sleeper") != before
 
 

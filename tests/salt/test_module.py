@@ -143,7 +143,7 @@ def test_history_says_that_salt_had_it_done(minion: Minion, host: ExampleHost) -
     assert minion.restart("sleeper", reason="it leaks", test=True)["result"] is None
     assert minion.restart("sleeper", reason="it leaks")["result"] is True
     told = {item["what"]: item["who"] for item in minion.history("sleeper")}
-    assert told["restart: asked for through Salt: it leaks"] == "Salt"
+    assert told["restart: asked for by Salt: it leaks"] == "Salt"
 
 
 def test_somebodys_container_is_adopted_with_its_process(minion: Minion, host: ExampleHost) -> None:
@@ -164,6 +164,19 @@ def test_somebodys_container_is_adopted_with_its_process(minion: Minion, host: E
     assert [i["who"] for i in minion.history("theirs") if i["what"][:5] == "adopt"] == ["Salt"]
 
 
+def test_what_cannot_be_adopted_is_foretold(minion: Minion, host: ExampleHost) -> None:
+    with host.client() as client:
+        client.create("theirs")
+        client.set_property("theirs", "command_argv", "sleep\t1000")
+        client.set_property("theirs", "isolate", "false")
+    assert minion.adopt("theirs")["result"] is True
+    foretold = minion.adopt("theirs", write=True, test=True)
+    assert (foretold["result"], foretold["changes"]) == (False, {})
+    assert "theirs cannot be taken over as it is: " in foretold["comment"]
+    with pytest.raises(CommandExecutionError, match="cannot be taken over as it is"):
+        minion.adopt("theirs", write=True)
+
+
 def test_orders_are_the_shells(minion: Minion, host: ExampleHost) -> None:
     write_spec(host, "sleeper")
     minion.apply()
@@ -173,6 +186,8 @@ def test_orders_are_the_shells(minion: Minion, host: ExampleHost) -> None:
     assert host.values("state", name="sleeper")["state"] == "dead"
     told = minion.why("sleeper")
     assert (told["kind"], told["next"]) == ("Held", "salt-call porto_daemon.start sleeper")
+    with pytest.raises(SaltInvocationError, match=r"salt-call porto_daemon\.start sleeper"):
+        minion.restart("sleeper")
     assert minion.start("sleeper")["result"] is True
     assert host.values("state", name="sleeper")["state"] == "running"
     assert [item["version"] for item in minion.generations("sleeper")] == [""]
@@ -224,7 +239,10 @@ def test_a_summary_of_a_thousand_daemons_is_small(minion: Minion, host: ExampleH
         ("rollback", ("nobody", "first")),
         ("generations", ("nobody",)),
         ("describe", ("nobody",)),
+        ("logs", ("nobody",)),
         ("logs", ("x", -1)),
+        ("gate_status", ("nobody",)),
+        ("history", ("nobody",)),
         ("history", (None, "many")),
         ("validate", ("",)),
     ],
@@ -236,11 +254,29 @@ def test_bad_arguments_are_the_callers_fault(
         getattr(minion, function)(*arguments)
 
 
-def test_what_the_world_refuses_is_said_in_a_sentence(minion: Minion, host: ExampleHost) -> None:
-    with pytest.raises(CommandExecutionError, match="ContainerDoesNotExist"):
-        minion.logs("nobody")
+@pytest.mark.parametrize(
+    "function", ["ready", "status", "history", "logs", "generations", "gate_status"]
+)
+def test_what_no_pass_has_seen_is_told_with_what_to_type(
+    minion: Minion, host: ExampleHost, function: str
+) -> None:
     write_spec(host, "sleeper")
     minion.apply()
+    path = write_spec(host, "other")
+    step = rf"no pass has seen daemon other of {path} yet; salt-call porto_daemon\.apply other"
+    with pytest.raises(SaltInvocationError, match=step):
+        getattr(minion, function)("other")
+    with pytest.raises(SaltInvocationError, match="did you mean sleeper"):
+        getattr(minion, function)("sleepr")
+
+
+def test_what_the_world_refuses_is_said_in_a_sentence(minion: Minion, host: ExampleHost) -> None:
+    write_spec(host, "sleeper")
+    minion.apply()
+    with host.client() as client:
+        client.destroy("sleeper")
+    with pytest.raises(CommandExecutionError, match=r"has no container .* porto_daemon\.status s"):
+        minion.logs("sleeper")
     host.portod.stop()
     with pytest.raises(CommandExecutionError, match="no portod answers"):
         minion.status()

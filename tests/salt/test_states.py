@@ -486,6 +486,63 @@ def test_what_a_file_says_of_its_life_a_state_says_too(
     assert (spec["after"], spec["drift"]) == (["other"], "report")
 
 
+def test_a_daemon_that_somebody_stopped_stays_so_and_fails_nothing(
+    minion: Minion, host: ExampleHost
+) -> None:
+    path = str(host.specs_dir / "salt.yaml")
+    both(minion, "managed", **sleeper("sleeper", file=path))
+    assert minion.stop("sleeper", duration="2h", reason="disk")["result"] is True
+    held = both(minion, "managed", **sleeper("sleeper", file=path))
+    assert (held["result"], held["changes"]) == (True, {})
+    assert "is held by Salt since" in held["comment"]
+    changed = sleeper("sleeper", file=path, properties={"cwd": "/tmp"})
+    assert list(both(minion, "managed", **changed)["changes"]) == ["file"]
+    watched = take(minion.state("mod_watch", sfun="managed", **changed))
+    assert (watched["result"], watched["changes"]) == (True, {}), watched
+    assert host.values("state", name="sleeper")["state"] == "dead"
+    assert minion.start("sleeper")["changes"]["container"]["cwd"]["new"] == "/tmp"
+    watched = take(minion.state("mod_watch", sfun="managed", **changed))
+    assert watched["changes"] == {"process": {"old": "running", "new": "restarted"}}
+
+
+def test_a_version_that_was_rejected_fails_again_without_doing_anything(
+    minion: Minion, host: ExampleHost
+) -> None:
+    more: dict[str, Any] = {"file": str(host.specs_dir / "salt.yaml"), "min_ready_s": 1}
+    dies = {"cmd": ["sh", "-c", "echo no config >&2; exit 3"]}
+    good = {**sleeper("sleeper", version="1.0"), **more}
+    bad = {**sleeper("sleeper", version="1.1", properties=dies), **more}
+    both(minion, "managed", **good)
+    foretold = take(minion.state("managed", test=True, **bad))
+    assert foretold["result"] is None
+    assert any("can be undone: back to 1.0" in item for item in foretold["warnings"])
+    done = take(minion.state("managed", **bad))
+    assert done["result"] is False
+    assert done["changes"]["process"] == {"old": "running", "new": "restarted"}
+    assert "container" not in done["changes"]
+    was = host.values("root_pid", name="sleeper")
+    again = both(minion, "managed", **bad)
+    assert (again["result"], again["changes"]) == (False, {})
+    for told in (done, again):
+        assert "sleeper: 1.1 rejected: exited with 3 four times in " in told["comment"]
+        assert "1.0 runs again" in told["comment"]
+    assert host.values("root_pid", name="sleeper") == was
+    short = minion.status()["sleeper"]
+    assert (short["ready"], short["reason"], short["version"]) == (True, "RolledBack", "1.0")
+    assert minion.why("sleeper")["kind"] == "VersionRejected"
+
+
+def test_a_version_gone_back_to_by_hand_says_so(minion: Minion) -> None:
+    new = sleeper("sleeper", version="1.1", properties={"cwd": "/tmp"})
+    both(minion, "managed", **sleeper("sleeper", version="1.0"))
+    both(minion, "managed", **new)
+    assert minion.rollback("sleeper")["result"] is True
+    again = both(minion, "managed", **new)
+    assert (again["result"], again["changes"]) == (True, {})
+    assert "1.0 (generation 1) runs, as it was gone back to by Salt" in again["comment"]
+    assert minion.status()["sleeper"]["reason"] == "Pinned"
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

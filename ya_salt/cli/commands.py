@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -596,20 +596,13 @@ def check_count(lines: int) -> None:
         raise UsageError("-n counts from the end: it cannot be negative")
 
 
-def check_known(name: str | None, known: Iterable[str], settings: Settings) -> None:
+def check_known(name: str | None, seen: Collection[str], settings: Settings) -> None:
     """Raises UsageError where a name was given that is none of them."""
-    known = set(known)
-    if name is None or name in known:
-        return
-    with contextlib.suppress(DaemonsDirectoryError):
-        specs = {item.name: item for item in load_specs(settings.specs_dir).specs}
-        if name in specs:
-            path = specs[name].path
-            raise UsageError(f"no pass has seen daemon {name} of {path} yet; ya-salt apply")
-        known |= set(specs)
-    near = difflib.get_close_matches(name, sorted(known), 1)
-    hint = f"did you mean {near[0]}?" if near else "ya-salt status lists those that are"
-    raise UsageError(f"no daemon {name} is known here; {hint}")
+    from ya_salt.converge.inquiry import load_quietly
+    from ya_salt.converge.single import say_unknown
+
+    if name is not None and name not in seen:
+        raise UsageError(say_unknown(name, load_quietly(settings.specs_dir), seen))
 
 
 def _say_rejected(rejected: Sequence[Rejected]) -> None:

@@ -127,10 +127,7 @@ def _act(options: argparse.Namespace, settings: Settings, order: Order | None) -
     records = store.load_records() if store else {}
     loaded = load_quietly(settings.specs_dir)
     if order is None:
-        why = " ".join(options.reason.split())
-        who = name_caller()
-        reason = f"asked for by {who}{f': {why}' if why else ''}"
-        request = ask_restart(options.name, loaded, records, who, reason)
+        request = ask_restart(options.name, loaded, records, name_caller(), options.reason)
     else:
         request = ask_order(options.name, loaded, records, order)
     return make_pass(options, settings, request, lock_wait_s=_LOCK_WAIT_S)

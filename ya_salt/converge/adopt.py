@@ -336,17 +336,22 @@ def _find_program(spec: DaemonSpec, root: str) -> str:
 # -- taking over -----------------------------------------------------------------------------------
 
 
+def say_blocked(adoption: Adoption) -> str:
+    """Why it cannot be taken over as it runs, and what can be done instead."""
+    return (
+        f"{adoption.name} cannot be taken over as it is: {'; '.join(adoption.blockers)}. "
+        f"Nothing was changed: ya-salt adopt {adoption.name} > FILE, complete it, destroy the "
+        "container, then ya-salt apply"
+    )
+
+
 def take_over(host: Host, adoption: Adoption, who: str, lock_wait_s: float = 0.0) -> str:
     """Write the file and make the container ours, its process untouched; the file's path.
 
     Raises AdoptionError where that cannot be, LockHeldError, PortoError; nothing is left then.
     """
     if adoption.blockers:
-        raise AdoptionError(
-            f"{adoption.name} cannot be taken over as it is: {'; '.join(adoption.blockers)}. "
-            f"Nothing was changed: ya-salt adopt {adoption.name} > FILE, complete it, destroy the "
-            "container, then ya-salt apply"
-        )
+        raise AdoptionError(say_blocked(adoption))
     with hold_lock(host.settings.state_dir, lock_wait_s):
         path = _write_file(adoption)
         try:

@@ -40,6 +40,7 @@ from ya_salt.converge.trials import (
     ROLLBACK_FAILED,
     InEffect,
     choose_specs,
+    describe_in_effect,
     describe_rejection,
     describe_way_back,
     find_way_back,
@@ -304,6 +305,7 @@ def preview_pass(host: Host, request: PassRequest) -> Looked:
         deferrals = preview_deferrals(gate, request.targets, plans, observed)
     plans = _note_unavailable(host, put_off(plans, deferrals, observed))
     plans = _note_way_back(host, request, plans, observed)
+    plans = _note_in_effect(request, plans, observed)
     return replace(looked, plans=_note_obstacles(host, plans))
 
 
@@ -321,6 +323,21 @@ def _note_way_back(
             lost = can_go_back(host.apt, back.packages, observed.packages) if back else {}
             words = describe_way_back(spec, life, mark, lost)
             plan = replace(plan, notes=(*plan.notes, words))  # noqa: PLW2901 - the same, and a note
+        noted.append(plan)
+    return tuple(noted)
+
+
+def _note_in_effect(
+    request: PassRequest, plans: Sequence[DaemonPlan], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """Say where there is nothing to do though the file says something else than what runs."""
+    known = {spec.name: spec for spec in request.targets}
+    noted = []
+    for plan in plans:
+        spec, life = known[plan.name], observed.lives.get(plan.name, Life())
+        if spec.generation and not (plan.steps or plan.waiting or plan.refusal or plan.notes):
+            words = describe_in_effect(spec, life)
+            plan = replace(plan, notes=words)  # noqa: PLW2901 - the same, and a note
         noted.append(plan)
     return tuple(noted)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ya_salt.converge.drift import has_secrets
 from ya_salt.converge.host import PassRequest
@@ -20,7 +20,7 @@ def ask_apply(name: str, loaded: Loaded, records: Mapping[str, Record], who: str
 
 
 def ask_restart(
-    name: str, loaded: Loaded, records: Mapping[str, Record], who: str, reason: str
+    name: str, loaded: Loaded, records: Mapping[str, Record], who: str, why: str
 ) -> PassRequest:
     """For a new process. Raises UsageError where there is nothing to restart."""
     spec = find_target(name, loaded, records)
@@ -30,6 +30,8 @@ def ask_restart(
             f"{name} was stopped by {hold.who or 'somebody'}"
             f"{f' ({hold.why})' if hold.why else ''}: ya-salt start {name}"
         )
+    words = " ".join(why.split())
+    reason = f"asked for by {who}{f': {words}' if words else ''}"
     return PassRequest((spec,), loaded, whole=False, restarts={name: reason}, who=who)
 
 
@@ -69,13 +71,17 @@ def find_target(
     return spec
 
 
-def say_unknown(name: str, loaded: Loaded, records: Mapping[str, Record]) -> str:
+def say_unknown(name: str, loaded: Loaded, seen: Collection[str]) -> str:
+    """Why nothing is known of a daemon that is none of those that a pass has seen."""
+    paths = [item.path for item in loaded.specs if item.name == name]
+    if paths:
+        return f"no pass has seen daemon {name} of {paths[0]} yet; ya-salt apply {name}"
     broken = [item for item in loaded.rejected if item.name == name]
     if broken:
         return (
             f"the file of {name} cannot be used, and no pass has seen it: {broken[0].problems[0]}"
         )
-    known = {*records, *(item.name for item in loaded.specs)}
+    known = {*seen, *(item.name for item in loaded.specs)}
     near = difflib.get_close_matches(name, sorted(known), 1)
     hint = f"did you mean {near[0]}?" if near else "ya-salt status lists those that are"
     return f"no daemon {name} is known here; {hint}"

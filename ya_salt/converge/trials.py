@@ -586,6 +586,16 @@ def describe_pin(spec: DaemonSpec, pin: Pin) -> str:
     return f"{now} runs, as it was gone back to{by}; the file is followed again once it changes"
 
 
+def describe_in_effect(spec: DaemonSpec, life: Life) -> tuple[str, ...]:
+    """Why this generation is in effect, and not the file; nothing where nothing keeps it."""
+    again = f"as the file has it: ya-salt retry {spec.name}"
+    if life.rejection is not None:
+        failed = life.rejection.problem
+        say = describe_failed_rollback if failed else describe_rolled_back
+        return (f"{say(spec, life.rejection)}; {again}",)
+    return (f"{describe_pin(spec, life.pin)}; {again}",) if life.pin is not None else ()
+
+
 # -- generations -----------------------------------------------------------------------------------
 
 

@@ -50,6 +50,8 @@ class DaemonMetrics:
     drifted: int = 0
     """Properties and packages that somebody else has changed and that are left as they are."""
     keeps_dying: bool = False
+    is_version_rejected: bool = False
+    """Whether the version of its file has failed and is not tried again."""
     hold: Hold | None = None
     """None unless somebody holds it."""
 
@@ -110,6 +112,8 @@ class HostMetrics:
     now: float
     forgotten: tuple[tuple[str, Hold], ...] = ()
     """Daemons that somebody has held for over a day without saying until when."""
+    undone: tuple[tuple[str, str], ...] = ()
+    """(daemon, what of it was rejected and why)"""
 
     @property
     def pass_age_s(self) -> float | None:
@@ -132,6 +136,9 @@ class HostMetrics:
         found += _list_gate_problems(self.gate)
         if self.forgotten:
             found.append(Problem("holds_forgotten", _describe_held(self.forgotten), False))
+        if self.undone:
+            text = "; ".join(f"{name}: {why}" for name, why in self.undone)
+            found.append(Problem("versions_rejected", text, is_critical=False))
         if self.orphans:
             names = ", ".join(self.orphans)
             text = f"orphaned, their files are gone: {names}"
@@ -206,6 +213,11 @@ def _make_host_metrics(
             and not item.hold.until
             and now - item.hold.since > MAX_HOLD_AGE_S
         ),
+        undone=tuple(
+            (item.name, printable(item.ready.message))
+            for item in statuses
+            if item.rejection is not None and item.ready is not None
+        ),
     )
 
 
@@ -232,6 +244,7 @@ def _make_daemon_metrics(status: DaemonStatus, memory: Memory, host: HostMetrics
         is_probe_failed=bool(ready and ready.reason == PROBE_FAILED),
         drifted=len(status.drift),
         keeps_dying=status.crash is not None,
+        is_version_rejected=status.rejection is not None,
         hold=status.hold,
     )
 
@@ -250,6 +263,8 @@ def _describe(status: DaemonStatus, blind: str) -> str:
     words = f"ready, version {status.version or 'unknown'}"
     if not ready.status:
         words = f"{ready.reason}: {_join_messages(ready, status.running)}"
+    elif status.rejection is not None:
+        words = f"{words}; {ready.message}"
     if gate is not None and status.waits and f"{gate.reason}: {gate.message}" not in words:
         words = f"{words}; {_describe_wait(gate)}"
     return printable(words)

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from ya_salt.cli.logs import LogFile
 from ya_salt.converge.changes import Changes, describe_changes
+from ya_salt.converge.holds import end_when_due
 from ya_salt.converge.host import PassRequest, make_host
 from ya_salt.converge.preview import preview_pass
 from ya_salt.converge.run import run_pass
 from ya_salt.converge.status import is_fine, make_status
+from ya_salt.converge.trials import PINNED
 from ya_salt.errors import LockHeldError, YaSaltError
 from ya_salt.model import (
     HELD,
@@ -36,6 +38,7 @@ from ya_salt.salt_api.desired_state import (
 )
 from ya_salt.salt_api.speech import SOMEBODY
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
+from ya_salt.store import read_store
 
 LOCK_WAIT_S = 600.0
 """How long another pass is waited for; a first installation may take minutes."""
@@ -188,6 +191,10 @@ class _Round:
             for state in self._desired
             if state.restart and state.key in self._specs
         }
+        if restarts:
+            # That it was stopped is no failure: what it watches its next process sees anyway.
+            held = _find_held(self._settings)
+            restarts = {name: why for name, why in restarts.items() if name not in held}
         known = {spec.name for spec in targets}
         # A pass over the whole directory also judges what is left over; one over states alone has
         # no business to.
@@ -237,6 +244,18 @@ def _run(settings: Settings, request: PassRequest, mode: Mode) -> dict[str, Stat
         spec.name: make_return(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
         for spec in request.targets
     }
+
+
+def _find_held(settings: Settings) -> set[str]:
+    """Daemons that somebody has stopped, and that are to stay so."""
+    store = read_store(settings.state_dir)
+    if store is None:
+        return set()
+    try:
+        records, now = store.load_records(), time.time()
+    finally:
+        store.close()
+    return {name for name, item in records.items() if end_when_due(item.life, now).hold}
 
 
 def _agrees(state: DesiredState, path: str, loaded: Loaded) -> bool:
@@ -293,7 +312,9 @@ def preview_state(
         )
     record = observed.records.get(spec.name)
     previous = record.status if record else None
-    status = make_status(spec, observed, Outcome(plan), previous, now)
+    # What kept it from being changed is in the comment.
+    outcome = Outcome(replace(plan, notes=()) if spec.generation else plan)
+    status = make_status(spec, observed, outcome, previous, now)
     return StateReturn(is_fine(status), _say(spec, status), {}, status.warnings)
 
 
@@ -342,7 +363,8 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:  # noqa: PLR0911 - a re
     if ready is None or not ready.status:
         why = f"{ready.reason}: {ready.message}" if ready else "unknown"
         return f"{spec.name} is not ready: {why}{did}\nmore: ya-salt logs {spec.name}"
-    if status.rejection is not None:
+    if status.rejection is not None or ready.reason == PINNED:
+        # It is ready, but not from what the file says.
         more = f"more: salt-call --local porto_daemon.why {spec.name}"
         return f"{spec.name}: {ready.message}{did}\n{more}"
     return f"{spec.name} is ready{did or ', nothing had to be done'}"

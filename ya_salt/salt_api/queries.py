@@ -6,7 +6,7 @@ import difflib
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, cast
 import google.protobuf
 
 import ya_salt
-from ya_salt.converge.adopt import read_container, take_over
+from ya_salt.converge.adopt import read_container, say_blocked, take_over
 from ya_salt.converge.host import make_host
 from ya_salt.converge.inquiry import describe_all, gather, load_quietly
 from ya_salt.converge.journal import load_history, load_last_pass
@@ -30,12 +30,12 @@ from ya_salt.converge.status import is_fine
 from ya_salt.converge.why import explain as find_causes
 from ya_salt.converge.why import list_pending as find_pending
 from ya_salt.converge.why import to_data as why_to_data
-from ya_salt.errors import UsageError
+from ya_salt.errors import PortoError, UsageError, YaSaltError
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.memory import describe_gate
 from ya_salt.life import Order
 from ya_salt.messages import format_time, make_daemon_status, make_generations
-from ya_salt.model import DaemonStatus, Loaded, Record, Rejected, Settings, is_state
+from ya_salt.model import DaemonStatus, Event, Loaded, Record, Rejected, Settings, is_state
 from ya_salt.porto.client import PortoClient
 from ya_salt.salt_api import API, find_file_root
 from ya_salt.salt_api.converge import (
@@ -125,9 +125,9 @@ def show_status(settings: Settings, name: str = "", *, summary: bool = False) ->
             told.setdefault(item.name or item.path, dict(_UNSEEN)).update(_plain_problems([item]))
         return told
     mine = [item for item in rejected if name in (item.name, item.path)]
-    known = mine and not any(item.name == name for item in statuses)
-    full = {"name": name, **_UNSEEN} if known else make_daemon_status(_pick(statuses, name))
-    return full | _plain_problems(mine)
+    if mine and not any(item.name == name for item in statuses):
+        return {"name": name, **_UNSEEN} | _plain_problems(mine)
+    return make_daemon_status(_pick(statuses, name, settings)) | _plain_problems(mine)
 
 
 _UNSEEN = {"ready": False, "phase": "Rejected", "state": "", "version": ""}
@@ -142,7 +142,7 @@ def _plain_problems(rejected: Sequence[Rejected]) -> dict[str, Any]:
 
 
 def is_ready_now(settings: Settings, name: str) -> bool:
-    status = _pick(_look(settings)[0], name)
+    status = _pick(_look(settings)[0], name, settings)
     return status.ready is not None and status.ready.status
 
 
@@ -163,11 +163,16 @@ def _look(settings: Settings) -> tuple[list[DaemonStatus], Mapping[str, Any] | N
     return look_now(make_host(settings), records), last_pass
 
 
-def _pick(statuses: Iterable[DaemonStatus], name: str) -> DaemonStatus:
-    for status in statuses:
-        if status.name == name:
-            return status
-    raise UsageError(f"no daemon {name} is known; porto_daemon.status lists them")
+def _pick(statuses: Iterable[DaemonStatus], name: str, settings: Settings) -> DaemonStatus:
+    known = {status.name: status for status in statuses}
+    _check_known(name, known, settings)
+    return known[name]
+
+
+def _check_known(name: str, seen: Collection[str], settings: Settings) -> None:
+    """Raises UsageError where no pass has seen a daemon of that name."""
+    if name not in seen:
+        raise UsageError(say_unknown(name, load_quietly(settings.specs_dir), seen))
 
 
 def shorten_status(status: DaemonStatus) -> dict[str, Any]:
@@ -178,8 +183,11 @@ def shorten_status(status: DaemonStatus) -> dict[str, Any]:
         "state": status.state,
         "version": status.version,
     }
-    if ready is not None and (not short["ready"] or status.waits):
+    if ready is not None and ready.reason != "Ready":
+        # Also of one that is ready: it waits, went back, or is kept at what it was.
         short |= {"reason": ready.reason, "message": ready.message}
+    if status.warnings and not is_fine(status):
+        short["warnings"] = list(status.warnings)
     return short
 
 
@@ -219,7 +227,7 @@ def show_gate(settings: Settings, name: str = "") -> dict[str, Any]:
             statuses = [item.status for item in records if item.status is not None]
         finally:
             store.close()
-    chosen = [_pick(statuses, name)] if name else statuses
+    chosen = [_pick(statuses, name, settings)] if name else statuses
     told = describe_gate(settings.gate.type, memory)
     since = {"since": "" if told["since"] is None else format_time(told["since"])}
     daemons = {item.name: make_daemon_status(item).get("gate") for item in chosen}
@@ -231,9 +239,13 @@ def show_history(settings: Settings, name: str = "", limit: int = 50) -> list[di
     """What was done, oldest first."""
     store = read_store(settings.state_dir)
     if store is None:
+        if name:
+            _check_known(name, (), settings)
         return []
     try:
         events = load_history(store, settings.state_dir, name, limit)
+        if name and not events:
+            _check_known(name, store.load_records(), settings)
     finally:
         store.close()
     return [
@@ -248,7 +260,16 @@ def show_logs(settings: Settings, name: str, lines: int = 20) -> dict[str, str]:
     if lines < 0:
         raise UsageError("lines are counted from the end: it cannot be negative")
     with PortoClient(settings.porto_socket) as client:
-        client.get_property(name, "state")
+        try:
+            client.get_property(name, "state")
+        except PortoError as error:
+            if error.code != "ContainerDoesNotExist":
+                raise
+            _check_known(name, _recall(settings)[1], settings)
+            raise YaSaltError(
+                f"{name} has no container at the moment, so there is no output; "
+                f"ya-salt status {name} says why"
+            ) from error
         return {stream: _tail(client, name, stream, lines) for stream in ("stdout", "stderr")}
 
 
@@ -301,9 +322,8 @@ def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str
 @_harmless
 def restart_now(settings: Settings, name: str, mode: Mode = REAL, why: str = "") -> dict[str, Any]:
     """Give a daemon a new process, as gently as an update does."""
-    reason = f"asked for through Salt{f': {why}' if why else ''}"
     loaded, records = _recall(settings)
-    request = ask_restart(name, loaded, records, mode.who, reason)
+    request = ask_restart(name, loaded, records, mode.who, why)
     return _plain_return(make_true(settings, request, mode)[name])
 
 
@@ -343,9 +363,10 @@ def adopt_now(
     path = adoption.spec.path
     changes = {"file": {path: {"old": "absent", "new": "written"}}}
     if mode.test:
-        result = None if not adoption.blockers else False
         comment = f"{path} would be written, and {name} taken over as it runs"
-        told |= {"result": result, "changes": changes, "comment": comment}
+        told |= {"result": None, "changes": changes, "comment": comment}
+        if adoption.blockers:
+            told |= {"result": False, "changes": {}, "comment": say_blocked(adoption)}
         return {**told, "spec": adoption.text}
     take_over(host, adoption, mode.who, mode.lock_wait_s)
     loaded, records = _recall(settings)
@@ -358,9 +379,8 @@ def adopt_now(
 @_harmless
 def list_generations(settings: Settings, name: str) -> list[dict[str, Any]]:
     """What a daemon can go back to, oldest first."""
-    loaded, records = _recall(settings)
-    if name not in records:
-        raise UsageError(say_unknown(name, loaded, records))
+    records = _recall(settings)[1]
+    _check_known(name, records, settings)
     return make_generations(records[name])
 
 
@@ -433,11 +453,16 @@ def explain(settings: Settings, name: str) -> dict[str, Any]:
     told["error"] = status.error if status else found.trouble
     told["warnings"] = list(status.warnings) if status else []
     told["pending"] = list(find_pending(found))
-    told["history"] = [f"{format_time(item.at)} {item.what}" for item in found.history[-5:]]
+    told["history"] = [_describe_event(item) for item in found.history[-5:]]
     answer = why_to_data(find_causes(found))
     # What is to be typed is Salt's own here; elsewhere the shell's `logs -f` goes on.
     step = answer["next"].replace("ya-salt logs ", "salt-call porto_daemon.logs ")
     return {**told, **answer, "next": step}
+
+
+def _describe_event(event: Event) -> str:
+    by = f" by {event.who}" if event.who else ""
+    return f"{format_time(event.at)}{by}: {event.what}"
 
 
 def _name_state(status: DaemonStatus | None) -> str:

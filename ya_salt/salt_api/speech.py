@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 _COMMAND = re.compile(
-    r"\bya-salt (adopt|apply|describe|generations|restart|retry|rollback|start|stop|why)\b"
+    r"\bya-salt (adopt|apply|describe|generations|history|plan|restart|retry|rollback|start|status"
+    r"|stop|why)\b"
     # Not where options follow, which a function of Salt's has otherwise.
     r"(?! (?:[^\s-]\S* )?-)"
 )

@@ -51,6 +51,11 @@ _GAUGES: Sequence[tuple[str, str, Callable[[DaemonMetrics], _Value]]] = (
         "Whether the daemon dies again and again and rests before each start.",
         lambda d: d.keeps_dying,
     ),
+    (
+        "version_rejected",
+        "Whether the version of its file has failed and is not tried again.",
+        lambda d: d.is_version_rejected,
+    ),
     ("held", "Whether the daemon is down because somebody stopped it.", lambda d: d.is_held),
     (
         "held_without_end_timestamp_seconds",

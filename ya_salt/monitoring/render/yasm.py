@@ -48,6 +48,7 @@ def _list_daemon(daemon: DaemonMetrics, metrics: Metrics) -> Iterator[tuple[str,
         yield f"{prefix}-probe_failed_thhh", int(daemon.is_probe_failed)
     yield f"{prefix}-crash_looping_thhh", int(daemon.keeps_dying)
     yield f"{prefix}-held_thhh", int(daemon.is_held)
+    yield f"{prefix}-version_rejected_thhh", int(daemon.is_version_rejected)
     yield from _list_counts(daemon.name, *metrics.news.get(daemon.name, (0, 0)))
 
 
