@@ -492,7 +492,7 @@ LOOPING = replace(DEAD, name="loop", crash=CrashStanding(NOW - 60, 5, 16.0))
 
 
 def test_one_that_is_held_is_no_alert_of_its_own() -> None:
-    assert events(HELD)["porto-daemon-held-ready"]["status"] == "WARN"
+    assert events(HELD)["porto-daemon-held-ready"]["status"] == "CRIT"
     assert "daemon held" not in alertmanager.render_firing(make(HELD), "h")
     assert push(HELD)["porto-daemon-held-held_thhh"] == 1
     assert 'porto_daemon_held{daemon="held"} 1.0' in tell_prometheus(HELD)

@@ -18,11 +18,11 @@ Event = dict[str, Any]
 
 
 def render_events(metrics: Metrics, settings: JugglerSettings, hostname: str) -> list[Event]:
-    """One event a daemon, OK when ready, WARN when held, else CRIT; one for the host."""
+    """One event a daemon, OK when ready, CRIT otherwise, also when held; one for the host."""
     told = [
         (
             f"porto-daemon-{daemon.name}-ready",
-            "OK" if daemon.ready else "WARN" if daemon.is_held else "CRIT",
+            "OK" if daemon.ready else "CRIT",
             daemon.description,
         )
         for daemon in metrics.daemons
