@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-import ya_salt.packages
-from ya_salt.packages.failures import _SCRIPT_FILES
+from helpers.reasons import CODE, read_package_codes
 
-CODE = re.compile(r"(?:[A-Z][a-z]+)+\Z")
+import ya_salt.packages
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "packages.md"
 ELSEWHERE = {"PackageVersionConflict", "DpkgUnavailable", "NotInstalled"}
 """Codes of plan and status that are about packages."""
-
-
-def find_codes(tree: ast.AST) -> Iterator[str]:
-    """First arguments of errors, first items of returned pairs, and what is called `reason`."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Call(func=ast.Name(id="PackageError" | "Failure"), args=[first, *_]):
-                yield from find_texts(first)
-            case ast.Return(value=ast.Tuple(elts=[first, *_])):
-                yield from find_texts(first)
-            case ast.Assign(targets=[ast.Name(id="reason")], value=value):
-                yield from find_texts(value)
-
-
-def find_texts(node: ast.AST) -> Iterator[str]:
-    for part in ast.walk(node):
-        if isinstance(part, ast.Constant) and CODE.match(str(part.value)):
-            yield str(part.value)
-
-
-def read_codes() -> set[str]:
-    folder = Path(ya_salt.packages.__file__).parent
-    found = {
-        code for file in folder.glob("*.py") for code in find_codes(ast.parse(file.read_text()))
-    }
-    scripts = {f"{script.capitalize()}Failed" for script in _SCRIPT_FILES.values()}
-    # `…Failed` of a script is put together when it happens.
-    return (found - {"Failed"}) | scripts
 
 
 def read_documented() -> set[str]:
@@ -51,11 +21,11 @@ def read_documented() -> set[str]:
 
 
 def test_every_reason_is_documented_and_every_documented_one_exists() -> None:
-    assert read_documented() == read_codes() | ELSEWHERE
+    assert read_documented() == read_package_codes() | ELSEWHERE
 
 
 def test_the_reading_finds_what_is_known_to_be_there() -> None:
-    assert {"VersionNotFound", "Held", "WouldRemove", "AptTimeout"} <= read_codes()
+    assert {"VersionNotFound", "Held", "WouldRemove", "AptTimeout"} <= read_package_codes()
 
 
 def test_codes_of_other_modules_still_exist() -> None:

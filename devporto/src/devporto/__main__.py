@@ -9,6 +9,11 @@ from devporto import run
 
 
 def main() -> int:
+    options = make_parser().parse_args()
+    return run(options.socket, sysroot=options.sysroot)
+
+
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dev-portod",
         description="A Porto server for development and tests. Not a security boundary.",
@@ -20,8 +25,7 @@ def main() -> int:
     )
     parser.add_argument("--socket", required=True, metavar="PATH", help="unix socket to listen on")
     parser.add_argument("--sysroot", metavar="DIR", help="package root that stands in for /")
-    options = parser.parse_args()
-    return run(options.socket, sysroot=options.sysroot)
+    return parser
 
 
 if __name__ == "__main__":
