@@ -7,9 +7,9 @@ SERVERS_READY = $(VENV)/.servers-ready
 WITH_SERVERS = PATH="$(abspath $(VENV))/servers/usr/bin:$$PATH"
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
-LINTED = ya_salt devporto bench demo tests _modules _states _beacons
+LINTED = ya_salt devporto bench demo tests packaging _modules _states _beacons
 
-.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables proto bench bench-gate chaos soak soak-gate clean
+.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables pages proto bench bench-gate chaos soak soak-gate clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -55,6 +55,10 @@ format: $(READY)
 # The table of properties in docs/specs.md, from the table that checks them.
 docs-tables: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m helpers.property_table
+
+# Man pages and completions, from the parsers and documents; a second. A test says when they are stale.
+pages: $(READY)
+	PYTHONPATH=packaging $(BIN)/python -m pages
 
 proto: $(READY)
 	$(BIN)/pip install --quiet -e '.[proto]'
