@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.passes import Passes
@@ -19,13 +20,17 @@ from ya_salt.converge import containers
 from ya_salt.converge.host import PassRequest
 from ya_salt.converge.run import run_pass
 from ya_salt.messages import make_daemon_status
+from ya_salt.model import DaemonStatus
 from ya_salt.porto.client import PortoClient
 from ya_salt.specs.directory import load_files, load_specs
+from ya_salt.store import read_store
 
 NOTES = (
     "trap 'echo stop {name} >> {log}; exit 0' TERM; echo start {name} >> {log};"
     " while :; do sleep 0.05; done"
 )
+BAD = "echo start {name} >> {log}; exit 3"
+BEFORE, AFTER = "max_respawns: 0", "max_respawns: 0\ncwd: /tmp"
 STUBBORN = "trap '' TERM; while :; do sleep 0.2; done"
 
 
@@ -52,15 +57,19 @@ class Ordered(Passes):
         program: str = NOTES,
         min_ready_s: float = 0,
         timeout_s: float = 5,
+        more: str = "",
+        update: str = "",
     ) -> Path:
+        """`more` stands in the spec, `update` in the braces of its `update`."""
         argv = ["/bin/sh", "-c", program.format(name=name, log=self.log)]
         lines = "".join(f"    {line}\n" for line in properties.splitlines())
         path = self.specs_dir / f"{name}.yaml"
         path.write_text(
             f"meta: {{name: {name}, delete_requested: {str(delete).lower()}}}\n"
             f"spec:\n  min_ready_s: {min_ready_s}\n  ready_timeout_s: {timeout_s}\n"
-            f"  after: {json.dumps(after)}\n  update: {{on_failure: keep}}\n"
-            f"  properties:\n    cmd: {json.dumps(argv)}\n{lines}"
+            f"  after: {json.dumps(after)}\n  update: {{{update}}}\n"
+            + "".join(f"  {line}\n" for line in more.splitlines())
+            + f"  properties:\n    cmd: {json.dumps(argv)}\n{lines}"
         )
         return path
 
@@ -126,6 +135,7 @@ def test_a_restart_of_one_does_not_touch_those_after_it(host: Ordered) -> None:
 
 def test_one_that_is_not_ready_keeps_others_from_starting_and_stops_nobody(host: Ordered) -> None:
     host.write_one("a", "b", "gone")
+    keep = "on_failure: keep"
     host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1)
     assert "gone, which no file defines" in statuses(host)["a"].ready.message
     found = statuses(host)
@@ -141,7 +151,7 @@ def test_one_that_is_not_ready_keeps_others_from_starting_and_stops_nobody(host:
     assert host.run().ok
     assert host.state("a") == "running"
     # Now it dies: who runs goes on, and what is new about him waits.
-    host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1)
+    host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1, update=keep)
     assert not host.run().ok
     host.take_notes()
     host.write_one("a", "b", "gone", properties="cwd: /tmp")
@@ -189,9 +199,183 @@ def test_who_was_stopped_is_started_all_the_same(host: Ordered) -> None:
     host.run()
     host.take_notes()
     host.write_one("a", "b", properties="cwd: /tmp")
-    host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1)
+    keep = "on_failure: keep"
+    host.write_one("b", program="exit 1", properties="max_respawns: 0", min_ready_s=1, update=keep)
     found = statuses(host)
     assert host.take_notes() == ["stop a", "stop b", "start a"]
+    assert found["a"].ready.status
+    assert any("all the same" in warning for warning in found["a"].warnings)
+
+
+# -- the earlier one's update is bad, and undone -------------------------------------------------
+
+
+def both(host: Ordered, **bad: Any) -> dict[str, DaemonStatus]:
+    """a after b, both changed: b to something bad. How they stand after that pass."""
+    host.write_one("a", "b", properties=BEFORE)
+    host.write_one("b", properties=BEFORE, min_ready_s=1)
+    assert host.run().ok
+    host.take_notes()
+    host.write_one("a", "b", properties=AFTER)
+    host.write_one("b", **{"program": BAD, "properties": AFTER, "min_ready_s": 1, **bad})
+    return statuses(host)
+
+
+def history(host: Ordered, name: str) -> list[str]:
+    store = read_store(host.settings.state_dir)
+    assert store
+    return [event.what for event in store.load_history(name)]
+
+
+def test_the_later_one_is_started_when_the_earlier_one_has_gone_back(host: Ordered) -> None:
+    found = both(host)
+    assert host.take_notes() == ["stop a", "stop b", "start b", "start b", "start a"]
+    assert found["b"].ready.reason == "RolledBack"
+    a = found["a"]
+    assert (a.ready.status, a.ready.reason, a.warnings) == (True, "Ready", ())
+    assert a.restart_count == 1
+    (stopped, created) = a.actions
+    assert stopped.startswith("stop: ")
+    assert created == (
+        "create: changed in the spec: cwd; it waited for b (dead), whose update fails"
+    )
+    told = history(host, "a")
+    assert any("not ready (WaitsFor): waits for b (dead), whose update fails" in it for it in told)
+    assert any(created in it for it in told)
+    # What was changed is told of the start, though there was no container then.
+    store = read_store(host.settings.state_dir)
+    assert store
+    change = store.load_records()["a"].change
+    assert change
+    assert change.what == created
+    assert "cwd" in change.values
+    assert host.run(is_strict=False).touched == frozenset()
+
+
+def test_a_version_that_keeps_dying_is_not_waited_for_any_longer(host: Ordered) -> None:
+    started = time.monotonic()
+    found = both(host, properties="cwd: /tmp", timeout_s=60)
+    assert time.monotonic() - started < 30
+    assert found["b"].rejection
+    assert "four times" in found["b"].rejection.why
+    assert list(dict.fromkeys(host.take_notes())) == ["stop a", "stop b", "start b", "start a"]
+    assert found["a"].ready.status
+
+
+def test_a_version_that_says_no_is_waited_for_until_its_time_is_up(
+    host: Ordered, folder: Path
+) -> None:
+    probe = f"readiness: {{exec: [test, -e, {folder}/flag], period_s: 1}}"
+    found = both(host, program=NOTES, timeout_s=3, more=probe)
+    assert host.take_notes() == ["stop a", "stop b", "start b", "stop b", "start b", "start a"]
+    assert found["b"].rejection
+    assert "not ready within 3 s" in found["b"].rejection.why
+    assert found["a"].ready.status
+
+
+def test_where_going_back_fails_too_the_later_one_is_started_all_the_same(
+    host: Ordered, folder: Path
+) -> None:
+    flag = folder / "flag"
+    flag.touch()
+    needs = "test -e " + str(flag) + " || exit 5; " + NOTES
+    host.write_one("a", "b", properties=BEFORE)
+    host.write_one("b", properties=BEFORE, program=needs, min_ready_s=1)
+    assert host.run().ok
+    host.take_notes()
+    flag.unlink()
+    host.write_one("a", "b", properties=AFTER)
+    host.write_one("b", properties=AFTER, program=BAD, min_ready_s=1)
+    found = statuses(host)
+    assert host.take_notes() == ["stop a", "stop b", "start b", "start a"]
+    assert found["b"].ready.reason == "RollbackFailed"
+    assert found["a"].ready.status
+    assert any("all the same" in warning for warning in found["a"].warnings)
+
+
+def test_a_chain_waits_for_its_first_to_go_back(host: Ordered) -> None:
+    for properties, program in ((BEFORE, NOTES), (AFTER, BAD)):
+        host.write_one("a", "b", properties=properties)
+        host.write_one("b", "c", properties=properties, min_ready_s=1)
+        host.write_one("c", properties=properties, program=program, min_ready_s=1)
+        found = statuses(host)
+    assert host.take_notes()[3:] == [
+        *("stop a", "stop b", "stop c"),
+        *("start c", "start c", "start b", "start a"),
+    ]
+    assert found["c"].ready.reason == "RolledBack"
+    assert found["a"].ready.status
+    assert found["b"].ready.status
+    assert any("b, which waits for c (dead), whose update fails" in it for it in history(host, "a"))
+
+
+def test_both_are_bad_and_go_back_one_after_the_other(host: Ordered) -> None:
+    host.write_one("a", "b", properties=BEFORE, min_ready_s=1)
+    host.write_one("b", properties=BEFORE, min_ready_s=1)
+    assert host.run().ok
+    host.take_notes()
+    host.write_one("a", "b", properties=AFTER, program=BAD, min_ready_s=1)
+    host.write_one("b", properties=AFTER, program=BAD, min_ready_s=1)
+    found = statuses(host)
+    assert [status.ready.reason for status in found.values()] == ["RolledBack", "RolledBack"]
+    assert host.take_notes() == [
+        *("stop a", "stop b", "start b", "start b"),
+        *("start a", "start a"),
+    ]
+
+
+def test_one_that_is_restarted_for_a_file_waits_as_well(host: Ordered, folder: Path) -> None:
+    watched = folder / "watched"
+    watched.write_text("1")
+    watch = f"watch: [{{path: {watched}}}]"
+    host.write_one("a", "b", more=watch)
+    host.write_one("b", properties=BEFORE, min_ready_s=1)
+    assert host.run().ok
+    host.take_notes()
+    watched.write_text("2")
+    host.write_one("b", properties=AFTER, program=BAD, min_ready_s=1)
+    found = statuses(host)
+    assert host.take_notes() == ["stop a", "stop b", "start b", "start b", "start a"]
+    assert f"changed: {watched}" in found["a"].actions[-1]
+    # It is acted on once.
+    assert host.run(is_strict=False).touched == frozenset()
+
+
+def test_one_that_is_new_waits_until_the_other_has_gone_back(host: Ordered) -> None:
+    host.write_one("b", properties=BEFORE, min_ready_s=1)
+    assert host.run().ok
+    host.take_notes()
+    host.write_one("a", "b")
+    host.write_one("b", properties=AFTER, program=BAD, min_ready_s=1)
+    found = statuses(host)
+    assert host.take_notes() == ["stop b", "start b", "start b", "start a"]
+    assert found["a"].ready.status
+
+
+def test_one_that_becomes_ready_slowly_does_not_keep_another_one_down(host: Ordered) -> None:
+    """It is waited for all the same, once nobody is down any more."""
+    host.write_one("slow", properties=BEFORE)
+    host.write_one("a", "b", properties=BEFORE)
+    host.write_one("b", properties=BEFORE, min_ready_s=1)
+    assert host.run().ok
+    host.take_notes()
+    host.write_one("slow", properties=AFTER, min_ready_s=6, timeout_s=20)
+    host.write_one("a", "b", properties=AFTER)
+    host.write_one("b", properties=AFTER, program=BAD, min_ready_s=1)
+    found = statuses(host)
+    assert all(status.ready.status for status in found.values())
+    with host.client() as client:
+        running = client.get(["a", "slow"], ["time"])
+    assert int(running["slow"]["time"]) - int(running["a"]["time"]) < 5
+
+
+def test_where_the_earlier_one_is_not_taken_back_after_all_nobody_waits(host: Ordered) -> None:
+    """A full disk is no version's fault: nothing is undone."""
+    found = both(host, program="echo no space left on device >&2; " + BAD)
+    notes = host.take_notes()
+    assert list(dict.fromkeys(notes)) == ["stop a", "stop b", "start b", "start a"]
+    assert notes.count("start a") == 1
+    assert found["b"].rejection is None
     assert found["a"].ready.status
     assert any("all the same" in warning for warning in found["a"].warnings)
 

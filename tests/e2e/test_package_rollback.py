@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,9 @@ class RollbackHost(PassHost):
     def publish_program(self, name: str, version: str, text: str, **more: object) -> None:
         self.publish(name, version, files={f"/opt/{name}/run": (text, 0o755)}, **more)
 
-    def want(self, name: str, version: str, *packages: str, **update: object) -> None:
+    def want(
+        self, name: str, version: str, *packages: str, after: Sequence[str] = (), **update: object
+    ) -> None:
         """The file of a daemon that runs `/opt/NAME/run` of its first package."""
         wanted = [pair.split("=") for pair in packages]
         program = self.root / "opt" / wanted[0][0] / "run"
@@ -36,7 +39,8 @@ class RollbackHost(PassHost):
             "min_ready_s": 1,
             "ready_timeout_s": 30,
             "update": update,
-            "properties": {"cmd": [str(program)]},
+            "after": list(after),
+            "properties": {"cmd": [str(program)], "max_respawns": "0"},
             "packages": [{"name": item, "version": number} for item, number in wanted],
         }
         file = self.specs_dir / f"{name}.yaml"
@@ -160,3 +164,73 @@ def test_update_that_cannot_be_had_rejects_nothing(host: RollbackHost) -> None:
         assert status.ready.reason == "VersionNotFound"
     host.publish_program("tuner", "1.1", RUNS)
     assert find(host, "tuner").version == "1.1"
+
+
+# -- with another one that is started after it ----------------------------------------------------
+
+
+def describe_program(host: RollbackHost, name: str, version: str, last: str = "") -> str:
+    """A program that notes when it starts and stops, and ends at `last`."""
+    log = host.directory / "log"
+    loop = last or "while :; do sleep 0.05; done"
+    return (
+        f"#!/bin/sh\ntrap 'echo stop {name} {version} >> {log}; exit 0' TERM\n"
+        f"echo start {name} {version} >> {log}\n{loop}\n"
+    )
+
+
+def update_both(host: RollbackHost, **bad: object) -> list[str]:
+    """aide after tuner, and both change in one pass, tuner to something bad; what happened then."""
+    for version in ("1.0", "1.1"):
+        host.publish_program("aide", version, describe_program(host, "aide", version))
+    host.publish_program("tuner", "1.0", describe_program(host, "tuner", "1.0"))
+    if "text" in bad:
+        host.publish_program("tuner", "1.1", **bad)
+    else:
+        host.publish("tuner", "1.1", **bad)
+    for version in ("1.0", "1.1"):
+        host.want("aide", version, f"aide={version}", after=["tuner"])
+        host.want("tuner", version, f"tuner={version}")
+        if version == "1.0":
+            host.converge()
+            (host.directory / "log").unlink()
+    aide, tuner = host.run().statuses
+    time.sleep(0.2)
+    assert tuner.ready
+    assert (tuner.version, tuner.ready.reason) == ("1.0", "RolledBack"), tuner
+    assert aide.ready
+    assert (aide.version, aide.ready.reason) == ("1.1", "Ready"), aide
+    assert host.state("aide", "tuner") == {"aide": "1.1 installed", "tuner": "1.0 installed"}
+    again = host.run()
+    assert again.touched == frozenset()
+    return (host.directory / "log").read_text().splitlines()
+
+
+def test_who_comes_after_it_is_started_when_its_packages_are_back(host: RollbackHost) -> None:
+    text = describe_program(host, "tuner", "1.1", "exit 3")
+    assert update_both(host, text=text) == [
+        "stop aide 1.0",
+        "stop tuner 1.0",
+        "start tuner 1.1",
+        "start tuner 1.0",
+        "start aide 1.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param({"scripts": {"postinst": "#!/bin/sh\nexit 7\n"}}, id="its script fails"),
+        pytest.param({"files": {"/opt/tuner/other": ("", 0o644)}}, id="its program is gone"),
+    ],
+)
+def test_who_comes_after_it_runs_on_until_its_packages_are_back(
+    host: RollbackHost, bad: dict[str, object]
+) -> None:
+    """Nothing of it could be started, so it was not even stopped: nobody is down for that."""
+    assert update_both(host, **bad) == [
+        "stop aide 1.0",
+        "stop tuner 1.0",
+        "start tuner 1.0",
+        "start aide 1.1",
+    ]

@@ -303,6 +303,65 @@ def test_a_failure_that_the_gate_cannot_be_told_is_undone_and_told_later(running
     assert running.holders() == {}
 
 
+def write_base(fleet: Fleet, properties: str, version: str, **more: Any) -> None:
+    """A daemon that the agent is started after, and that has a rule of its own."""
+    fleet.host.write("base", properties, version=version, min_ready_s=1, **more)
+    fleet.host.write("agent", f"env: {{A: '{version}'}}", version=version)
+    file = fleet.host.specs_dir / "agent.yaml"
+    file.write_text(file.read_text().replace("spec:\n", "spec:\n  after: [base]\n"))
+
+
+def list_told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """What the gate is told from now on: daemon, state of what its slot was taken for."""
+    told: list[tuple[str, str]] = []
+    tell = client.GateConnection.tell
+
+    def note(connection: client.GateConnection, slot: Slot, state: Any, error: str) -> Any:
+        told.append((slot.daemon, state))
+        return tell(connection, slot, state, error)
+
+    monkeypatch.setattr(client.GateConnection, "tell", note)
+    return told
+
+
+def test_who_waits_until_another_one_has_gone_back_keeps_its_slot(
+    running: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for healthy in ("0s", "1h"):
+        for name in ("agent", "base", "slow"):
+            rule = f"max_concurrent: 1, min_healthy_time: {healthy}"
+            running.rule(rule, name=f"porto-daemon-{name}")
+        running.host.write("slow", "", min_ready_s=3)
+        write_base(running, "", "1")
+        assert running.host.run().ok
+    told = list_told(monkeypatch)
+    dies = "cmd: [sh, -c, 'exit 3']"
+    write_base(running, "max_respawns: '0'", "2", command=dies)
+    found = {item.name: item for item in running.host.run(restarts={"slow": "asked"}).statuses}
+    assert found["base"].ready
+    assert (found["base"].version, found["base"].ready.reason) == ("1", "RolledBack")
+    assert (found["agent"].version, found["agent"].actions[0][:5]) == ("2", "stop:")
+    # Neither who was down meanwhile nor who was not ready yet has failed for that.
+    assert [state for name, state in told if name == "base"] == ["failed"]
+    assert [state for name, state in told if name == "agent"] == ["settling"]
+    assert [state for name, state in told if name == "slow"] == ["settling"]
+
+
+def test_who_waits_for_the_gate_is_not_stopped_for_one_that_goes_back(running: Fleet) -> None:
+    running.rule(name="porto-daemon-base")
+    write_base(running, "", "1")
+    assert running.host.run().ok
+    pid, held = running.pid(), running.other()
+    write_base(running, "max_respawns: '0'", "2", command="cmd: [sh, -c, 'exit 3']")
+    found = {item.name: item for item in running.host.run().statuses}
+    assert found["base"].version == "1"
+    assert running.pid() == pid
+    assert found["agent"].waits
+    running.leave(held)
+    assert not running.host.run().ok
+    assert running.pid() != pid
+
+
 def test_what_recovers_by_itself_gives_its_slot_back(running: Fleet, tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     command = f"cmd: [sh, -c, 'test -e {flag} || exit 1; exec sleep 1000']"

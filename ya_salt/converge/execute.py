@@ -11,7 +11,7 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +20,8 @@ from ya_salt.converge.host_checks import find_obstacle
 from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.package_users import describe_kept, find_users, list_packages_ever
-from ya_salt.converge.turns import Look, Turns
+from ya_salt.converge.trials import find_own_error
+from ya_salt.converge.turns import LeftError, Look, Turns
 from ya_salt.converge.watching import is_renewed
 from ya_salt.copies import CopyError
 from ya_salt.errors import (
@@ -73,6 +74,8 @@ class Tools:
     """Daemon -> those that it is started after, without circles."""
     look: Look = lambda _names: {}
     """How daemons stand that others wait for; by any thread. Raises nothing."""
+    insistent: Collection[str] = ()
+    """Daemons that this pass has stopped before: they are started whoever is not ready."""
     permit: Callable[[Step], Deferral | None] = lambda _step: None
     """Asked by any thread right before a step that stops a daemon; a reason not to, or None."""
     see_last: Callable[[Container], None] = lambda _last: None
@@ -107,6 +110,8 @@ def _run_all(
 ) -> None:
     """Several side by side. Where we are told to end, who has begun comes to its end."""
     turns = Turns(plans, tools.order, tools.look, tools.progress, tools.parallel)
+    for plan in plans:
+        _note_lost(plan, results[plan.name], observed, turns)
     # One may wait for any other: all of them have a thread, if seldom a place at the work.
     with ThreadPoolExecutor(max_workers=len(plans)) as pool:
         work = [
@@ -249,7 +254,17 @@ def _run_containers(
             for result in _run_step(client, step, observed, tools, turns):
                 _end(result, results, tools)
             if _is_stuck(results):
+                _note_lost(plan, results, observed, turns)
                 return
+
+
+def _note_lost(
+    plan: DaemonPlan, results: Sequence[StepResult], observed: Observed, turns: Turns
+) -> None:
+    """Say that its update is to be undone, to those who wait for it."""
+    life = observed.lives.get(plan.name)
+    if life is not None and life.trial is not None and find_own_error(Outcome(plan, (*results,))):
+        turns.lose(plan.name)
 
 
 def _run_step(
@@ -259,15 +274,14 @@ def _run_step(
     work = _Work(client, step, tools, turns)
     error: Exception
     try:
-        waits = turns.await_start(step)
-        if waits:
-            return (StepResult(step, blocked=waits),)
-        deferral = tools.permit(step)
-        if deferral is not None:
-            return (StepResult(step, deferral=deferral),)
+        waiting = _await_turn(work)
+        if waiting is not None:
+            return (waiting,)
         tools.progress(f"porto-daemon-{step.name}: {describe_step(step)}")
         _begin(step, tools)
         _do(work, observed)
+    except LeftError as left:
+        return _leave(work, f"waits for {left}")
     except PortoError as caught:
         error = caught
         instead = _find_alternative(step, error)
@@ -287,6 +301,28 @@ def _run_step(
     if work.was_stopped.is_set() and isinstance(step, ReplaceContainer):
         return (StepResult(_describe_stop(step, error)), failed)
     return (failed,)
+
+
+def _await_turn(work: _Work) -> StepResult | None:
+    """What keeps the step from being taken now, if anything does."""
+    step, tools = work.step, work.tools
+    insists = step.name in tools.insistent
+    waits = work.turns.await_start(step, insists=insists)
+    if waits and not insists:
+        return StepResult(step, blocked=f"waits for {waits}")
+    if waits:
+        work.start_all_the_same(waits)
+    deferral = tools.permit(step)
+    return StepResult(step, deferral=deferral) if deferral is not None else None
+
+
+def _leave(work: _Work, waits: str) -> tuple[StepResult, ...]:
+    """What came of a restart that is left for later in this pass."""
+    step = work.step
+    waiting = StepResult(step, blocked=waits)
+    if not work.was_stopped.is_set() or not isinstance(step, ReplaceContainer):
+        return (waiting,)
+    return (StepResult(StopContainer(step.name, f"{step.reason}; it {waits}")), waiting)
 
 
 @dataclass(frozen=True)
@@ -319,10 +355,13 @@ class _Work:
     def _await_others(self) -> None:
         waits = self.turns.before_start(self.step.name)
         if waits:
-            self.warnings.append(f"started all the same, as it ran before: it {waits}")
+            self.start_all_the_same(waits)
         self.tools.see_files(self.step.name)
         if isinstance(self.step, ReplaceContainer):
             _carry_data(self.step.spec, self.tools)
+
+    def start_all_the_same(self, waits: str) -> None:
+        self.warnings.append(f"started all the same, as it ran before: it waits for {waits}")
 
 
 def _describe_stop(step: ReplaceContainer, error: Exception) -> Step:

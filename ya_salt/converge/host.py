@@ -115,6 +115,10 @@ class PassRequest:
     """Why the rollout gate is not asked this time; "" asks it."""
     asks_all: bool = True
     """Whether every daemon is asked if it is ready; else those whose time has come."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Daemon -> why the round of this pass before has stopped it: it is started in this one."""
+    awaited: frozenset[str] = frozenset()
+    """Daemons started by the round before, which did not wait until they are ready."""
     probes: Mapping[str, Probes] = field(default_factory=dict)
     """Daemon -> what somebody who asks between passes has come to know."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from ya_salt.converge.holds import describe_hold
 from ya_salt.converge.plan import keep_repair
@@ -41,6 +42,8 @@ class Standing:
     words: str = ""
     timeout_s: float = 0.0
     """How long it is waited for once it was started."""
+    is_lost: bool = False
+    """Whether its update has failed, so that this very pass undoes it."""
 
 
 def list_after(specs: Iterable[DaemonSpec]) -> dict[str, tuple[str, ...]]:
@@ -76,9 +79,15 @@ def stand(
 
 
 def hold_starts(
-    plans: Sequence[DaemonPlan], context: Sequence[DaemonSpec], observed: Observed
+    plans: Sequence[DaemonPlan],
+    context: Sequence[DaemonSpec],
+    observed: Observed,
+    left: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[DaemonPlan, ...]:
-    """The plans without what would have to wait for longer than a pass does."""
+    """The plans without what would have to wait for longer than a pass does.
+
+    `left`: daemon -> why this pass has stopped it: it is started whoever is ready, as it ran.
+    """
     specs = _list_specs(context, observed)
     circles = find_circles(list_after(specs.values()))
     after = {
@@ -92,11 +101,20 @@ def hold_starts(
         if name in circles and not plan.refusal:
             planned[name] = _refuse(plan, circles[name], observed)
             continue
+        if name in left:
+            planned[name] = replace(plan, steps=_tell_why(plan.steps, left[name]))
+            continue
         late = [_describe(other, planned.get(other), specs, observed) for other in after[name]]
         if not all(is_coming for _, is_coming in late):
             words = join_words(words for words, _ in late if words)
             planned[name] = _hold(plan, f"waits for {words}")
     return tuple(planned[plan.name] for plan in plans)
+
+
+def _tell_why(steps: Iterable[Step], why: str) -> tuple[Step, ...]:
+    return tuple(
+        replace(step, reason=why) if isinstance(step, CreateContainer) else step for step in steps
+    )
 
 
 def _list_specs(context: Sequence[DaemonSpec], observed: Observed) -> dict[str, DaemonSpec]:

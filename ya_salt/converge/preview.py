@@ -562,7 +562,7 @@ def _plan(
         if not observed.packages_error
     }
     plans = note_drift(plans, request.targets, missing, observed)
-    return hold_starts(plans, context, observed)
+    return hold_starts(plans, context, observed, request.left)
 
 
 def _name_who(plans: Iterable[DaemonPlan], host: Host) -> tuple[DaemonPlan, ...]:

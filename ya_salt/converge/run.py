@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -78,7 +78,7 @@ from ya_salt.converge.status import (
     make_status,
     make_unmanaged_status,
 )
-from ya_salt.converge.trials import REJECTED, describe_rejection, is_hopeless
+from ya_salt.converge.trials import REJECTED, describe_rejection, is_hopeless, is_lost
 from ya_salt.converge.watched_files import look_once
 from ya_salt.converge.watching import note_told
 from ya_salt.errors import (
@@ -162,9 +162,11 @@ def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
     host.patience.renew()
     started, done = host.now(), _make_round(host, request, store, None)
     results = [done.result]
-    while done.lost:
+    while done.lost or done.left:
         # What failed is written down and told: now it is undone, as any pass would do it.
-        request = replace(request, orders={}, restarts={}, asks_all=False)
+        request = replace(
+            request, orders={}, restarts={}, asks_all=False, left=done.left, awaited=done.awaited
+        )
         done = _make_round(host, request, store, started)
         results.append(done.result)
     _report(host, request, store, done)
@@ -246,6 +248,10 @@ class _Done:
     recalled: _Recalled
     lost: Mapping[str, str]
     """Daemon -> why its update was given up: another round undoes it."""
+    left: Mapping[str, str]
+    """Daemon -> why it was stopped, without a start so far: another round starts it."""
+    awaited: frozenset[str]
+    """Daemons that were started and are not ready yet, where they were not waited for."""
 
 
 @dataclass(frozen=True)
@@ -350,7 +356,9 @@ def _make_pass(
         _drop_copies(start, after.lives)
         outcomes = _blame(outcomes, lost, after)
         acted = _Acted(plans, before, after, outcomes, troubles, lost)
-        results = _judge(start, acted)
+        left = _list_left(outcomes)
+        awaited = _list_awaited(start, outcomes, after) if left else frozenset()
+        results = _judge(start, acted, awaited)
         settled = report_results(gate, permits, results, host.now(), is_whole=request.whole)
     statuses = tuple(_with_standing(start, result.status, settled) for result in results)
     return _Done(
@@ -370,6 +378,8 @@ def _make_pass(
         gate=settled.memory,
         recalled=start.recalled,
         lost=lost,
+        left=left,
+        awaited=awaited,
     )
 
 
@@ -564,6 +574,7 @@ def _execute(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
         parallel=host.settings.parallel,
         order=list_order(_list_specs(start).values()),
         look=_Others(start, plans, before, prober).look,
+        insistent=start.request.left,
         permit=permits.check,
         see_last=seen.lasts.append,
         see_files=see_files,
@@ -634,7 +645,10 @@ class _Others:
             is_asked = container is not None and is_to_be_asked(spec, container, life)
             if container is not None and is_asked and is_due(spec, container, life, now):
                 self._prober.begin(spec, container)
-        return stand(name, spec, container, life, look.unknown.get(name, ""))
+        standing = stand(name, spec, container, life, look.unknown.get(name, ""))
+        if spec is None or standing.is_ready:
+            return standing
+        return replace(standing, is_lost=is_lost(life, spec, container, now))
 
 
 def _pin_versions(start: _Start) -> dict[str, str]:
@@ -664,7 +678,8 @@ def _look_again(
     outcomes: Mapping[str, Outcome],
     prober: Prober,
 ) -> tuple[Observed, dict[str, Outcome]]:
-    acted = {name: outcome for name, outcome in outcomes.items() if outcome.results}
+    awaited = start.request.awaited
+    acted = {name: item for name, item in outcomes.items() if item.results or name in awaited}
     if not acted:
         return before, dict(outcomes)
     after, targets = before, start.request.targets
@@ -673,7 +688,7 @@ def _look_again(
     try:
         specs = [spec for spec in targets if spec.name in acted]
         wait = ReadyWait(client, prober, start.host.progress, start.host.now, start.host.is_hurried)
-        look, lives = wait.run(specs, acted, before.lives)
+        look, lives = wait.run(specs, acted, before.lives, awaited)
     except PortoError as error:
         _log.error("pass: portod stopped answering: %s", error)
         blind = {name: _blind(item, error) for name, item in acted.items()}
@@ -718,12 +733,14 @@ class ReadyWait:
         specs: Sequence[DaemonSpec],
         outcomes: Mapping[str, Outcome],
         before: Mapping[str, Life],
+        awaited: Collection[str] = (),
     ) -> tuple[Look, dict[str, Life]]:
         """The look at which none was worth waiting for any more, and what they said until then.
 
-        Raises PortoError.
+        `awaited` were started earlier. Raises PortoError.
         """
         started = time.monotonic()
+        is_pressing = bool(_list_left(outcomes))
         # Of a new process nothing is known, whatever portod's whole seconds say.
         lives = {
             spec.name: replace(life, probes=None) if outcomes[spec.name].touched else life
@@ -742,11 +759,14 @@ class ReadyWait:
             waiting = [
                 spec
                 for spec in specs
-                if outcomes[spec.name].touched
+                if (outcomes[spec.name].touched or spec.name in awaited)
                 and not outcomes[spec.name].error
                 and elapsed < spec.ready_timeout_s
-                and _is_worth_waiting(spec, look, lives[spec.name])
+                and _is_worth_waiting(spec, look, lives[spec.name], self.now())
             ]
+            if is_pressing:
+                # Somebody is down until the next round: it waits for the rest.
+                waiting = _list_going_along(waiting, specs, look, lives, self.now())
             if not waiting or self.is_hurried():
                 return look, lives
             self._ask(waiting, look, lives)
@@ -762,13 +782,54 @@ class ReadyWait:
                 self.prober.begin(spec, container)
 
 
-def _is_worth_waiting(spec: DaemonSpec, look: Look, life: Life) -> bool:
+def _list_left(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
+    """Daemon -> why it was stopped, of those that wait for another round to be started."""
+    return {
+        name: f"{stopped.reason}; it waited for {outcome.blocked.removeprefix('waits for ')}"
+        for name, outcome in outcomes.items()
+        if outcome.is_down and outcome.blocked
+        for stopped in [item.step for item in outcome.results if item.blocked]
+    }
+
+
+def _list_awaited(
+    start: _Start, outcomes: Mapping[str, Outcome], after: Observed
+) -> frozenset[str]:
+    return frozenset(
+        spec.name
+        for spec in start.request.targets
+        for container in [after.containers.get(spec.name)]
+        if (outcomes[spec.name].touched or spec.name in start.request.awaited)
+        and container is not None
+        and container.state not in _HOPELESS
+        and not is_ready(spec, container, after.lives.get(spec.name, Life()))
+    )
+
+
+def _list_going_along(
+    waiting: Iterable[DaemonSpec],
+    specs: Iterable[DaemonSpec],
+    look: Look,
+    lives: Mapping[str, Life],
+    now: float,
+) -> list[DaemonSpec]:
+    """Those that go back together with one that is lost, should they fail, too: of its packages."""
+    shared = {
+        package.name
+        for spec in specs
+        if is_lost(lives[spec.name], spec, look.containers.get(spec.name), now)
+        for package in spec.packages
+    }
+    return [spec for spec in waiting if any(item.name in shared for item in spec.packages)]
+
+
+def _is_worth_waiting(spec: DaemonSpec, look: Look, life: Life, now: float) -> bool:
     container = look.containers.get(spec.name)
     if container is None:
         return spec.name in look.unknown
-    if is_hopeless(life, spec, container):
+    if container.state in _HOPELESS or is_ready(spec, container, life):
         return False
-    return container.state not in _HOPELESS and not is_ready(spec, container, life)
+    return not is_lost(life, spec, container, now)
 
 
 def _describe_waiting(specs: Sequence[DaemonSpec], containers: Mapping[str, Container]) -> str:
@@ -851,7 +912,7 @@ def _blame(
     return {**outcomes, **blamed}
 
 
-def _judge(start: _Start, acted: _Acted) -> list[DaemonResult]:
+def _judge(start: _Start, acted: _Acted, awaited: Collection[str]) -> list[DaemonResult]:
     """How every daemon stands that the pass is about; a whole pass is about all that are known."""
     now, after = start.host.now(), acted.after
     results = []
@@ -865,7 +926,8 @@ def _judge(start: _Start, acted: _Acted) -> list[DaemonResult]:
             _log.exception("porto-daemon-%s: how it stands cannot be said", spec.name)
             status = make_bug_status(spec, outcome, previous, describe_bug(error), now)
         life = after.lives.get(spec.name, Life())
-        results.append(DaemonResult(status, after.containers.get(spec.name), outcome, life))
+        container, is_coming = after.containers.get(spec.name), spec.name in awaited
+        results.append(DaemonResult(status, container, outcome, life, is_coming))
     if start.request.whole:
         results += _judge_unmanaged(start, after, now)
     return results
@@ -956,7 +1018,7 @@ def _make_record(
         restart_reason=reason,
         was_created=not is_removed and (old.was_created or is_there),
         life=Life() if is_removed else acted.after.lives.get(spec.name, old.life),
-        change=_find_change(spec, outcome, acted.before) or old.change,
+        change=_find_change(start.request, spec, outcome, acted.before, old) or old.change,
         status=status,
     )
     # As the store keeps it, so that it can be compared with what is there.
@@ -967,13 +1029,19 @@ _CHANGE_ENTRIES, _CHANGE_CHARS = 40, 200
 """So much of a change is remembered: enough to read, little enough for a thousand daemons."""
 
 
-def _find_change(spec: DaemonSpec, outcome: Outcome, before: Observed) -> Change | None:
+def _find_change(
+    request: PassRequest, spec: DaemonSpec, outcome: Outcome, before: Observed, old: Record
+) -> Change | None:
     """What this pass did to the container, with values old and new; None where it did nothing."""
     renewing = CreateContainer | ReplaceContainer | ChangeLive | StartContainer
-    done = [item.step for item in outcome.results if item.is_done]
+    is_left = outcome.is_down and bool(outcome.blocked)
+    # What it was stopped for is told of the start that follows.
+    done = [item.step for item in outcome.results if item.is_done or (is_left and item.blocked)]
     steps = [step for step in done if isinstance(step, renewing)]
     if not steps:
         return None
+    if spec.name in request.left and old.change is not None:
+        return replace(old.change, what=describe_step(steps[-1]))
     told = describe_changes(spec, done, before)
     is_new = any(isinstance(step, CreateContainer) for step in steps)
     # Of a new container everything is new, and stands in the file.

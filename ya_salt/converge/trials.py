@@ -426,6 +426,19 @@ def is_hopeless(life: Life, spec: DaemonSpec, container: Container) -> bool:
     return trial.deaths + count_deaths(trial, container) > spec.update.max_failures
 
 
+def is_lost(life: Life, spec: DaemonSpec, container: Container | None, now: float) -> bool:
+    """Whether a version on trial that is not ready at this moment is given up by the next look.
+
+    As far as that can be said by its container alone: something else may excuse it.
+    """
+    trial = life.trial
+    if trial is None or container is None or not is_current(spec, container):
+        return False
+    if trial.ready_at and not _was_restarted(trial, container):
+        return False
+    return bool(judge(trial, spec, Sight(container, host=trial.host), now).why)
+
+
 def _see(trial: Trial, container: Container | None) -> Trial:
     """The trial with how the container stands now as what was seen of it last."""
     if container is None:

@@ -32,6 +32,13 @@ _STOPS = (ReplaceContainer, RemoveContainer, StopContainer)
 Look = Callable[[Collection[str]], Mapping[str, Standing]]
 
 
+class LeftError(Exception):
+    """A restart is left for the round that undoes the update of one before it: for whom it waits.
+
+    Where it was stopped already it stays so until then.
+    """
+
+
 class _Stage(IntEnum):
     """How far one has come with its steps."""
 
@@ -62,6 +69,14 @@ class Turns:
         self._renewed = {plan.name for plan in plans if _has(plan.steps, (ReplaceContainer,))}
         self._started = {plan.name for plan in plans if _has(plan.steps, STARTS)}
         self._is_ended = False
+        self._lost: set[str] = set()
+        """Whose update could not be put in place, by the update's own fault."""
+        self._left: dict[str, str] = {}
+        """Whose start or restart is left for later in this pass -> what that waits for."""
+
+    def lose(self, name: str) -> None:
+        """Its update is about to be undone, whatever runs of it now."""
+        self._lost.add(name)
 
     @contextmanager
     def work(self, name: str) -> Iterator[bool]:
@@ -100,26 +115,28 @@ class Turns:
     def _is_past(self, names: Iterable[str], stage: _Stage) -> bool:
         return all(self._stages.get(name, _Stage.OVER) >= stage for name in names)
 
-    def await_start(self, step: Step) -> str:
-        """Wait until it may be started; why it may not within this pass, or "".
+    def await_start(self, step: Step, *, insists: bool = False) -> str:
+        """Wait until it may be started; for whom it cannot wait any longer, or "".
 
         One that is to be restarted waits here for those only that are not: in between it is down.
+        `insists`: it is started whoever is not ready, and so waits for all that may still be.
         """
         if not isinstance(step, STARTS):
             return ""
         others = self._order.get(step.name, ())
         if isinstance(step, ReplaceContainer):
             others = [name for name in others if name not in self._renewed]
-        return self._await_ready(step.name, others)
+        return self._say(self._await_ready(step.name, others, all if insists else any))
 
     def before_stop(self, name: str) -> None:
         """Called where nothing stands in the way of its stop any more.
 
         Its own turn comes when those that it is started after could be stopped, too, and when those
-        that are started after it are.
+        that are started after it are. Raises LeftError where an update of those is lost already.
         """
-        self._move(name, _Stage.REHEARSED)
         first = self._list_renewed(name) if name in self._renewed else []
+        self._leave_where_lost(name, first)
+        self._move(name, _Stage.REHEARSED)
         last = [other for other in self._stopped if name in self._order.get(other, ())]
 
         def is_due() -> bool:
@@ -129,45 +146,86 @@ class Turns:
             return
         with self._pause(), self._moved:
             self._moved.wait_for(is_due)
+        self._leave_where_lost(name, first)
 
     def before_start(self, name: str) -> str:
         """Called where it is stopped and is to be started anew, once those before it are ready.
 
-        Returns who is not: it is started all the same, as it ran before.
+        Returns who is not: it is started all the same, as it ran before. Raises LeftError where
+        one of those is about to go back: it is to be started after that.
         """
         self._move(name, _Stage.STOPPED)
-        return self._await_ready(name, self._list_renewed(name))
+        late = self._await_ready(name, self._list_renewed(name), all)
+        if not self._is_ended and any(self._goes_back(*item) for item in late.items()):
+            self._leave(name, self._say(late))
+        return self._say(late)
+
+    def _leave_where_lost(self, name: str, others: Iterable[str]) -> None:
+        late = {other: Standing(True) for other in others if self._goes_back(other, Standing(True))}
+        if late and not self._is_ended:
+            self._leave(name, self._say(late))
+
+    def _leave(self, name: str, words: str) -> None:
+        self._left[name] = words
+        raise LeftError(words)
+
+    def _goes_back(self, name: str, standing: Standing) -> bool:
+        """Whether it is another one at the end of this pass than it is now."""
+        return name in self._lost or name in self._left or standing.is_lost
+
+    def _say(self, late: Mapping[str, Standing]) -> str:
+        return join_words(self._say_one(*item) for item in late.items()) if late else ""
+
+    def _say_one(self, name: str, standing: Standing) -> str:
+        if name in self._left:
+            return f"{name}, which waits for {self._left[name]}"
+        words = standing.words or name
+        return f"{words}, whose update fails" if self._goes_back(name, standing) else words
 
     def _list_renewed(self, name: str) -> list[str]:
         """Those before it that are restarted in this pass, too."""
         return [other for other in self._order.get(name, ()) if other in self._renewed]
 
-    def _await_ready(self, name: str, others: Sequence[str]) -> str:
+    def _await_ready(
+        self, name: str, others: Sequence[str], is_enough: Callable[[Iterable[bool]], bool]
+    ) -> dict[str, Standing]:
+        """Those that are not ready; `is_enough`: how many are in vain where none is waited for."""
         if not others:
-            return ""
-        is_over = self._is_past(self._list_started(others), _Stage.OVER)
-        if is_over and all(item.is_ready for item in self._look(others).values()):
-            return ""
+            return {}
+        if self._is_past(self._list_started(others), _Stage.OVER) and not self._find_late(others):
+            return {}
         with self._pause():
-            return self._poll(name, others)
+            return self._poll(name, others, is_enough)
 
     def _list_started(self, others: Iterable[str]) -> list[str]:
         return [name for name in others if name in self._started]
 
-    def _poll(self, name: str, others: Sequence[str]) -> str:
+    def _poll(
+        self, name: str, others: Sequence[str], is_enough: Callable[[Iterable[bool]], bool]
+    ) -> dict[str, Standing]:
         started = self._list_started(others)
         self._progress(f"porto-daemon-{name}: waits for {join_words(others)}")
         with self._moved:
             self._moved.wait_for(lambda: self._is_ended or self._is_past(started, _Stage.OVER))
         began = time.monotonic()
         while True:
-            late = [item for item in self._look(others).values() if not item.is_ready]
+            late = self._find_late(others)
             elapsed = time.monotonic() - began
-            if not late:
-                return ""
-            if self._is_ended or any(item.is_hopeless or elapsed > item.timeout_s for item in late):
-                return f"waits for {join_words(item.words for item in late)}"
+            in_vain = (
+                item.is_hopeless or elapsed > item.timeout_s or self._goes_back(other, item)
+                for other, item in late.items()
+            )
+            if not late or self._is_ended or is_enough(in_vain):
+                return late
             time.sleep(_POLL_S)
+
+    def _find_late(self, others: Collection[str]) -> dict[str, Standing]:
+        """Those that are not ready, or are and go back all the same."""
+        return {
+            name: item
+            for name, item in self._look(others).items()
+            if not item.is_ready or self._goes_back(name, item)
+        }
 
 
 def _has(steps: Iterable[Step], kinds: tuple[type[Step], ...]) -> bool:

@@ -438,6 +438,8 @@ class DaemonResult:
     container: Container | None
     outcome: Outcome | None = None
     life: Life = field(default_factory=Life)
+    is_coming: bool = False
+    """Whether it was just started, and this very pass is about to wait until it is ready."""
 
 
 @dataclass(frozen=True)
@@ -490,6 +492,7 @@ def _report(
     """Whether the slot was given back."""
     outcome = result.outcome
     is_put_off = outcome is not None and bool(outcome.deferral or outcome.blocked)
+    is_put_off |= result.is_coming
     state, error = assess(slot, result.status, result.container, result.life, is_put_off=is_put_off)
     if state == "over":
         return _give_back(connection, held, slot)
