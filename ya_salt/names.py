@@ -20,15 +20,15 @@ PROBE_CONTAINER = "ya-salt-probe"
 """Inside a daemon's container: the one in which the command of its `readiness` runs."""
 
 MAX_DAEMON_NAME = 100
-_MAX_VERSION = 200
+MAX_VERSION = 200
 
 # Debian policy 5.6.1. A digit or a letter first: nothing can be an option of apt. No minus at the
 # end: apt-get(8) reads `foo-` as "remove foo".
 _BASE = r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]"
 _ARCHITECTURE = r"[a-z0-9][a-z0-9-]{0,30}"
-_PACKAGE = re.compile(rf"{_BASE}(?::{_ARCHITECTURE})?", re.ASCII)
+PACKAGE = re.compile(rf"{_BASE}(?::{_ARCHITECTURE})?", re.ASCII)
 # Debian policy 5.6.12. Neither a minus at the end: apt would read `foo=1.0-` as "remove foo".
-_VERSION = re.compile(r"(?:[0-9]{1,9}:)?[0-9][A-Za-z0-9.+~]*(?:-[A-Za-z0-9.+~]+)*", re.ASCII)
+VERSION = re.compile(r"(?:[0-9]{1,9}:)?[0-9][A-Za-z0-9.+~]*(?:-[A-Za-z0-9.+~]+)*", re.ASCII)
 
 _OWN = frozenset({"", "all", "native"})
 """Words for "as this host's own packages are": apt knows a package for all machines by these."""
@@ -67,7 +67,7 @@ def check_daemon_name(name: str) -> str:
 
 def check_package_name(text: str) -> str:
     """Take NAME or NAME:ARCH."""
-    if _PACKAGE.fullmatch(text):
+    if PACKAGE.fullmatch(text):
         if text.endswith(":any"):
             raise ValueError(f"{quote(text)} names no one architecture; leave :any out")
         return text
@@ -83,7 +83,7 @@ def check_package_name(text: str) -> str:
 
 
 def check_package_version(text: str) -> str:
-    if not _VERSION.fullmatch(text) or len(text) > _MAX_VERSION:
+    if not VERSION.fullmatch(text) or len(text) > MAX_VERSION:
         raise ValueError(
             f"{quote(text)} is not a Debian version; write it as dpkg -l shows it, such as 1:2.3-4"
         )

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,7 +78,7 @@ class InForce:
     origins: Mapping[str, str]
 
 
-def _parse_path(text: str) -> str:
+def parse_path(text: str) -> str:
     if not text:
         raise ValueError("a path is wanted, such as /var/lib/ya-salt")
     if not text.isprintable():
@@ -86,36 +87,37 @@ def _parse_path(text: str) -> str:
     return os.path.abspath(text)  # noqa: PTH100 - Path.absolute() keeps "..", resolve() follows links
 
 
-def _parse_socket(text: str) -> str:
-    path = _parse_path(text)
+def parse_socket(text: str) -> str:
+    path = parse_path(text)
     if len(path.encode()) > _SOCKET_MAX_BYTES:
         raise ValueError(f"a unix socket's path has at most {_SOCKET_MAX_BYTES} bytes")
     return path
 
 
-def _parse_count(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
+def parse_count(text: str, low: int, high: int) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
+    return int(text)
 
 
-def _parse_switch(text: str) -> bool:
+def _count(low: int, high: int) -> Callable[[str], int]:
+    return partial(parse_count, low=low, high=high)
+
+
+def parse_switch(text: str) -> bool:
     known = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
     if text.lower() not in known:
         raise ValueError(f"{text!r} is neither true nor false")
     return known[text.lower()]
 
 
-def _parse_word(text: str) -> str:
+def parse_word(text: str) -> str:
     if not text.isprintable() or len(text) > 250:
         raise ValueError(f"{text[:40]!r} is not one line of at most 250 characters")
     return text
 
 
-def _parse_hostname(text: str) -> str:
+def parse_hostname(text: str) -> str:
     if (
         not text.isascii()
         or not 0 < len(text) <= 253
@@ -125,7 +127,7 @@ def _parse_hostname(text: str) -> str:
     return text
 
 
-def _parse_url(text: str) -> str:
+def parse_url(text: str) -> str:
     wrong = ValueError(f"{text[:200]!r} is not a URL such as http://localhost:9093/")
     try:
         parts = urlsplit(text)
@@ -137,11 +139,11 @@ def _parse_url(text: str) -> str:
     return text
 
 
-def _parse_url_or_nothing(text: str) -> str:
-    return _parse_url(text) if text else text
+def parse_url_or_nothing(text: str) -> str:
+    return parse_url(text) if text else text
 
 
-def _parse_tag(text: str) -> str:
+def parse_tag(text: str) -> str:
     if (
         not text.isascii()
         or not 0 < len(text) <= 128
@@ -151,25 +153,28 @@ def _parse_tag(text: str) -> str:
     return text
 
 
-def _parse_gate_type(text: str) -> str:
-    if text not in {"none", "orly", "fleetlock"}:
+GATE_TYPES = ("none", "orly", "fleetlock")
+
+
+def parse_gate_type(text: str) -> str:
+    if text not in GATE_TYPES:
         raise ValueError(f"{text[:40]!r} is not one of none, orly, fleetlock")
     return text
 
 
-def _parse_prefix(text: str) -> str:
+def parse_prefix(text: str) -> str:
     if not re.fullmatch(r"(/?[A-Za-z0-9._-]+)+/?", text) or len(text) > 250:
         raise ValueError(f"{text[:40]!r} is not a prefix of keys such as /orly/")
     return text.rstrip("/") + "/"
 
 
-def _parse_fact(text: str) -> str:
+def parse_fact(text: str) -> str:
     if not text or not text.isprintable() or len(text) > 250 or "," in text:
         raise ValueError(f"{text[:40]!r} is not a fact: one line without commas, at most 250 long")
     return text
 
 
-def _parse_group(text: str) -> str:
+def parse_group(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9.-]+", text):
         raise ValueError(
             f"{text[:40]!r} is not a group of FleetLock: letters, digits, dots, dashes"
@@ -178,55 +183,55 @@ def _parse_group(text: str) -> str:
 
 
 SETTINGS = (
-    Setting("specs_dir", _parse_path, "the daemons directory", has_flag=True),
-    Setting("state_dir", _parse_path, "where what must outlive a pass is kept", has_flag=True),
-    Setting("porto_socket", _parse_socket, "portod's socket", has_flag=True),
+    Setting("specs_dir", parse_path, "the daemons directory", has_flag=True),
+    Setting("state_dir", parse_path, "where what must outlive a pass is kept", has_flag=True),
+    Setting("porto_socket", parse_socket, "portod's socket", has_flag=True),
     Setting(
         "root",
-        _parse_path,
+        parse_path,
         "packages only: DIR/etc/apt and DIR/var/lib/dpkg are used, missing folders made",
         has_flag=True,
     ),
-    Setting("log_file", _parse_path, "the log", has_flag=True),
-    Setting("interval_s", _parse_count(1, 86400), "seconds between the agent's full passes"),
-    Setting("parallel", _parse_count(1, 64), "daemons worked on side by side"),
-    Setting("lock_timeout_s", _parse_count(0, 86400), "seconds to wait for another apt or dpkg"),
-    Setting("script_timeout_s", _parse_count(1, 86400), "seconds a maintainer script may take"),
-    Setting("stop_timeout_s", _parse_count(0, 86400), "seconds for dpkg to end after SIGTERM"),
-    Setting("package_cache_bytes", _parse_count(0, 1 << 44), "bound of the cache of .deb files"),
+    Setting("log_file", parse_path, "the log", has_flag=True),
+    Setting("interval_s", _count(1, 86400), "seconds between the agent's full passes"),
+    Setting("parallel", _count(1, 64), "daemons worked on side by side"),
+    Setting("lock_timeout_s", _count(0, 86400), "seconds to wait for another apt or dpkg"),
+    Setting("script_timeout_s", _count(1, 86400), "seconds a maintainer script may take"),
+    Setting("stop_timeout_s", _count(0, 86400), "seconds for dpkg to end after SIGTERM"),
+    Setting("package_cache_bytes", _count(0, 1 << 44), "bound of the cache of .deb files"),
     Setting(
         "packages_policy.allow_removals",
         check_package_name,
         "packages that apt may remove, downgrade or upgrade though no spec names them",
         is_list=True,
     ),
-    Setting("hostname", _parse_hostname, "the host's name in monitoring; its FQDN unless set"),
-    Setting("monitoring.yasm.enabled", _parse_switch, "push signals to YASM's agent"),
-    Setting("monitoring.yasm.url", _parse_url, "where YASM's agent listens"),
-    Setting("monitoring.yasm.tags", _parse_tag, "tags of the signals", is_map=True),
-    Setting("monitoring.yasm.ttl_s", _parse_count(1, 86400), "seconds that a value is shown"),
-    Setting("monitoring.juggler.enabled", _parse_switch, "push events to Juggler's client"),
-    Setting("monitoring.juggler.url", _parse_url, "where Juggler's client listens"),
-    Setting("monitoring.juggler.source", _parse_word, "who the events say they come from"),
-    Setting("monitoring.juggler.instance", _parse_word, "instance of the events"),
-    Setting("monitoring.prometheus.enabled", _parse_switch, "write a file for node_exporter"),
+    Setting("hostname", parse_hostname, "the host's name in monitoring; its FQDN unless set"),
+    Setting("monitoring.yasm.enabled", parse_switch, "push signals to YASM's agent"),
+    Setting("monitoring.yasm.url", parse_url, "where YASM's agent listens"),
+    Setting("monitoring.yasm.tags", parse_tag, "tags of the signals", is_map=True),
+    Setting("monitoring.yasm.ttl_s", _count(1, 86400), "seconds that a value is shown"),
+    Setting("monitoring.juggler.enabled", parse_switch, "push events to Juggler's client"),
+    Setting("monitoring.juggler.url", parse_url, "where Juggler's client listens"),
+    Setting("monitoring.juggler.source", parse_word, "who the events say they come from"),
+    Setting("monitoring.juggler.instance", parse_word, "instance of the events"),
+    Setting("monitoring.prometheus.enabled", parse_switch, "write a file for node_exporter"),
     Setting(
         "monitoring.prometheus.textfile_dir",
-        _parse_path,
+        parse_path,
         "node_exporter's textfile directory; nothing is written where it does not exist",
     ),
-    Setting("monitoring.alertmanager.enabled", _parse_switch, "send alerts where there is a URL"),
-    Setting("monitoring.alertmanager.url", _parse_url_or_nothing, "an Alertmanager (API v2)"),
-    Setting("gate.type", _parse_gate_type, "whom to ask before a running daemon is disturbed"),
-    Setting("gate.endpoints", _parse_url, "URLs of etcd, or of one FleetLock server", is_list=True),
-    Setting("gate.prefix", _parse_prefix, "begins all keys in etcd"),
-    Setting("gate.username", _parse_word, "our user there"),
-    Setting("gate.password_file", _parse_path, "file with the user's password, root's alone"),
-    Setting("gate.ca_file", _parse_path, "CA certificates (PEM) for https, if not the system's"),
-    Setting("gate.cert_file", _parse_path, "our certificate (PEM)"),
-    Setting("gate.key_file", _parse_path, "our certificate's key (PEM)"),
-    Setting("gate.facts", _parse_fact, "what selectors of rules look at", is_map=True),
-    Setting("gate.group", _parse_group, "FleetLock's group; one a daemon unless set"),
+    Setting("monitoring.alertmanager.enabled", parse_switch, "send alerts where there is a URL"),
+    Setting("monitoring.alertmanager.url", parse_url_or_nothing, "an Alertmanager (API v2)"),
+    Setting("gate.type", parse_gate_type, "whom to ask before a running daemon is disturbed"),
+    Setting("gate.endpoints", parse_url, "URLs of etcd, or of one FleetLock server", is_list=True),
+    Setting("gate.prefix", parse_prefix, "begins all keys in etcd"),
+    Setting("gate.username", parse_word, "our user there"),
+    Setting("gate.password_file", parse_path, "file with the user's password, root's alone"),
+    Setting("gate.ca_file", parse_path, "CA certificates (PEM) for https, if not the system's"),
+    Setting("gate.cert_file", parse_path, "our certificate (PEM)"),
+    Setting("gate.key_file", parse_path, "our certificate's key (PEM)"),
+    Setting("gate.facts", parse_fact, "what selectors of rules look at", is_map=True),
+    Setting("gate.group", parse_group, "FleetLock's group; one a daemon unless set"),
 )
 
 

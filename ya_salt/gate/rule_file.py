@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ya_salt.errors import OperatorError, SpecError, SpecProblem
 from ya_salt.gate.rule import DAYS, Freeze, Rate, Rule, Window
@@ -178,9 +178,9 @@ def _dump(document: dict[str, Json]) -> str:
 
 def _read_meta(manifest: Message, member: Member) -> str:
     meta = Message(manifest.report, member.node, member.field, _META)
-    meta.read("kind", _check_kind, keep)
+    meta.read("kind", META_PARSERS["kind"], keep)
     meta.require("name", "write porto-daemon-NAME for the rule of the daemon NAME")
-    name = meta.read("name", parse_rule_name, keep, is_quoted=True)
+    name = meta.read("name", META_PARSERS["name"], keep, is_quoted=True)
     annotations = _read_annotations(meta)
     if annotations:
         meta.show("annotations", annotations)
@@ -188,7 +188,7 @@ def _read_meta(manifest: Message, member: Member) -> str:
     return name or ""
 
 
-def _check_kind(text: str) -> str:
+def check_kind(text: str) -> str:
     if text != KIND:
         raise ValueError(f"{quote(text)} is not known; write {KIND} or leave it out")
     return text
@@ -207,17 +207,17 @@ def _read_spec(manifest: Message, member: Member) -> Rule:
     spec = Message(manifest.report, member.node, member.field, _SPEC)
     spec.require("max_concurrent", "write how many hosts may change at once, such as 1")
     # Where the zone does not exist, what else is wrong with the freezes is said in one go.
-    zone = spec.read("time_zone", parse_zone, keep) or Rule.time_zone
+    zone = spec.read("time_zone", SPEC_PARSERS["time_zone"], keep) or Rule.time_zone
     rule = Rule(
         "",
-        max_concurrent=spec.read("max_concurrent", parse_count, keep) or 1,
+        max_concurrent=spec.read("max_concurrent", SPEC_PARSERS["max_concurrent"], keep) or 1,
         rate=read_rate(spec),
         selector=read_selector(spec),
         max_failures=_read_max_failures(spec),
-        min_healthy_s=spec.read("min_healthy_time", parse_duration, show_duration),
-        first_install="allow" if _read_choice(spec, "first_install", "gate", "allow") else "gate",
-        on_lost="free" if _read_choice(spec, "on_lost", "hold", "free") else "hold",
-        lost_after_s=_read_duration(spec, "lost_after", MIN_LOST_AFTER_S, Rule.lost_after_s),
+        min_healthy_s=_read_duration(spec, "min_healthy_time"),
+        first_install=_read_choice(spec, "first_install") or Rule.first_install,
+        on_lost=_read_choice(spec, "on_lost") or Rule.on_lost,
+        lost_after_s=_read_duration(spec, "lost_after") or Rule.lost_after_s,
         time_zone=zone,
         freeze=read_freezes(spec, zone),
         windows=read_windows(spec),
@@ -226,19 +226,17 @@ def _read_spec(manifest: Message, member: Member) -> Rule:
     return rule
 
 
-def _read_choice(spec: Message, name: str, usual: str, other: str) -> bool:
-    """Tell whether it is the other one."""
-    return spec.read(name, partial(parse_choice, choices=(usual, other)), keep) == other
+def _read_choice(spec: Message, name: str) -> Any:
+    return spec.read(name, SPEC_PARSERS[name], keep)
 
 
-def _read_duration(spec: Message, name: str, low_s: int, usual_s: int) -> int:
-    found = spec.read(name, partial(parse_duration, low_s=low_s), show_duration)
-    return usual_s if found is None else found
+def _read_duration(spec: Message, name: str) -> int | None:
+    return spec.read(name, SPEC_PARSERS[name], show_duration)
 
 
 def _read_max_failures(spec: Message) -> int | None:
-    halts = spec.read("halt_on_failure", lambda text: parse_bool(text) == "true", keep)
-    limit = spec.read("max_failures", parse_count, keep)
+    halts = spec.read("halt_on_failure", SPEC_PARSERS["halt_on_failure"], keep)
+    limit = spec.read("max_failures", SPEC_PARSERS["max_failures"], keep)
     if halts is False and "max_failures" in spec.members:
         spec.blame("max_failures", "stands beside halt_on_failure: false; keep one of the two")
     return None if halts is False else limit or Rule.max_failures
@@ -257,10 +255,6 @@ _FREEZE = make_fields(FREEZE_FIELDS, "write a mapping of from, to and reason")
 _WINDOW = make_fields(WINDOW_FIELDS, "write a mapping of days, from and to")
 
 
-def parse_count(text: str) -> int:
-    return int(parse_integer(text, 1, MAX_COUNT))
-
-
 def read_rate(spec: Message) -> Rate | None:
     member = spec.members.get("rate")
     if member is None:
@@ -268,9 +262,8 @@ def read_rate(spec: Message) -> Rate | None:
     rate = Message(spec.report, member.node, member.field, _RATE)
     rate.require("count", "write how many hosts may start in one window")
     rate.require("window", "write a time such as 10m")
-    count = rate.read("count", parse_count, keep)
-    parse_window = partial(parse_duration, low_s=MIN_RATE_WINDOW_S)
-    window_s = rate.read("window", parse_window, show_duration)
+    count = rate.read("count", RATE_PARSERS["count"], keep)
+    window_s = rate.read("window", RATE_PARSERS["window"], show_duration)
     spec.show("rate", rate.document)
     return Rate(count, window_s) if count and window_s else None
 
@@ -320,9 +313,9 @@ def read_freezes(spec: Message, zone: str) -> tuple[Freeze, ...]:
 def _read_freeze(freeze: Message, zone: str) -> Freeze | None:
     for name in ("from", "to"):
         freeze.require(name, "write YYYY-MM-DD HH:MM or YYYY-MM-DD")
-    start = freeze.read("from", parse_date, show_date)
-    end = freeze.read("to", parse_date, show_date)
-    reason = freeze.read("reason", parse_line, keep, is_quoted=True) or ""
+    start = freeze.read("from", FREEZE_PARSERS["from"], show_date)
+    end = freeze.read("to", FREEZE_PARSERS["to"], show_date)
+    reason = freeze.read("reason", FREEZE_PARSERS["reason"], keep, is_quoted=True) or ""
     if start is None or end is None or not _is_after(freeze, start, end):
         return None
     return Freeze(find_epoch(start, zone, is_end=False), find_epoch(end, zone, is_end=True), reason)
@@ -355,8 +348,8 @@ def _read_window(window: Message) -> Window | None:
     for name in ("from", "to"):
         window.require(name, "write HH:MM")
     days = _read_days(window)
-    start = window.read("from", parse_start, show_minute)
-    end = window.read("to", parse_minute, show_minute)
+    start = window.read("from", WINDOW_PARSERS["from"], show_minute)
+    end = window.read("to", WINDOW_PARSERS["to"], show_minute)
     if start is None or end is None:
         return None
     if start == end:
@@ -370,7 +363,7 @@ def _read_days(window: Message) -> frozenset[int]:
         return frozenset(range(len(DAYS)))
     days: set[int] = set()
     for node, path in list_items_or_one(window.report, member, "write a list of days"):
-        span = set(read_value(window.report, node, path, parse_days) or ())
+        span = set(read_value(window.report, node, path, WINDOW_PARSERS["days"]) or ())
         twice = ", ".join(DAYS[day] for day in sorted(days & span))
         if twice:
             window.report.add(node.place, path, f"{twice} is listed twice; keep one")
@@ -556,6 +549,36 @@ def _list_zones() -> dict[str, str]:
     names = sorted(zoneinfo.available_timezones(), key=lambda name: (-name.count("/"), name))
     return {name.lower(): name for name in names if not _NO_ZONES.fullmatch(name)}
 
+
+def parse_count(text: str, low: int = 1, high: int = MAX_COUNT) -> int:
+    return int(parse_integer(text, low, high))
+
+
+def parse_switch(text: str) -> bool:
+    return parse_bool(text) == "true"
+
+
+_Parsers = Mapping[str, Callable[[str], Any]]
+
+META_PARSERS: _Parsers = {"kind": check_kind, "name": parse_rule_name}
+SPEC_PARSERS: _Parsers = {
+    "max_concurrent": parse_count,
+    "halt_on_failure": parse_switch,
+    "max_failures": parse_count,
+    "min_healthy_time": parse_duration,
+    "first_install": partial(parse_choice, choices=("gate", "allow")),
+    "on_lost": partial(parse_choice, choices=("hold", "free")),
+    "lost_after": partial(parse_duration, low_s=MIN_LOST_AFTER_S),
+    "time_zone": parse_zone,
+}
+RATE_PARSERS: _Parsers = {
+    "count": parse_count,
+    "window": partial(parse_duration, low_s=MIN_RATE_WINDOW_S),
+}
+FREEZE_PARSERS: _Parsers = {"from": parse_date, "to": parse_date, "reason": parse_line}
+WINDOW_PARSERS: _Parsers = {"days": parse_days, "from": parse_start, "to": parse_minute}
+QUOTED = frozenset({"name", "reason"})
+"""Fields that have to be texts to YAML; so have a selector's values."""
 
 # -- mappings ------------------------------------------------------------------------------------
 

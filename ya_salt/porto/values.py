@@ -339,18 +339,18 @@ def _words(text: str) -> tuple[str, ...]:
 
 # -- lines, paths, users -------------------------------------------------------------------------
 
-_BIND_FLAGS = _words(
+BIND_FLAGS = _words(
     "ro rw rec dev nodev suid nosuid exec noexec private unbindable noatime nodiratime relatime"
 )
 CONTROLLERS = _words(
     "freezer memory cpu cpuacct net_cls blkio devices hugetlb cpuset pids perf_event systemd"
     " cgroup2"
 )
-_ULIMITS = _words(
+ULIMITS = _words(
     "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending"
     " stack"
 )
-_CAPABILITIES = _words(
+CAPABILITIES = _words(
     "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE"
     " NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO"
     " SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME"
@@ -371,7 +371,7 @@ _NET_KINDS = {
     "veth": (2, 4),
 }
 _NET_ADDITIONS = {"MTU": (2, 2), "MAC": (2, 2), "autoconf": (1, 1), "ip": (1, 99), "ECN": (0, 1)}
-_NET_OPTIONS = {**_NET_ALONE, **_NET_KINDS, **_NET_ADDITIONS}
+NET_OPTIONS = {**_NET_ALONE, **_NET_KINDS, **_NET_ADDITIONS}
 """Porto's word for a network -> how many more words it takes, at least and at most."""
 
 _NET_OPTIONS_ONLY = frozenset({"MTU", "MAC", "autoconf", "ECN"})
@@ -381,7 +381,7 @@ _NET_SHARED = {
 }
 """Porto's words for networks that are not made for the container -> whose they are."""
 
-_SYSCTLS = (
+SYSCTLS = (
     *(f"fs.mqueue.{name}" for name in _words("queues_max msg_max msgsize_max")),
     *(f"fs.mqueue.{name}" for name in _words("msg_default msgsize_default")),
     *(f"kernel.{name}" for name in _words("shmmax shmall shmmni shm_rmid_forced")),
@@ -389,7 +389,7 @@ _SYSCTLS = (
 )
 """Beside those of the network."""
 
-_CPU_SET = re.compile(
+CPU_SET = re.compile(
     r"all|inherit|[0-9]{1,4}(?:-[0-9]{1,4})?(?:,[0-9]{1,4}(?:-[0-9]{1,4})?)*"
     r"|node [0-9]{1,4}|jail [1-9][0-9]{0,3}|mems [0-9]{1,4}(?:[,-][0-9]{1,4})*"
 )
@@ -467,7 +467,7 @@ def parse_hostname(text: str) -> str:
 
 def parse_cpu_set(text: str) -> str:
     parts = [" ".join(part.split()) for part in parse_line(text).split(";")]
-    if not all(_CPU_SET.fullmatch(part) for part in parts):
+    if not all(CPU_SET.fullmatch(part) for part in parts):
         raise ValueError(
             f"{quote(text)} is not a set of CPUs; write e.g. 0-3,8 or node 0 or jail 4 or inherit"
         )
@@ -487,9 +487,9 @@ def parse_bind(text: str) -> str:
     if len(words) not in (2, 3) or not words[0].startswith("/"):
         raise ValueError(f"{quote(text)} is not a bind mount; {right}")
     for flag in words[2].split(",") if len(words) == 3 else ():
-        if flag not in _BIND_FLAGS:
+        if flag not in BIND_FLAGS:
             raise ValueError(
-                f"{quote(flag)} is not a flag of bind; write some of {', '.join(_BIND_FLAGS)}"
+                f"{quote(flag)} is not a flag of bind; write some of {', '.join(BIND_FLAGS)}"
             )
     return " ".join(words)
 
@@ -520,7 +520,7 @@ def parse_net(text: str) -> str:
     """Take one entry of `net`: Porto's word, and as many more as go with it."""
     line = parse_words(text)
     word, *rest = line.split(" ")
-    low, high = _NET_OPTIONS[parse_choice(word, tuple(_NET_OPTIONS))]
+    low, high = NET_OPTIONS[parse_choice(word, tuple(NET_OPTIONS))]
     if low <= len(rest) <= high:
         return line
     if word in _NET_ALONE:
@@ -584,10 +584,10 @@ def _parse_ip(word: str) -> str:
 
 def parse_capability(text: str) -> str:
     name = text.strip()
-    if name.upper().removeprefix("CAP_") in _CAPABILITIES and name not in _CAPABILITIES:
+    if name.upper().removeprefix("CAP_") in CAPABILITIES and name not in CAPABILITIES:
         right = name.upper().removeprefix("CAP_")
         raise ValueError(f"{quote(name)} is not Porto's spelling; write {right}")
-    if name not in _CAPABILITIES:
+    if name not in CAPABILITIES:
         raise ValueError(f"{quote(name)} is not a capability; see capabilities(7), without CAP_")
     return name
 
@@ -597,7 +597,7 @@ def check_controller(key: str) -> str:
 
 
 def check_ulimit(key: str) -> str:
-    return parse_choice(key, _ULIMITS)
+    return parse_choice(key, ULIMITS)
 
 
 def check_env_name(key: str) -> str:
@@ -655,9 +655,9 @@ def check_sysctl(key: str) -> str:
         raise ValueError(f"{quote(key)} is not a sysctl; write e.g. net.ipv4.ip_forward")
     # portod knows them by dots alone.
     name = key.replace("/", ".")
-    if not name.startswith("net.") and name not in _SYSCTLS:
+    if not name.startswith("net.") and name not in SYSCTLS:
         raise ValueError(
             f"{quote(key)} is not one that portod sets for a container;"
-            f" leave it out, or set net.… or one of {', '.join(_SYSCTLS)}"
+            f" leave it out, or set net.… or one of {', '.join(SYSCTLS)}"
         )
     return name

@@ -6,6 +6,7 @@ import re
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ya_salt.model import Readiness, UpdatePolicy, Watch
@@ -48,6 +49,81 @@ _HTTP = make_fields(HTTP_FIELDS, "write a mapping with port and path")
 _UPDATE = make_fields(UPDATE_FIELDS)
 _WATCH = make_fields(WATCH_FIELDS, "write a mapping with path or conffiles")
 
+# -- single values -------------------------------------------------------------------------------
+
+
+def check_url_path(text: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", text) or len(text) > 1000 or "#" in text:
+        raise ValueError(f"{quote(text)} is no path; write one as /health, blanks as %20")
+    return text
+
+
+def check_path(text: str) -> str:
+    parts = text.split("/")
+    if not text.startswith("/") or ".." in parts or text != text.strip() or "\n" in text:
+        raise ValueError(f"{quote(text)} is no absolute path without ..; write it from / on")
+    return text
+
+
+def check_state(text: str) -> str:
+    path = check_path(text).rstrip("/")
+    if path.count("/") < 2:
+        raise ValueError(f"{quote(text)} is not a daemon's own; name a path below it")
+    return path
+
+
+SIGNALS = tuple(sorted({item.name for item in signal.Signals} - {"SIGKILL", "SIGSTOP"}))
+"""By which a process can be told something."""
+
+
+def parse_signal(text: str) -> str:
+    name = text if text.startswith("SIG") else f"SIG{text}"
+    if name not in SIGNALS:
+        raise ValueError(f"{quote(text)} is no signal to tell something by; write SIGHUP or such")
+    return name
+
+
+def parse_whole(text: str, low: int, high: int) -> int:
+    return int(parse_integer(text, low, high))
+
+
+def parse_number(text: str, low: str, high: str) -> float:
+    return float(parse_real(text, low, high))
+
+
+_Parsers = Mapping[str, Callable[[str], Any]]
+
+_parse_port = partial(parse_whole, low=1, high=65535)
+parse_drift = partial(parse_choice, choices=("correct", "report"))
+
+READINESS_PARSERS: _Parsers = {
+    "tcp": _parse_port,
+    "period_s": partial(parse_number, low="1", high="86400"),
+    # A pass waits for the answers.
+    "timeout_s": partial(parse_number, low="0.1", high="60"),
+    "failure_threshold": partial(parse_whole, low=1, high=1000),
+    "on_failure": partial(parse_choice, choices=("none", "restart")),
+}
+HTTP_PARSERS: _Parsers = {
+    "port": _parse_port,
+    "path": check_url_path,
+    "status": partial(parse_whole, low=100, high=599),
+}
+UPDATE_PARSERS: _Parsers = {
+    "on_failure": partial(parse_choice, choices=("rollback", "keep")),
+    "max_failures": partial(parse_whole, low=0, high=1000),
+    "watch_s": parse_seconds,
+}
+WATCH_PARSERS: _Parsers = {
+    "path": check_path,
+    "conffiles": parse_bool,
+    "signal": parse_signal,
+    "splay_s": parse_seconds,
+}
+
+
+# -- what a document says ------------------------------------------------------------------------
+
 
 @dataclass
 class Behaviour:
@@ -77,7 +153,7 @@ def read_behaviour(report: Diagnostics, members: dict[str, Member]) -> Behaviour
         found.after_place = members["after"].node.place
         found.document["after"] = list(found.after)
     if "drift" in members:
-        found.drift = _read_one(report, members["drift"], _choose("correct", "report")) or "correct"
+        found.drift = _read_one(report, members["drift"], parse_drift) or "correct"
         found.document["drift"] = found.drift
     return found
 
@@ -105,19 +181,7 @@ def _read_readiness(
         http = _read_http(report, members["http"])
         values |= {f"http_{name}": value for name, value in http.items()}
         shown["http"] = dict(http)
-    _read_into(
-        report,
-        members,
-        {
-            "tcp": _parse_port,
-            "period_s": _parse_period,
-            "timeout_s": _parse_timeout,
-            "failure_threshold": _parse_count,
-            "on_failure": _choose("none", "restart"),
-        },
-        values,
-        shown,
-    )
+    _read_into(report, members, READINESS_PARSERS, values, shown)
     document["readiness"] = shown
     return Readiness(**values)
 
@@ -136,40 +200,8 @@ def _read_http(report: Diagnostics, member: Member) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if isinstance(member.node, MapNode) and "port" not in members:
         report.add(member.node.place, f"{member.field}.port", "is missing; write the port to ask")
-    readers = {"port": _parse_port, "path": _check_url_path, "status": _parse_status}
-    _read_into(report, members, readers, found, {})
+    _read_into(report, members, HTTP_PARSERS, found, {})
     return found
-
-
-def _check_url_path(text: str) -> str:
-    if not re.fullmatch(r"/[!-~]*", text) or len(text) > 1000 or "#" in text:
-        raise ValueError(f"{quote(text)} is no path; write one as /health, blanks as %20")
-    return text
-
-
-def _parse_port(text: str) -> int:
-    return int(parse_integer(text, 1, 65535))
-
-
-def _parse_status(text: str) -> int:
-    return int(parse_integer(text, 100, 599))
-
-
-def _parse_count(text: str) -> int:
-    return int(parse_integer(text, 1, 1000))
-
-
-def _parse_failures(text: str) -> int:
-    return int(parse_integer(text, 0, 1000))
-
-
-def _parse_period(text: str) -> float:
-    return float(parse_real(text, "1", "86400"))
-
-
-def _parse_timeout(text: str) -> float:
-    # A pass waits for the answers.
-    return float(parse_real(text, "0.1", "60"))
 
 
 def check_reach(
@@ -206,31 +238,12 @@ def _read_update(report: Diagnostics, member: Member, document: dict[str, Json])
     members = read_fields(report, member.node, member.field, _UPDATE)
     values: dict[str, Any] = {}
     shown: dict[str, Json] = {}
-    readers = {
-        "on_failure": _choose("rollback", "keep"),
-        "max_failures": _parse_failures,
-        "watch_s": parse_seconds,
-    }
-    _read_into(report, members, readers, values, shown)
+    _read_into(report, members, UPDATE_PARSERS, values, shown)
     if "state" in members:
-        values["state"] = tuple(_read_list(report, members["state"], _check_state))
+        values["state"] = tuple(_read_list(report, members["state"], check_state))
         shown["state"] = list(values["state"])
     document["update"] = shown
     return UpdatePolicy(**values)
-
-
-def _check_path(text: str) -> str:
-    parts = text.split("/")
-    if not text.startswith("/") or ".." in parts or text != text.strip() or "\n" in text:
-        raise ValueError(f"{quote(text)} is no absolute path without ..; write it from / on")
-    return text
-
-
-def _check_state(text: str) -> str:
-    path = _check_path(text).rstrip("/")
-    if path.count("/") < 2:
-        raise ValueError(f"{quote(text)} is not a daemon's own; name a path below it")
-    return path
 
 
 def _read_watches(
@@ -256,13 +269,7 @@ def _read_watch(report: Diagnostics, node: Node, path: str, shown: list[Json]) -
         return None
     values: dict[str, Any] = {}
     document: dict[str, Json] = {}
-    readers = {
-        "path": _check_path,
-        "conffiles": parse_bool,
-        "signal": _parse_signal,
-        "splay_s": parse_seconds,
-    }
-    _read_into(report, members, readers, values, document)
+    _read_into(report, members, WATCH_PARSERS, values, document)
     conffiles = values.pop("conffiles", "") == "true"
     if "conffiles" in document:
         document["conffiles"] = conffiles
@@ -273,14 +280,6 @@ def _read_watch(report: Diagnostics, node: Node, path: str, shown: list[Json]) -
         report.add(member.key.place, member.field, "is of use with signal only; leave it out")
     shown.append({camel(name): value for name, value in document.items()})
     return Watch(**values)
-
-
-def _parse_signal(text: str) -> str:
-    name = text if text.startswith("SIG") else f"SIG{text}"
-    known = {item.name for item in signal.Signals} - {"SIGKILL", "SIGSTOP"}
-    if name not in known:
-        raise ValueError(f"{quote(text)} is no signal to tell something by; write SIGHUP or such")
-    return name
 
 
 # -- pieces --------------------------------------------------------------------------------------
@@ -324,7 +323,3 @@ def _read_list(
         if text is not None:
             found.append(text)
     return found
-
-
-def _choose(*choices: str) -> Callable[[str], str]:
-    return lambda text: parse_choice(text, choices)

@@ -5,8 +5,9 @@ The names of fields are those of proto/ya_salt.proto; a test holds the two toget
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ya_salt.model import Package
 from ya_salt.names import check_daemon_name, check_package_name, check_package_version, quote
@@ -36,6 +37,44 @@ MANIFEST_FIELDS = ("meta", "spec")
 META_FIELDS = ("kind", "version", "name", "delete_requested", "annotations")
 SPEC_FIELDS = ("properties", "packages", "min_ready_s", "ready_timeout_s", *BEHAVIOUR_FIELDS)
 PACKAGE_FIELDS = ("name", "version", "allow_held")
+
+
+def check_kind(text: str) -> str:
+    if text != KIND:
+        raise ValueError(f"{quote(text)} is not known; write {KIND} or leave it out")
+    return text
+
+
+def check_version(text: str) -> str:
+    if len(text) > 200:
+        raise ValueError("is longer than 200 characters; shorten it")
+    return parse_line(text)
+
+
+def check_exact_version(text: str) -> str:
+    version = check_package_version(text)
+    if version.endswith("+"):
+        # apt-get takes a plus or minus at the end of an argument for an instruction.
+        raise ValueError(f"{quote(text)} ends with '+', which apt-get misreads; rename the version")
+    return version
+
+
+Parsers = Mapping[str, Callable[[str], Any]]
+
+META_PARSERS: Parsers = {
+    "kind": check_kind,
+    "version": check_version,
+    "name": check_daemon_name,
+    "delete_requested": parse_bool,
+}
+PACKAGE_PARSERS: Parsers = {
+    "name": check_package_name,
+    "version": check_exact_version,
+    "allow_held": parse_bool,
+}
+SPEC_PARSERS: Parsers = {"min_ready_s": parse_seconds, "ready_timeout_s": parse_seconds}
+QUOTED = frozenset({"name", "version"})
+"""Fields that have to be texts to YAML, of `meta` and of a package."""
 
 
 @dataclass
@@ -96,25 +135,13 @@ def read_manifest(report: Diagnostics, root: Node | None) -> Draft:
     return draft
 
 
-def _check_kind(text: str) -> str:
-    if text != KIND:
-        raise ValueError(f"{quote(text)} is not known; write {KIND} or leave it out")
-    return text
-
-
-def _check_version(text: str) -> str:
-    if len(text) > 200:
-        raise ValueError("is longer than 200 characters; shorten it")
-    return parse_line(text)
-
-
 def _read_meta(report: Diagnostics, node: Node, draft: Draft) -> None:
     members = read_fields(report, node, "meta", _META)
     if "kind" in members:
-        kind = read_value(report, *members["kind"][1:], _check_kind)
+        kind = read_value(report, *members["kind"][1:], META_PARSERS["kind"])
         draft.meta |= {"kind": kind} if kind else {}
     if "version" in members:
-        draft.version = _read_quoted(report, members["version"], _check_version) or ""
+        draft.version = _read_quoted(report, members["version"], META_PARSERS["version"]) or ""
         draft.meta |= {"version": draft.version}
     _read_name(report, node, members.get("name"), draft)
     if "delete_requested" in members:
@@ -134,7 +161,7 @@ def _read_name(report: Diagnostics, node: Node, member: Member | None, draft: Dr
         if isinstance(node, MapNode):
             report.add(node.place, "meta.name", "is missing; write the daemon's name")
         return
-    draft.name = _read_quoted(report, member, check_daemon_name) or ""
+    draft.name = _read_quoted(report, member, META_PARSERS["name"]) or ""
     draft.name_place = member.node.place
     draft.meta |= {"name": draft.name}
 
@@ -158,9 +185,9 @@ def _read_spec(report: Diagnostics, node: Node, draft: Draft) -> None:
         _report_no_command(report, members.get("properties"), node)
     if "packages" in members:
         draft.packages = _read_packages(report, members["packages"])
-    for name in ("min_ready_s", "ready_timeout_s"):
+    for name, parse in SPEC_PARSERS.items():
         if name in members:
-            setattr(draft, name, read_value(report, *members[name][1:], parse_seconds))
+            setattr(draft, name, read_value(report, *members[name][1:], parse))
     draft.behaviour = read_behaviour(report, members)
     if draft.behaviour.readiness is not None:
         check_reach(report, members["readiness"], draft.behaviour.readiness, draft.container.texts)
@@ -201,9 +228,9 @@ def _read_packages(report: Diagnostics, member: Member) -> list[Package]:
 def _read_package(report: Diagnostics, node: Node, path: str) -> Package | None:
     members = read_fields(report, node, path, _PACKAGE)
     texts: dict[str, str] = {}
-    for name, check in (("name", check_package_name), ("version", _check_package_version)):
+    for name in ("name", "version"):
         if name in members:
-            texts[name] = _read_quoted(report, members[name], check) or ""
+            texts[name] = _read_quoted(report, members[name], PACKAGE_PARSERS[name]) or ""
         elif isinstance(node, MapNode):
             report.add(node.place, f"{path}.{name}", f"is missing; write the package's {name}")
     held = "allow_held" in members and _read_bool(report, members["allow_held"])
@@ -211,11 +238,3 @@ def _read_package(report: Diagnostics, node: Node, path: str) -> Package | None:
         return None
     line = members["name"].node.place.line
     return Package(texts["name"], texts.get("version", ""), held, line)
-
-
-def _check_package_version(text: str) -> str:
-    version = check_package_version(text)
-    if version.endswith("+"):
-        # apt-get takes a plus or minus at the end of an argument for an instruction.
-        raise ValueError(f"{quote(text)} ends with '+', which apt-get misreads; rename the version")
-    return version
