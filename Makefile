@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 SERVERS_READY = $(VENV)/.servers-ready
+BENCH_READY = $(VENV)/.bench-ready
 WITH_SERVERS = PATH="$(abspath $(VENV))/servers/usr/bin:$$PATH"
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
@@ -64,8 +65,10 @@ proto: $(READY)
 	$(BIN)/pip install --quiet -e '.[proto]'
 	PYTHON=$(BIN)/python proto/generate.sh
 
-bench: $(READY)
-	$(BIN)/python -m bench
+# A pass with nothing to do beside the floor and other tools; BENCH_ARGS='--n 2000 --json FILE' and
+# the like. Salt is there once `make test-salt` has made its environment.
+bench: $(READY) $(BENCH_READY)
+	SALT_VENV=$(SALT_VENV) $(BIN)/python -m bench $(BENCH_ARGS)
 
 # What the rollout gate costs on a real etcd; BENCH_ARGS='--nodes 3' for a cluster.
 bench-gate: $(READY) $(SERVERS_READY)
@@ -73,6 +76,10 @@ bench-gate: $(READY) $(SERVERS_READY)
 
 $(SALT_READY): tests/salt/requirements.txt devporto/setup.cfg .ci/prepare-salt
 	PYTHON=$(PYTHON) SALT_VENV=$(SALT_VENV) sh .ci/prepare-salt
+	touch $@
+
+$(BENCH_READY): $(READY) .ci/prepare-bench
+	PYTHON=$(PYTHON) VENV=$(VENV) sh .ci/prepare-bench
 	touch $@
 
 $(SERVERS_READY): $(READY) .ci/prepare-servers

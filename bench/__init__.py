@@ -1,1 +1,1 @@
-"""What ya-salt costs, beside what it stands on; `make bench`."""
+"""What ya-salt costs, beside the least possible and beside others; `make bench`."""

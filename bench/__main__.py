@@ -1,139 +1,186 @@
-"""Measure a pass that finds nothing to do, beside the bare questions that it cannot do without.
+"""Measure what ya-salt costs where nothing has changed, beside the floor and its peers.
 
-The peers are what any tool has to ask: dpkg-query for the packages and portod for the containers,
-each alone, in the same run on the same host. What is reported is the ratio to them, as seconds of
-one machine tell nothing about another; medians of several runs, interleaved.
+The floor is the least that a program in Python could do (bench/floor.py). Peers are other tools
+with as many daemons of their own, on the same machine in the same run (bench/peers.py). All are
+whole programs, run in turns; ratios are medians of the ratios of the same rounds.
+docs/performance.md says what came out.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
+import json
+import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+from bench.facts import describe, gather_facts
+from bench.host import BenchHost
+from bench.measure import Command, Samples, run_in_turns
+from bench.peers import PEERS, NotHereError, Place
+from bench.promises import (
+    APPLY,
+    FLOOR,
+    FULL,
+    HELP,
+    IMPORTS,
+    SAVED,
+    SINKS,
+    STATUS,
+    VERSION,
+    Verdict,
+    judge,
+    list_promises,
+)
+from bench.salt import run_salt
 
-from helpers.apart import set_apart  # noqa: E402 - the tests' helpers are not installed
-from helpers.example import ExampleHost  # noqa: E402 - the tests' helpers are not installed
-
-from ya_salt.converge.host import Host, PassRequest  # noqa: E402 - after the path above
-from ya_salt.converge.observe import look_at_containers  # noqa: E402 - after the path above
-from ya_salt.converge.run import run_pass  # noqa: E402 - after the path above
-from ya_salt.model import Settings  # noqa: E402 - after the path above
-from ya_salt.packages.apt import Apt  # noqa: E402 - after the path above
-from ya_salt.specs.directory import load_specs  # noqa: E402 - after the path above
-
-SPEC = """\
-meta: {{name: daemon-{number}, version: "1"}}
-spec:
-  min_ready_s: 0
-  properties:
-    cmd: [sleep, "100000"]
-    user: "{user}"
-    memory_limit: 64Mb
-    cpu_limit: 1c
-    env: {{NUMBER: "{number}", LANG: C}}
-  packages:
-    - {{name: package-{number}, version: "1.0"}}
-"""
-
-
-class Measured:
-    """A host with `count` daemons that all run, and one thing to measure on it after another."""
-
-    def __init__(self, host: ExampleHost, count: int) -> None:
-        self._example = host
-        self.settings = Settings(
-            specs_dir=str(host.specs_dir),
-            state_dir=str(host.state_dir),
-            root=str(host.root),
-            monitoring=set_apart(host.folder),
-        )
-        self.host = Host(self.settings, Apt(root=self.settings.root), host.client)
-        for number in range(count):
-            host.repository.add(f"package-{number}", "1.0")
-            text = SPEC.format(number=number, user="root" if _is_root() else "nobody")
-            (host.specs_dir / f"{number}.yaml").write_text(text)
-        host.repository.write_index()
-        self.first_s = self.time(self.run_pass)
-        loaded = load_specs(self.settings.specs_dir)
-        self.specs = loaded.specs
-        self.names = [package.name for spec in self.specs for package in spec.packages]
-
-    @staticmethod
-    def time(action: Callable[[], object]) -> float:
-        started = time.perf_counter()
-        action()
-        return time.perf_counter() - started
-
-    def run_pass(self) -> None:
-        loaded = load_specs(self.settings.specs_dir)
-        result = run_pass(self.host, PassRequest(loaded.specs, loaded))
-        if not result.ok:
-            raise SystemExit(str([item for item in result.statuses if item.error][:3]))
-
-    def run_command(self) -> None:
-        done = self._example.run("apply")
-        if done.returncode:
-            raise SystemExit(done.stderr)
-
-    def ask_dpkg(self) -> None:
-        command = ["dpkg-query", f"--admindir={self._example.root}/var/lib/dpkg", "-W"]
-        subprocess.run([*command, *self.names], stdout=subprocess.DEVNULL, check=True)
-
-    def ask_porto(self) -> None:
-        with self._example.client() as client:
-            look_at_containers(client, self.specs, [spec.name for spec in self.specs])
-
-    def load(self) -> None:
-        load_specs(self.settings.specs_dir)
-
-    def start_python(self) -> None:
-        subprocess.run([sys.executable, "-c", "import yaml, google.protobuf.message"], check=True)
-
-
-def _is_root() -> bool:
-    return Path("/proc/self").stat().st_uid == 0
-
-
-def measure(count: int, rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="ysb.") as folder, ExampleHost(Path(folder)) as host:
-        measured = Measured(host, count)
-        actions = {
-            "pass, nothing to do": measured.run_pass,
-            "  reading the files": measured.load,
-            "  peer: dpkg-query": measured.ask_dpkg,
-            "  peer: Porto get": measured.ask_porto,
-            "command `ya-salt apply`": measured.run_command,
-            "  peer: python -c 'import …'": measured.start_python,
-        }
-        samples: dict[str, list[float]] = {name: [] for name in actions}
-        for _ in range(rounds):
-            for name, action in actions.items():
-                samples[name].append(measured.time(action))
-    report(count, measured.first_s, {name: statistics.median(s) for name, s in samples.items()})
-
-
-def report(count: int, first_s: float, medians: dict[str, float]) -> None:
-    peers = medians["  peer: dpkg-query"] + medians["  peer: Porto get"]
-    print(f"\n{count} daemons (the first pass, with one apt transaction: {first_s:.1f} s)")
-    for name, seconds in medians.items():
-        print(f"  {name:32} {seconds * 1000:8.1f} ms  {seconds / peers:5.2f} x both peers")
+_MOST = 2000
+"""Daemons: each has a process, and each peer as many."""
 
 
 def main() -> None:
+    options = parse_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    facts = gather_facts()
+    print(describe(facts))
+    measured: list[Mapping[str, Any]] = []
+    for count in options.n:
+        with tempfile.TemporaryDirectory(prefix="ysb.") as folder:
+            measured.append(measure(Path(folder), count, options))
+    print_slopes(measured)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": facts, "measured": measured}, indent=1))
+
+
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m bench")
-    parser.add_argument("--daemons", type=int, nargs="+", default=[10, 100, 300])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--n", type=int, nargs="+", default=[1, 100, 500], help="daemons")
+    parser.add_argument("--packages", type=int, default=0, help="on the host (default: as daemons)")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to it too")
+    names = [*PEERS, "salt"]
+    parser.add_argument("--peers", nargs="*", choices=names, default=names, metavar="PEER")
     options = parser.parse_args()
-    for count in options.daemons:
-        measure(count, options.rounds)
+    if not all(1 <= count <= _MOST for count in options.n):
+        parser.error(f"--n: 1 to {_MOST}")
+    return options
 
 
-main()
+def measure(folder: Path, count: int, options: argparse.Namespace) -> Mapping[str, Any]:
+    """Print the table for `count` daemons; its figures."""
+    with ExitStack() as stack:
+        host = stack.enter_context(BenchHost(folder / "h", count, options.packages))
+        commands = [*list_own(host), *enter_peers(stack, host, options.peers)]
+        requests = host.time_requests()
+        samples = run_in_turns(commands, options.rounds)
+    verdicts = judge(list_promises(count), samples)
+    print(f"\n{count} daemons, {max(count, options.packages)} packages on the host")
+    print_table(commands, samples)
+    print_verdicts(verdicts)
+    print(f"  dev-portod alone, ms: {', '.join(f'{k} {v:.2f}' for k, v in requests.items())}")
+    return {
+        "daemons": count,
+        "packages": max(count, options.packages),
+        "first_pass_s": host.first_s,
+        "commands": {
+            name: describe_samples(found, samples[FLOOR]) for name, found in samples.items()
+        },
+        "promises": [
+            {
+                **asdict(one.promise),
+                "measured": one.measured,
+                "least": one.least,
+                "kept": one.is_kept,
+            }
+            for one in verdicts
+        ],
+        "dev_portod_ms": requests,
+    }
+
+
+def list_own(host: BenchHost) -> Iterator[Command]:
+    """ya-salt's commands, and what they are measured by."""
+    python = str(host.python)
+    yield host.make_floor()
+    yield Command("python -c pass", [python, "-c", "pass"], host.environment)
+    yield Command(IMPORTS, [python, "-c", "import json, socket"], host.environment)
+    checks = "all that the spec says"
+    yield host.command(APPLY, "apply", checks=checks)
+    yield host.command(SINKS, "apply", env=host.sinks, checks=f"{checks}, and tells 3 sinks")
+    if "--full" in host.run("apply", "--help"):
+        yield host.command(FULL, "apply", "--full", checks=checks)
+    yield host.command(STATUS, "status", checks="how each stands")
+    yield host.command(SAVED, "status", "--saved")
+    yield host.command(VERSION, "--version")
+    yield host.command(HELP, "--help")
+
+
+def enter_peers(stack: ExitStack, host: BenchHost, names: Sequence[str]) -> Iterator[Command]:
+    """Those that are here, with all their daemons running; the others are named."""
+    for name in names:
+        folder = host.folder / f"p-{name}"
+        folder.mkdir()
+        place = Place(host, folder, host.count)
+        try:
+            if name == "salt":
+                yield from stack.enter_context(run_salt(place))
+            else:
+                yield stack.enter_context(PEERS[name](place))
+        except NotHereError as error:
+            print(f"  {name}: {error}")
+
+
+def print_table(commands: Sequence[Command], samples: Mapping[str, Samples]) -> None:
+    head = ("ms: median", "min", "CPU", "MB", "x floor")
+    print(f"  {'':40} {' '.join(f'{title:>10}' for title in head)}  looks at")
+    floor = samples[FLOOR]
+    for command in sorted(commands, key=lambda command: samples[command.name].ratio_to(floor)):
+        found = samples[command.name]
+        figures = (found.median_s * 1e3, found.min_s * 1e3, found.cpu_s * 1e3, found.rss_mb)
+        cells = [*(f"{figure:10.1f}" for figure in figures), f"{found.ratio_to(floor):10.2f}"]
+        print(f"  {command.name:40} {' '.join(cells)}  {command.checks}")
+
+
+def print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    for verdict in verdicts:
+        promise = verdict.promise
+        beside = f" beside {promise.beside}" if promise.beside else ""
+        said = "kept" if verdict.is_kept else "NOT KEPT"
+        print(
+            f"  {said:9} {promise.what}{beside}: {verdict.measured:.2f} {promise.unit}, "
+            f"promised {promise.most:g} {promise.unit}"
+        )
+
+
+def print_slopes(measured: Sequence[Mapping[str, Any]]) -> None:
+    """What each further daemon adds, from the least to the most of them."""
+    if len(measured) < 2:
+        return
+    first, last = measured[0], measured[-1]
+    more = last["daemons"] - first["daemons"]
+    print(f"\nus a daemon more, from {first['daemons']} to {last['daemons']}, best runs")
+    for name in last["commands"]:
+        if name in first["commands"]:
+            added = last["commands"][name]["min_ms"] - first["commands"][name]["min_ms"]
+            print(f"  {name:40} {added * 1e3 / more:10.1f}")
+
+
+def describe_samples(found: Samples, floor: Samples) -> Mapping[str, object]:
+    return {
+        "median_ms": found.median_s * 1e3,
+        "min_ms": found.min_s * 1e3,
+        "cpu_ms": found.cpu_s * 1e3,
+        "rss_mb": found.rss_mb,
+        "runs": len(found.wall),
+        "to_floor": found.ratio_to(floor),
+        "to_floor_least": found.least_ratio_to(floor),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -114,7 +114,7 @@ class Systemd:
             self._process.wait()
         give_up = time.monotonic() + 10
         while self._cgroup.exists() and time.monotonic() < give_up:
-            for folder, _, _ in os.walk(self._cgroup, topdown=False):
+            for folder, _folders, _files in os.walk(self._cgroup, topdown=False):
                 try:
                     Path(folder).rmdir()
                 except OSError:
@@ -149,13 +149,17 @@ class Systemd:
     def enter(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in its namespaces."""
         return subprocess.run(
-            ["nsenter", f"--target={self._init}", "--all", "--", *command],
+            [*self.name_way("--all"), *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=120,
             check=check,
         )
+
+    def name_way(self, *namespaces: str) -> list[str]:
+        """What a command begins with that shall run there; systemctl wants --mount and --pid."""
+        return ["nsenter", f"--target={self._init}", *namespaces, "--"]
 
     def systemctl(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.enter("systemctl", "--no-pager", *words, check=check)
