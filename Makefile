@@ -8,9 +8,9 @@ BENCH_READY = $(VENV)/.bench-ready
 WITH_SERVERS = PATH="$(abspath $(VENV))/servers/usr/bin:$$PATH"
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
-LINTED = ya_salt devporto bench demo tests packaging _modules _states _beacons
+LINTED = ya_salt devporto bench demo tests packaging docs _modules _states _beacons
 
-.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables pages proto bench bench-gate chaos soak soak-gate clean
+.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables docs pages proto bench bench-gate chaos soak soak-gate clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -56,6 +56,10 @@ format: $(READY)
 # The table of properties in docs/specs.md, from the table that checks them.
 docs-tables: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m helpers.property_table
+
+# The documents as a site, build/docs/index.html; what is wrong with a link is an error.
+docs: $(READY)
+	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs build/docs
 
 # Man pages and completions, from the parsers and documents; a second. A test says when they are stale.
 pages: $(READY)
