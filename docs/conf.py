@@ -25,6 +25,7 @@ html_show_copyright = False
 # So that links to sections, as GitHub has them, are checked: a wrong one is a warning.
 myst_heading_anchors = 4
 nitpicky = True
+suppress_warnings = ["toc.empty_glob"]
 
 
 def setup(app: Sphinx) -> None:
