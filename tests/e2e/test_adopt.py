@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from helpers.example import ExampleHost
+from helpers.passes import DoomedClient, Passes
+from helpers.portod import DevPortod
 
+from ya_salt.converge.adopt import read_container, take_over
 from ya_salt.specs.directory import load_specs
 
 FOUND: dict[str, str] = {
@@ -153,7 +158,8 @@ def test_the_package_of_its_program_is_offered(host: ExampleHost) -> None:
     shutil.copy(Path(__file__).parent.parent / "data/juggler-agent-rtc.yaml", host.spec_file)
     assert host.run("apply").returncode == 0
     host.spec_file.unlink()
-    make(host, command_argv="/usr/bin/juggler-client\t--x")
+    # With so few files a shell cannot even open its script.
+    make(host, command_argv="/usr/bin/juggler-client\t--x", ulimit="")
     done = host.run("adopt", "theirs")
     assert "/usr/bin/juggler-client is of the package juggler-client-core" in done.stdout
     assert 'version: "2.3.2001221352"' in done.stdout
@@ -169,6 +175,57 @@ def test_no_file_is_written_over(host: ExampleHost) -> None:
     done = host.run("adopt", "theirs", "--write")
     assert done.returncode == 1
     assert "is there already" in done.stderr
+    assert path.read_text() == before
+    assert "HOSTMAN" not in host.values("labels", name="theirs")["labels"]
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_killed_at_every_step_the_same_once_more_does_the_rest(folder: Path, writes: int) -> None:
+    """Before respawn, aging_time, private and the label are set, and after all of them."""
+    with DevPortod() as portod:
+        passes = Passes(folder, portod.socket_path)
+        with passes.client() as client:
+            client.create("theirs")
+            for key, text in {**FOUND, "user": ""}.items():
+                if text:
+                    client.set_property("theirs", key, text)
+            client.start("theirs")
+            was = client.get_property("theirs", "root_pid")
+        child = os.fork()
+        if not child:
+            try:
+                doomed = passes.make_host(lambda: DoomedClient(portod.socket_path))
+                DoomedClient.writes_left = 10
+                adoption = read_container(doomed, "theirs", load_specs(str(passes.specs_dir)))
+                DoomedClient.writes_left = writes
+                take_over(doomed, adoption, "shell: alice")
+            finally:
+                os._exit(0)
+        was_killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert was_killed == (writes < 4)
+        host, loaded = passes.make_host(), load_specs(str(passes.specs_dir))
+        assert [spec.name for spec in loaded.specs] == ["theirs"]
+        if was_killed:
+            (status,) = passes.run().statuses
+            assert status.phase == "Foreign"
+            assert "ya-salt adopt theirs --write" in status.error
+            text = Path(loaded.specs[0].path).read_text()
+            take_over(host, read_container(host, "theirs", loaded), "shell: alice")
+            assert Path(loaded.specs[0].path).read_text() == text
+        assert passes.plan()["theirs"].steps == ()
+        assert passes.run_one().actions == ()
+        with passes.client() as client:
+            assert client.get_property("theirs", "root_pid") == was
+        passes.remove_all()
+
+
+def test_a_file_that_says_something_else_than_the_container_is_kept(host: ExampleHost) -> None:
+    make(host)
+    path = host.specs_dir / "theirs.yaml"
+    path.write_text(host.run("adopt", "theirs").stdout.replace("67108864", "33554432"))
+    before = path.read_text()
+    done = host.run("adopt", "theirs", "--write")
+    assert (done.returncode, "says something else than theirs is" in done.stderr) == (2, True)
     assert path.read_text() == before
     assert "HOSTMAN" not in host.values("labels", name="theirs")["labels"]
 

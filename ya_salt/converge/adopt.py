@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,8 @@ class Adoption:
     running_s: int = 0
     defaults: Mapping[str, str] = field(default_factory=dict)
     """Property -> what portod has of it before anybody sets it."""
+    is_written: bool = False
+    """Whether its file is there already, as an adoption that was cut short has left it."""
 
 
 class AdoptionError(RetryError):
@@ -74,7 +76,7 @@ def read_container(host: Host, name: str, loaded: Loaded) -> Adoption:
 
     Raises UsageError where it can be no daemon of ours, PortoError.
     """
-    _check_name(name, loaded)
+    written = _check_name(name, loaded, f"{host.settings.specs_dir}/{name}.yaml")
     with host.connect() as client:
         found = client.look([name], _READ)[name]
         if found.is_gone:
@@ -90,21 +92,37 @@ def read_container(host: Host, name: str, loaded: Loaded) -> Adoption:
         defaults = _read_defaults(client, name, values)
         dynamic = client.list_dynamic()
     unread = [f"{key} cannot be read: {why}" for key, why in sorted(found.unreadable.items())]
-    return _write_adoption(host, name, values, defaults, dynamic, unread)
+    adoption = _write_adoption(host, name, values, defaults, dynamic, unread)
+    if written is None:
+        return adoption
+    if written.delete_requested or written.digest != adoption.spec.digest:
+        raise UsageError(
+            _say_defined(name, f"{written.path} says something else than {name} is, and")
+        )
+    return replace(adoption, spec=written, is_written=True)
 
 
-def _check_name(name: str, loaded: Loaded) -> None:
+def _check_name(name: str, loaded: Loaded, wanted: str) -> DaemonSpec | None:
+    """The spec of a file that is at `wanted` already; raises UsageError for any other's."""
     try:
         check_daemon_name(name)
     except ValueError as error:
         raise UsageError(f"no daemon of ya-salt's can be called so: {error}") from error
-    path = next((item.path for item in loaded.specs if item.name == name), "")
+    written = next((item for item in loaded.specs if item.name == name), None)
+    if written is not None and written.path == wanted:
+        return written
+    path = written.path if written is not None else ""
     path = path or next((item.path for item in loaded.rejected if item.name == name), "")
     if path:
-        raise UsageError(
-            f"{path} defines a daemon {name} already: move that file away, adopt the container, "
-            "then make the changes that are wanted"
-        )
+        raise UsageError(_say_defined(name, path))
+    return None
+
+
+def _say_defined(name: str, path: str) -> str:
+    return (
+        f"{path} defines a daemon {name} already: move that file away, adopt the container, then "
+        "make the changes that are wanted"
+    )
 
 
 def _read_defaults(client: PortoClient, name: str, values: Mapping[str, str]) -> dict[str, str]:
@@ -348,12 +366,13 @@ def say_blocked(adoption: Adoption) -> str:
 def take_over(host: Host, adoption: Adoption, who: str, lock_wait_s: float = 0.0) -> str:
     """Write the file and make the container ours, its process untouched; the file's path.
 
-    Raises AdoptionError where that cannot be, LockHeldError, PortoError; nothing is left then.
+    Where a kill comes in between, the same once more does the rest. Raises AdoptionError where it
+    cannot be, LockHeldError, PortoError; nothing is left then.
     """
     if adoption.blockers:
         raise AdoptionError(say_blocked(adoption))
     with hold_lock(host.settings.state_dir, lock_wait_s):
-        path = _write_file(adoption)
+        path = Path(adoption.spec.path) if adoption.is_written else _write_file(adoption)
         try:
             with host.connect() as client:
                 make_key(host.settings.state_dir)
@@ -364,7 +383,8 @@ def take_over(host: Host, adoption: Adoption, who: str, lock_wait_s: float = 0.0
                 )
                 take_over_container(client, adoption.spec, observed, adoption.defaults)
         except BaseException:
-            path.unlink(missing_ok=True)
+            if not adoption.is_written:
+                path.unlink(missing_ok=True)
             raise
         store = open_store(host.settings.state_dir)
         said = f"adopt: taken over as it runs, from now on it is as {path} says"

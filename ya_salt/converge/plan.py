@@ -227,7 +227,8 @@ def _plan_daemon(spec: DaemonSpec, shared: Context) -> DaemonPlan:  # noqa: PLR0
         return DaemonPlan(
             spec.name,
             refusal=f"a container {spec.name} exists that ya-salt did not make (no label {LABEL}); "
-            "it is left alone: rename the daemon, or destroy that container",
+            "it is left alone: rename the daemon, or destroy that container; where it runs as the "
+            f"file says, ya-salt adopt {spec.name} --write takes it over",
             refusal_reason="ForeignContainer",
         )
     intent = shared.intents.get(spec.name, Intent())

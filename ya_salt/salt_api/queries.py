@@ -361,9 +361,11 @@ def adopt_now(
     if not write:
         return {**told, "comment": f"{name} was only looked at", "spec": adoption.text}
     path = adoption.spec.path
-    changes = {"file": {path: {"old": "absent", "new": "written"}}}
+    written = {"file": {path: {"old": "absent", "new": "written"}}}
+    changes: dict[str, Any] = {} if adoption.is_written else written
     if mode.test:
-        comment = f"{path} would be written, and {name} taken over as it runs"
+        file = f"{path} is there already" if adoption.is_written else f"{path} would be written"
+        comment = f"{file}, and {name} would be taken over as it runs"
         told |= {"result": None, "changes": changes, "comment": comment}
         if adoption.blockers:
             told |= {"result": False, "changes": {}, "comment": say_blocked(adoption)}
