@@ -1,6 +1,7 @@
 """What is remembered of a daemon's life from one pass to the next. Pure data, kept in its record.
 
-All of it may be lost with the store: a daemon then is as one that was just installed.
+All of it may be lost with the store: a daemon then is as one that was just installed, but for what
+lies beside its generations.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -247,6 +248,69 @@ def test_lost_store_learns_generations_from_their_files(passes: Passes) -> None:
     assert status.version == "1.0"
     assert status.ready
     assert status.ready.reason == "RolledBack"
+
+
+def lose_store(passes: Passes, how: str) -> None:
+    store = Path(passes.settings.state_dir, "store.sqlite3")
+    if how == "gone":
+        store.unlink()
+    elif how == "damaged":
+        store.write_bytes(b"no database")
+    else:
+        with sqlite3.connect(store) as database:
+            database.execute("UPDATE daemon SET data = '{}'")
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged", "rows damaged"])
+def test_lost_store_does_not_try_again_what_was_rejected(passes: Passes, how: str) -> None:
+    passes.write("web", "", version="1.0", min_ready_s=1)
+    passes.run_one()
+    passes.write("web", "", version="1.1", min_ready_s=1, command=DIES)
+    passes.run()
+    lose_store(passes, how)
+    assert how != "gone" or not passes.plan()["web"].steps
+    result = passes.run()
+    status = the_one(result.statuses)
+    assert result.touched == frozenset()
+    assert status.ready
+    assert (status.ready.status, status.ready.reason) == (True, "RolledBack")
+    assert status.rejection
+    assert status.rejection.why.startswith("exited with 3 four times in ")
+    # Nor is it for good: what is repaired is tried, and forgotten beside the generations, too.
+    folder = Path(passes.settings.state_dir, "generations", "web")
+    assert (folder / "standing.json").stat().st_mode & 0o777 == 0o600
+    passes.write("web", "", version="1.2", min_ready_s=1, command="cmd: [sleep, '1001']")
+    assert passes.run_one().version == "1.2"
+    assert sorted(path.name for path in folder.iterdir()) == ["1.json", "2.json"]
+
+
+def test_lost_store_still_knows_what_failed_in_its_probation(passes: Passes) -> None:
+    """It was ready once, so that it has a generation; nothing goes back to that."""
+    passes.write("web", "", version="1.0", min_ready_s=1)
+    passes.run_one()
+    dies_later = "cmd: ['/bin/sh', '-c', 'sleep 2; exit 4']"
+    passes.write("web", "", version="1.1", min_ready_s=1, command=dies_later)
+    passes.run_one()
+    time.sleep(2.5)
+    assert the_one(passes.run().statuses).version == "1.0"
+    lose_store(passes, "gone")
+    assert the_one(passes.run().statuses).version == "1.0"
+    passes.write("web", "", version="1.2", min_ready_s=1, command=DIES)
+    status = the_one(passes.run().statuses)
+    assert (status.version, status.wanted_version) == ("1.0", "1.2")
+
+
+def test_lost_store_keeps_who_went_back_by_hand(passes: Passes) -> None:
+    for number in ("1", "2"):
+        passes.write("web", f"env: {{A: '{number}'}}", version=number)
+        passes.run_one()
+    passes.run(orders={"web": Order("rollback", "shell: a")})
+    lose_store(passes, "gone")
+    result = passes.run()
+    status = the_one(result.statuses)
+    assert (result.touched, status.version) == (frozenset(), "1")
+    assert status.pin
+    assert status.pin.who == "shell: a"
 
 
 def test_generation_that_cannot_be_read_leaves_the_daemon_as_it_is(passes: Passes) -> None:

@@ -1,7 +1,8 @@
 """What of a daemon was ready once, kept whole in files, so that it can be brought back.
 
 A file holds the spec with its secrets: it is root's alone, in a directory that is. The summaries
-are in the daemon's record; a lost store learns them from here.
+are in the daemon's record, with what was rejected and who went back; a lost store learns all of it
+from here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.converge import trials
@@ -22,7 +24,7 @@ from ya_salt.converge.drift import has_secrets, is_current
 from ya_salt.converge.package_users import find_missing
 from ya_salt.converge.readiness import is_ready
 from ya_salt.errors import PortoError
-from ya_salt.life import Generation, Life
+from ya_salt.life import Generation, Life, Pin, Rejection
 from ya_salt.model import DaemonPlan, DaemonSpec, Observed, Outcome
 from ya_salt.porto.client import PortoClient
 from ya_salt.trusted_files import UntrustedError, explain, make_directory, open_trusted
@@ -36,6 +38,8 @@ _LITTLE_ROOM = 1 << 20
 
 _log = logging.getLogger("ya_salt.pass")
 
+T = TypeVar("T")
+
 
 # -- the files -----------------------------------------------------------------------------------
 
@@ -48,33 +52,47 @@ class _Kept:
     spec: DaemonSpec
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """What of a daemon's life has to outlive the store: a bad version would be tried once more."""
+
+    generations: tuple[Generation, ...] = ()
+    """Their summaries as they are now, the one that was ready last at the end."""
+    rejection: Rejection | None = None
+    pin: Pin | None = None
+
+
 def _find_file(state_dir: str, name: str, number: int) -> Path:
     return Path(state_dir, DIRECTORY, name, f"{number}.json")
+
+
+def _find_standing(state_dir: str, name: str) -> Path:
+    return Path(state_dir, DIRECTORY, name, "standing.json")
 
 
 def load_spec(state_dir: str, name: str, number: int) -> DaemonSpec | str:
     """The spec of a generation, secrets and all; a sentence where it cannot be had."""
     path = _find_file(state_dir, name, number)
     try:
-        return _read(path).spec
+        return _read(path, _Kept).spec
     except (OSError, UntrustedError, DamagedError, ValueError, RecursionError) as error:
         words = explain(error) if isinstance(error, OSError) else str(error)
         return f"generation {number} of {name} cannot be read: {path}: {words}"
 
 
-def _read(path: Path) -> _Kept:
+def _read(path: Path, kind: type[T]) -> T:
+    """Raises OSError, UntrustedError, and what reading JSON of that kind may raise."""
     file = open_trusted(str(path))
     with os.fdopen(file, "rb") as stream:
         found = os.fstat(stream.fileno())
         if found.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or not stat.S_ISREG(found.st_mode):
             raise UntrustedError("others than root may have read or written it")
         text = stream.read(_MAX_BYTES)
-    return from_data(_Kept, json.loads(text))
+    return from_data(kind, json.loads(text))
 
 
-def _write(state_dir: str, name: str, kept: _Kept) -> None:
+def _write(path: Path, kept: object) -> None:
     """Raises OSError, UntrustedError."""
-    path = _find_file(state_dir, name, kept.summary.number)
     make_directory(str(path.parent), 0o700, parents_mode=0o700)
     folder = open_trusted(str(path.parent))
     temporary = f".{path.name}.{secrets.token_hex(8)}"
@@ -108,17 +126,52 @@ def forget(state_dir: str, name: str, numbers: Iterable[int] | None = None) -> N
         _log.warning("porto-daemon-%s: an old generation stays: %s", name, explain(error))
 
 
-def relearn(state_dir: str) -> dict[str, tuple[Generation, ...]]:
-    """Daemon -> its generations, in the order in which they were ready first, for a lost store."""
-    found: dict[str, tuple[Generation, ...]] = {}
+def keep_standing(state_dir: str, lives: Mapping[str, Life]) -> None:
+    """Write down beside the generations what a lost store is to learn again, where that is new."""
+    for name, life in lives.items():
+        standing = _find_more(life)
+        path = _find_standing(state_dir, name)
+        if standing == (_try_to_read(path, _Standing) or _Standing()):
+            continue
+        try:
+            if standing == _Standing():
+                path.unlink()
+            else:
+                _write(path, standing)
+        except (OSError, UntrustedError) as error:
+            words = explain(error) if isinstance(error, OSError) else str(error)
+            _log.warning(
+                "porto-daemon-%s: what was rejected is known to the store alone: %s", name, words
+            )
+
+
+def _find_more(life: Life) -> _Standing:
+    """What there is to be kept beside the files of its generations; mostly there is nothing."""
+    numbers = [item.number for item in life.generations]
+    is_in_order = numbers == sorted(numbers) and not any(item.rejected for item in life.generations)
+    if is_in_order and life.rejection is None and life.pin is None:
+        return _Standing()
+    return _Standing(life.generations, life.rejection, life.pin)
+
+
+def relearn(state_dir: str) -> dict[str, Life]:
+    """Daemon -> what of its life the store has lost and files still hold."""
+    found: dict[str, Life] = {}
     try:
         folders = sorted(Path(state_dir, DIRECTORY).iterdir())
     except OSError:
         return {}
     for folder in folders:
+        standing = _try_to_read(_find_standing(state_dir, folder.name), _Standing) or _Standing()
         kept = [item for path in _list_files(folder) if (item := _read_summary(path)) is not None]
-        if kept:
-            found[folder.name] = tuple(sorted(kept, key=lambda item: item.number))
+        numbers = {item.number for item in kept}
+        # The newest may not have come to be written down there.
+        known = tuple(item for item in standing.generations if item.number in numbers)
+        fresh = numbers - {item.number for item in known}
+        last = sorted((item for item in kept if item.number in fresh), key=lambda item: item.number)
+        life = Life(generations=(*known, *last), rejection=standing.rejection, pin=standing.pin)
+        if life != Life():
+            found[folder.name] = life
     return found
 
 
@@ -130,11 +183,15 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _read_summary(path: Path) -> Generation | None:
+    kept = _try_to_read(path, _Kept)
+    return kept.summary if kept is not None and str(kept.summary.number) == path.stem else None
+
+
+def _try_to_read(path: Path, kind: type[T]) -> T | None:
     try:
-        summary = _read(path).summary
+        return _read(path, kind)
     except (OSError, UntrustedError, DamagedError, ValueError, RecursionError):
         return None
-    return summary if str(summary.number) == path.stem else None
 
 
 # -- which spec is in effect -----------------------------------------------------------------------
@@ -344,7 +401,7 @@ def remember_before(
 
 def _keep(state_dir: str, spec: DaemonSpec, fresh: Generation) -> bool:
     try:
-        _write(state_dir, spec.name, _Kept(fresh, spec))
+        _write(_find_file(state_dir, spec.name, fresh.number), _Kept(fresh, spec))
     except (OSError, UntrustedError) as error:
         words = explain(error) if isinstance(error, OSError) else str(error)
         _log.warning(

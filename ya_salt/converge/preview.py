@@ -15,7 +15,7 @@ from ya_salt.converge.drift_policy import (
     note_drift,
     say_drift,
 )
-from ya_salt.converge.generations import judge_trials, load_chosen, name_boot
+from ya_salt.converge.generations import judge_trials, load_chosen, name_boot, relearn
 from ya_salt.converge.holds import describe_end, describe_hold
 from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
 from ya_salt.converge.host_checks import find_missing_account, find_obstacle
@@ -284,7 +284,10 @@ def preview_pass(host: Host, request: PassRequest) -> Looked:
     """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
     request = spell_packages(request, host.apt)
     store = read_store(host.settings.state_dir)
-    records = store.load_records() if store else {}
+    # Without a store a pass would learn from the generations what is not to be tried again.
+    kept = {} if store else relearn(host.settings.state_dir)
+    lost = {name: Record(name, life=life) for name, life in kept.items()}
+    records = store.load_records() if store else lost
     memory, portod = load_gate(store), load_portod(store)
     hostname = name_host(host, store, memory)
     if store:

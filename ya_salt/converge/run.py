@@ -29,6 +29,7 @@ from ya_salt.converge.generations import (
     forget,
     judge_rollbacks,
     judge_trials,
+    keep_standing,
     relearn,
     remember_before,
     remember_ready,
@@ -407,9 +408,14 @@ def _recall(
             blindness = f"the store is new, and portod does not tell which daemons it had: {error}"
             _log.error("pass: %s", blindness)
         known = {**{name: Record(name) for name in targets}, **relearned, **records}
-        for name, generations in relearn(host.settings.state_dir).items():
+        for name, kept in relearn(host.settings.state_dir).items():
             if name in known and not known[name].life.generations:
-                life = replace(known[name].life, generations=generations)
+                life = replace(
+                    known[name].life,
+                    generations=kept.generations,
+                    rejection=kept.rejection,
+                    pin=kept.pin,
+                )
                 relearned[name] = replace(known[name], life=life)
     gate = load_gate(store)
     hostname = name_host(host, store, gate)
@@ -1185,6 +1191,9 @@ def _count(
 
 def _save(host: Host, request: PassRequest, store: Store, done: _Done, started: float) -> str:
     """Write what changed, and nothing where nothing did; why it could not be written, or ""."""
+    keep_standing(
+        host.settings.state_dir, {name: record.life for name, record in done.records.items()}
+    )
     with store.transaction():
         store.save_records(done.records.values())
         store.add_history(done.events)
