@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib import import_module
 
 from ya_salt.cli.output import complain, own_streams
 from ya_salt.cli.parsing import FORMS, Commands, Program, add_output, end_program, run_guarded
@@ -27,6 +28,16 @@ _VERBS = frozenset(
     {"restart", "stop", "start", "retry", "rollback", "generations", "why", "describe", "adopt"}
 )
 """Commands about one daemon, in a module of their own."""
+
+_WITHOUT_SETTINGS = {
+    "dev_portod": "commands",
+    "explain": "explain",
+    "schema": "explain",
+}
+"""Commands for which it does not matter what is in force -> their modules."""
+
+SCHEMAS = ("spec", "rule", "settings")
+"""Of what there are schemas."""
 
 _DEEDS = frozenset(
     {"apply", "report", "adopt", "restart", "stop", "start", "retry", "rollback", "run"}
@@ -57,14 +68,16 @@ def _explain(error: YaSaltError) -> int:
 
 def _run_command(options: argparse.Namespace) -> int:
     # Only now: a command needs far more than the parser, and help needs none of it.
+    if options.command in _WITHOUT_SETTINGS:
+        module = import_module(f"ya_salt.cli.{_WITHOUT_SETTINGS[options.command]}")
+        alone: Callable[[argparse.Namespace], int] = getattr(module, options.command)
+        return alone(options)
     if options.command in _VERBS:
         from ya_salt.cli import verbs as commands  # noqa: PLC0415
     else:
         from ya_salt.cli import commands  # type: ignore[no-redef]  # noqa: PLC0415
 
     command: Callable[..., int] = getattr(commands, options.command)
-    if options.command == "dev_portod":
-        return command(options)
     flags = {
         setting.name: getattr(options, setting.name)
         for setting in SETTINGS
@@ -84,6 +97,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_validate(known)
     _add_readers(known)
     _add_logs(known)
+    _add_explain(known)
     _add_dev_portod(known)
     return parser
 
@@ -245,6 +259,20 @@ def _add_logs(known: Commands) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("-n", "--lines", type=int, default=20, help="last lines (default: 20)")
     parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
+
+
+def _add_explain(known: Commands) -> None:
+    text = "say what a field of a spec file, a rule or the settings means, and how it is written"
+    parser = _PROGRAM.add(known, "explain", "explain", text)
+    parser.add_argument(
+        "field",
+        metavar="FIELD",
+        nargs="?",
+        help="such as spec.properties.memory_limit, rule.spec.rate or settings.gate",
+    )
+    add_output(parser)
+    parser = _PROGRAM.add(known, "schema", "schema", "print a JSON Schema, for editors")
+    parser.add_argument("what", metavar="WHAT", choices=SCHEMAS, help=f"{', '.join(SCHEMAS)}")
 
 
 def _add_dev_portod(known: Commands) -> None:

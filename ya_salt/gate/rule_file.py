@@ -386,7 +386,7 @@ _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _DURATION = re.compile("".join(f"(?:(?P<{unit}>[0-9]{{1,7}}){unit})?" for unit in _UNITS), re.ASCII)
 _MINUTE = re.compile(r"([0-9]{2}):([0-9]{2})", re.ASCII)
 _DATE = re.compile(r"(20[0-9]{2})-([0-9]{2})-([0-9]{2})(?: ([0-9]{2}):([0-9]{2}))?", re.ASCII)
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,30}(?:/[A-Za-z0-9_+-]{1,30}){0,2}", re.ASCII)
+ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,30}(?:/[A-Za-z0-9_+-]{1,30}){0,2}", re.ASCII)
 # Other names of the same data, some with leap seconds; and what differs from host to host.
 _NO_ZONES = re.compile(r"posix/.*|right/.*|posixrules|localtime|Factory")
 
@@ -521,7 +521,7 @@ def find_epoch(wall: datetime, zone: str, *, is_end: bool) -> float:
 
 
 def parse_zone(text: str) -> str:
-    if _ZONE.fullmatch(text) and not _NO_ZONES.fullmatch(text) and _has_zone(text):
+    if ZONE.fullmatch(text) and not _NO_ZONES.fullmatch(text) and _has_zone(text):
         return text
     raise ValueError(f"{quote(text)} is not a time zone; {_suggest_zone(text)}")
 

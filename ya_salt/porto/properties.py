@@ -30,6 +30,7 @@ class Property:
     kind: str
     """How it is written, for people."""
     meaning: str
+    """For people; ends with `Default: …` where Porto's own wants to be told."""
     shape: Literal["one", "list", "map"] = "one"
     json: Literal["string", "integer", "number", "boolean"] = "string"
     check_key: Parse | None = None
@@ -148,14 +149,22 @@ _TABLE = (
         "The same, never shown. What is remembered of it are hashes with a key of the host.",
         is_secret=True,
     ),
-    Property("umask", values.parse_umask, "octal", "`022`"),
+    Property(
+        "umask", values.parse_umask, "octal", "Permissions that new files lack, such as `022`."
+    ),
     _map(
         "ulimit",
         *(values.check_ulimit, values.parse_rlimit, "map"),
-        "`nofile: 1024 2048`, `core: unlimited`: soft and hard limit, or one for both.",
+        "Limits of its processes: `nofile: 1024 2048`, `core: unlimited`; soft and hard, or one for"
+        " both.",
         live=True,
     ),
-    _list("bind", values.parse_bind, "`/source /target ro,rec`", in_host=_NONE_IN_HOST),
+    _list(
+        "bind",
+        values.parse_bind,
+        "What it sees elsewhere: `/source /target ro,rec`.",
+        in_host=_NONE_IN_HOST,
+    ),
     _map(
         *("symlink", values.parse_mapped, values.parse_mapped, "map of paths", "Link to target."),
         live=True,
@@ -164,8 +173,12 @@ _TABLE = (
         *("stdin_path", values.parse_stream, "path"),
         "What it reads; has to be there. Default: nothing.",
     ),
-    Property("stdout_path", values.parse_stream, "path", "Default: output is kept by Porto."),
-    Property("stderr_path", values.parse_stream, "path", "Default: output is kept by Porto."),
+    Property(
+        "stdout_path", values.parse_stream, "path", "Where stdout goes. Default: kept by Porto."
+    ),
+    Property(
+        "stderr_path", values.parse_stream, "path", "Where stderr goes. Default: kept by Porto."
+    ),
     _size("stdout_limit", "What Porto keeps of the output. Default: 8 MiB.", live=True),
     Property("core_command", values.parse_command, "command", "Gets core dumps."),
     Property("coredump_filter", values.parse_hex, "hex", "What core dumps hold."),
@@ -185,7 +198,7 @@ _TABLE = (
     _map(
         "labels",
         *(values.check_label, values.parse_label, "map"),
-        "`PREFIX.name: value`. `PORTO…` and `HOSTMAN` are taken.",
+        "For other tools: `PREFIX.name: value`. `PORTO…` and `HOSTMAN` are taken.",
         live=True,
     ),
     # Memory.
@@ -214,7 +227,7 @@ _TABLE = (
         live=True,
         controller="memory",
     ),
-    _size("hugetlb_limit", "Huge pages.", live=True, controller="hugetlb"),
+    _size("hugetlb_limit", "Limit of its huge pages.", live=True, controller="hugetlb"),
     _choice(
         *("memory_lock_policy", "disabled mlockall executable xattr", "What is locked."),
         off="disabled",
@@ -248,19 +261,29 @@ _TABLE = (
         live=True,
     ),
     _choice(
-        *("cpu_policy", "normal high rt batch idle iso nosmt", "Scheduler."),
+        *("cpu_policy", "normal high rt batch idle iso nosmt", "How the CPU is given to it."),
         live=True,
         off="normal",
     ),
     Property(
         "cpu_set",
-        *(values.parse_cpu_set, "text", "`0-3,8`, `node 0`, `jail 4`, `inherit`"),
+        *(
+            values.parse_cpu_set,
+            "text",
+            "On which CPUs it runs: `0-3,8`, `node 0`, `jail 4`, `inherit`.",
+        ),
         live=True,
         off="inherit",
         controller="cpuset",
     ),
     _weight("cpu_weight", "Share among containers. Default: 1."),
-    _count("thread_limit", "count", "Default: 10000.", live=True, controller="pids"),
+    _count(
+        "thread_limit",
+        "count",
+        "Threads it may have. Default: 10000.",
+        live=True,
+        controller="pids",
+    ),
     # Disks.
     _sizes("io_guarantee", "map of sizes", _BY_DISK, controller="blkio"),
     _sizes("io_limit", "map of sizes", _BY_DISK, controller="blkio"),
@@ -271,7 +294,9 @@ _TABLE = (
         "io_ops_limit", "map of counts", "Operations a second, by the same.", controller="blkio"
     ),
     _choice(
-        *("io_policy", "none rt high normal batch idle", "Disk scheduler."), live=True, off="none"
+        *("io_policy", "none rt high normal batch idle", "How the disks are given to it."),
+        live=True,
+        off="none",
     ),
     _weight("io_weight", "Share among containers. Default: 1.", controller="blkio"),
     _list("place", values.parse_words, "Where volumes of its own may be."),
@@ -281,15 +306,23 @@ _TABLE = (
     ),
     # Network.
     _list(
-        *("net", values.parse_net, "`inherited`, `none`, `L3 veth`, `macvlan eth0 eth0`, …"),
+        *(
+            "net",
+            values.parse_net,
+            "Its network: `inherited`, `none`, `L3 veth`, `macvlan eth0 eth0`, and more.",
+        ),
         controller="net_cls",
     ),
-    _list("ip", values.parse_interface_ip, "`eth0 192.0.2.1/24`"),
+    _list("ip", values.parse_interface_ip, "Its addresses: `eth0 192.0.2.1/24`."),
     _list(
-        *("ip_limit", values.parse_ip_limit, "`any`, `none`, addresses: for containers inside."),
+        *(
+            "ip_limit",
+            values.parse_ip_limit,
+            "Addresses that containers inside may have: `any`, `none`, or these.",
+        ),
         joint=" ",
     ),
-    _list("default_gw", values.parse_interface_ip, "`eth0 192.0.2.1`"),
+    _list("default_gw", values.parse_interface_ip, "Its gateways: `eth0 192.0.2.1`."),
     Property(
         *("hostname", values.parse_hostname, "text", "Host name inside."), in_host=_NONE_IN_HOST
     ),
@@ -306,7 +339,12 @@ _TABLE = (
     ),
     _map(
         "sysctl",
-        *(values.check_sysctl, values.parse_mapped, "map", "`net.ipv4.ip_forward: 1`"),
+        *(
+            values.check_sysctl,
+            values.parse_mapped,
+            "map",
+            "Kernel parameters of its own: `net.ipv4.ip_forward: 1`.",
+        ),
         needs="for `net.…` a `net` of its own, else `isolate`",
     ),
     _sizes("net_guarantee", "map of sizes", _BY_NET),
@@ -322,15 +360,18 @@ _TABLE = (
         controller="net_cls",
     ),
     # Security.
-    _list(*("capabilities", values.parse_capability, "Names without `CAP_`."), is_unordered=True),
     _list(
-        "capabilities_ambient",
-        values.parse_capability,
-        "Names without `CAP_`, for a user that is not root.",
+        *("capabilities", values.parse_capability, "What root of it may do: names without `CAP_`."),
         is_unordered=True,
     ),
     _list(
-        *("devices", values.parse_device, "`/dev/fuse rw`, `preset gpu`"),
+        "capabilities_ambient",
+        values.parse_capability,
+        "The same for a user that is not root.",
+        is_unordered=True,
+    ),
+    _list(
+        *("devices", values.parse_device, "Devices it may use: `/dev/fuse rw`, `preset gpu`."),
         live=True,
         controller="devices",
     ),
@@ -351,7 +392,7 @@ _TABLE = (
     _map(
         "controllers",
         *(values.check_controller, values.parse_bool, "map of booleans"),
-        "`devices: false` leaves devices as on the host.",
+        "Controllers on or off: `devices: false` leaves devices as on the host.",
         json="boolean",
     ),
 )

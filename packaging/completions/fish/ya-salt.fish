@@ -37,6 +37,10 @@ done
     }\' "$@"
 ' sh "" (commandline -opc) 2>/dev/null
 end
+
+function _ya_salt_fields
+  string split ' ' ''
+end
 # End Custom Preamble
 
 # Parse current commandline:
@@ -84,7 +88,7 @@ function _shtab_ya_salt_using
   test "$_shtab_ya_salt_cmdpath" = "$argv"
 end
 
-set -g _shtab_ya_salt_commands apply run plan restart stop start retry rollback adopt generations why describe validate spec status report history settings logs dev-portod
+set -g _shtab_ya_salt_commands apply run plan restart stop start retry rollback adopt generations why describe validate spec status report history settings logs explain schema dev-portod
 set -g _shtab_ya_salt_opts_with_value --config --file --for --lines --log-file --output --override-gate --porto-socket --reason --root --socket --specs-dir --state-dir --sysroot --to --watch -f -n -o
 
 complete -c ya-salt -e
@@ -307,6 +311,25 @@ complete -c ya-salt -n '_shtab_ya_salt_using logs' -l log-file -xka "(__fish_com
 complete -c ya-salt -n '_shtab_ya_salt_using logs' -s n -l lines -x -d 'last lines (default: 20)'
 complete -c ya-salt -n '_shtab_ya_salt_using logs' -s f -l follow -d 'go on as more is written'
 complete -c ya-salt -n '_shtab_ya_salt_using logs; and test $_shtab_ya_salt_npos -eq 0' -ka "(_ya_salt_daemons)" -d NAME
+complete -c ya-salt -n '_shtab_ya_salt_using; and test $_shtab_ya_salt_npos -eq 0' -a explain -d 'Say what a field of a spec file, a rule or the settings means, and how it is written.'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -s h -l help -d 'show this help message and exit'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'settings file'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -l specs-dir -xka "(__fish_complete_directories)" -d 'the daemons directory'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -l state-dir -xka "(__fish_complete_directories)" -d 'where what must outlive a pass is kept'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -l porto-socket -xka "(__fish_complete_path (commandline -ct))" -d 'portod'"'"'s socket'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -l root -xka "(__fish_complete_directories)" -d 'packages only: DIR/etc/apt and DIR/var/lib/dpkg are used, missing folders made'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'the log'
+complete -c ya-salt -n '_shtab_ya_salt_using explain' -s o -l output -xka "table json yaml" -d 'form of the answer (table)'
+complete -c ya-salt -n '_shtab_ya_salt_using explain; and test $_shtab_ya_salt_npos -eq 0' -ka "(_ya_salt_fields)" -d 'such as spec.properties.memory_limit, rule.spec.rate or settings.gate'
+complete -c ya-salt -n '_shtab_ya_salt_using; and test $_shtab_ya_salt_npos -eq 0' -a schema -d 'Print a JSON Schema, for editors.'
+complete -c ya-salt -n '_shtab_ya_salt_using schema' -s h -l help -d 'show this help message and exit'
+complete -c ya-salt -n '_shtab_ya_salt_using schema' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'settings file'
+complete -c ya-salt -n '_shtab_ya_salt_using schema' -l specs-dir -xka "(__fish_complete_directories)" -d 'the daemons directory'
+complete -c ya-salt -n '_shtab_ya_salt_using schema' -l state-dir -xka "(__fish_complete_directories)" -d 'where what must outlive a pass is kept'
+complete -c ya-salt -n '_shtab_ya_salt_using schema' -l porto-socket -xka "(__fish_complete_path (commandline -ct))" -d 'portod'"'"'s socket'
+complete -c ya-salt -n '_shtab_ya_salt_using schema' -l root -xka "(__fish_complete_directories)" -d 'packages only: DIR/etc/apt and DIR/var/lib/dpkg are used, missing folders made'
+complete -c ya-salt -n '_shtab_ya_salt_using schema' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'the log'
+complete -c ya-salt -n '_shtab_ya_salt_using schema; and test $_shtab_ya_salt_npos -eq 0' -ka "spec rule settings" -d 'spec, rule, settings'
 complete -c ya-salt -n '_shtab_ya_salt_using; and test $_shtab_ya_salt_npos -eq 0' -a dev-portod -d 'A Porto server for development, the demo and the tests: Porto'"'"'s protocol, real processes, no isolation. Not a security boundary.'
 complete -c ya-salt -n '_shtab_ya_salt_using dev-portod' -s h -l help -d 'show this help message and exit'
 complete -c ya-salt -n '_shtab_ya_salt_using dev-portod' -l socket -xka "(__fish_complete_path (commandline -ct))" -d 'unix socket to listen on'
