@@ -111,6 +111,7 @@ def list_own(host: BenchHost) -> Iterator[Command]:
     yield Command(IMPORTS, [python, "-c", "import json, socket"], host.environment)
     checks = "all that the spec says"
     yield host.command(APPLY, "apply", checks=checks)
+    host.run("apply", env=host.sinks)
     yield host.command(SINKS, "apply", env=host.sinks, checks=f"{checks}, and tells 3 sinks")
     if "--full" in host.run("apply", "--help"):
         yield host.command(FULL, "apply", "--full", checks=checks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ from ya_salt.porto.client import encode_frame  # noqa: E402 - after the path abo
 from ya_salt.proto import porto_pb2 as pb  # noqa: E402 - after the path above
 
 FLOOR = Path(__file__).with_name("floor.py")
+
+_SETTLED_S = 6.0
 
 SPEC = """\
 meta: {{name: daemon-{number}, version: "1"}}
@@ -124,6 +127,9 @@ class BenchHost:
             started = time.perf_counter()
             self.run("apply")
             self.first_s = time.perf_counter() - started
+            # What has changed just now may change again without its times showing it.
+            time.sleep(_SETTLED_S)
+            self.run("apply")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -164,21 +170,27 @@ class BenchHost:
 
     @property
     def sinks(self) -> dict[str, str]:
-        """The same with somebody at each end: YASM's agent, Juggler's client, node_exporter."""
-        textfile = self.folder / "textfile"
-        textfile.mkdir(exist_ok=True)
+        """The same host with somebody at each end: YASM's agent, Juggler's client, node_exporter.
+
+        With a store of its own: where settings come and go with each pass, all is new each time.
+        """
+        textfile, state = self.folder / "textfile", self.folder / "state-sinks"
+        if not state.exists():
+            textfile.mkdir()
+            shutil.copytree(self.state_dir, state)
         return {
             **self.environment,
+            "YA_SALT_STATE_DIR": str(state),
             "YA_SALT_MONITORING_YASM_URL": self.receivers["yasm"].url,
             "YA_SALT_MONITORING_JUGGLER_URL": self.receivers["juggler"].url,
             "YA_SALT_MONITORING_PROMETHEUS_TEXTFILE_DIR": str(textfile),
         }
 
-    def run(self, *words: str) -> str:
+    def run(self, *words: str, env: Mapping[str, str] | None = None) -> str:
         """What `ya-salt WORDS…` printed. Raises SystemExit where it failed."""
         done = subprocess.run(
             [str(self.program), *words],
-            env=self.environment,
+            env=env or self.environment,
             capture_output=True,
             text=True,
             check=False,
