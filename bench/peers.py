@@ -96,8 +96,10 @@ def _demand(*programs: str) -> list[str]:
 
 
 def _find(program: str) -> str | None:
-    own = Path(sys.prefix, "peers/bin", program)
-    return str(own) if own.exists() else find_program(program)
+    for own in (Path(sys.prefix, "peers/bin", program), UNPACKED.parent / "sbin" / program):
+        if own.exists():
+            return str(own)
+    return find_program(program)
 
 
 def _wait_until_well(command: Command) -> None:
@@ -299,6 +301,63 @@ def run_circus(place: Place) -> Iterator[Command]:
         yield command
 
 
+@contextlib.contextmanager
+def run_podman(place: Place) -> Iterator[Command]:
+    if os.geteuid() != 0:
+        raise NotHereError("not here: podman for root")
+    podman, conmon, runc = _demand("podman", "conmon", "runc")
+    rules = place.folder / "containers.conf"
+    rules.write_text(
+        f'[engine]\nruntime="runc"\nconmon_path=["{conmon}"]\nevents_logger="none"\n'
+        f'cgroup_manager="cgroupfs"\n[engine.runtimes]\nrunc=["{runc}"]\n'
+    )
+    root = place.folder / "rootfs"
+    (root / "usr").mkdir(parents=True)
+    for name in ("bin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+    env = {**place.environment, "CONTAINERS_CONF": str(rules)}
+    own = [f"--root={place.folder}/c", f"--runroot={place.folder}/r", "--storage-driver=vfs"]
+    asked = [podman, *own]
+    # Limits as they are here: not every machine may raise them.
+    limits = [f"--ulimit={name}=512:512" for name in ("nofile", "nproc")]
+    group = f"ya-salt-bench-{os.getpid()}"
+    more = [
+        *limits,
+        f"--cgroup-parent=/{group}",
+        "--network=host",
+        "--label=digest=1",
+        "--volume=/usr:/usr:ro",
+        "--rootfs",
+    ]
+
+    def run(*words: str) -> None:
+        done = subprocess.run(
+            [*asked, *words], env=env, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise NotHereError(f"not here: {done.stderr.strip()[-200:]}")
+
+    ask = [*asked, "ps", "--filter=status=running", "--filter=label=digest=1", "-q"]
+    try:
+        for name in place.names:
+            run("run", "--detach", f"--name={name}", *more, str(root), "sleep", _LIFE_S)
+        yield place.make_check(
+            "podman ps + dpkg-query",
+            f'[ "$({shlex.join(ask)} | grep -c .)" = {place.count} ]',
+            place.ask_dpkg(),
+            checks="runs, a label, package",
+            env=env,
+        )
+    finally:
+        with contextlib.suppress(NotHereError):
+            run("rm", "--all", "--force", "--time=0")
+        cgroups = Path("/sys/fs/cgroup")
+        for parent in (cgroups / group, *cgroups.glob(f"*/{group}")):
+            for folder, _folders, _files in os.walk(parent, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+
+
 PEERS: dict[str, Callable[[Place], AbstractContextManager[Command]]] = {
     "systemd": run_systemd,
     "runit": run_runit,
@@ -306,4 +365,5 @@ PEERS: dict[str, Callable[[Place], AbstractContextManager[Command]]] = {
     "s6": run_s6,
     "supervisor": run_supervisor,
     "circus": run_circus,
+    "podman": run_podman,
 }
