@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from helpers.debs import Repository, make_root
-from helpers.package_host import needs_apt
+from helpers.package_host import kill_all_below, needs_apt
 from helpers.package_pass import PassHost
+from helpers.passes import DoomedClient
 from helpers.portod import DevPortod
 
 from ya_salt.model import DaemonStatus
 from ya_salt.packages.apt import Apt
+from ya_salt.porto.client import PortoClient
 
 pytestmark = needs_apt
 
@@ -25,6 +29,11 @@ DIES = "#!/bin/sh\necho out of tune >&2\nexit 3\n"
 
 class RollbackHost(PassHost):
     """Daemons whose program comes with their package."""
+
+    make_client: type[PortoClient] = PortoClient
+
+    def client(self) -> PortoClient:
+        return self.make_client(self.portod.socket_path)
 
     def publish_program(self, name: str, version: str, text: str, **more: object) -> None:
         self.publish(name, version, files={f"/opt/{name}/run": (text, 0o755)}, **more)
@@ -164,6 +173,88 @@ def test_update_that_cannot_be_had_rejects_nothing(host: RollbackHost) -> None:
         assert status.ready.reason == "VersionNotFound"
     host.publish_program("tuner", "1.1", RUNS)
     assert find(host, "tuner").version == "1.1"
+
+
+# -- killed on the way back ------------------------------------------------------------------------
+
+HANGS = """#!/bin/sh
+if [ -e "$DPKG_ROOT/hang-{name}" ]; then
+    touch "$DPKG_ROOT/hangs"
+    while [ -e "$DPKG_ROOT/hang-{name}" ]; do sleep 0.1; done
+fi
+exit 0
+"""
+
+
+def arrange_bad_update(host: RollbackHost) -> None:
+    """Scripts that are run on the way back alone hang where a test says so."""
+    for version, text, names in (
+        ("1.0", RUNS, ("preinst", "postinst")),
+        ("1.1", DIES, ("prerm", "postrm")),
+    ):
+        scripts = {name: HANGS.format(name=name) for name in names}
+        host.publish_program("tuner", version, text, scripts=scripts)
+    host.want("tuner", "1.0", "tuner=1.0")
+    host.converge()
+    host.want("tuner", "1.1", "tuner=1.1")
+
+
+def begin_pass(host: RollbackHost) -> int:
+    child = os.fork()
+    if not child:
+        try:
+            host.run()
+        finally:
+            os._exit(0)
+    return child
+
+
+def check_went_back(host: RollbackHost) -> None:
+    """The next pass ends what was begun, and the one after it finds nothing to do."""
+    status = find(host, "tuner")
+    assert status.ready
+    assert (status.ready.status, status.ready.reason) == (True, "RolledBack"), status
+    assert (status.version, status.wanted_version) == ("1.0", "1.1")
+    assert host.state("tuner") == {"tuner": "1.0 installed"}
+    assert "tuner" in host.pids()
+    assert host.run().touched == frozenset()
+
+
+@pytest.mark.parametrize("with_apt", [False, True], ids=["apt lives on", "apt dies, too"])
+@pytest.mark.parametrize("script", ["prerm", "preinst", "postrm", "postinst"])
+def test_killed_while_packages_go_back_the_next_pass_ends_it(
+    host: RollbackHost, script: str, with_apt: bool
+) -> None:
+    arrange_bad_update(host)
+    hang, hangs = host.root / f"hang-{script}", host.root / "hangs"
+    hang.touch()
+    child = begin_pass(host)
+    give_up = time.monotonic() + 60
+    while not hangs.exists():
+        assert time.monotonic() < give_up, f"{script} was not run"
+        time.sleep(0.05)
+    if with_apt:
+        kill_all_below(child)
+    else:
+        os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    hang.unlink()
+    check_went_back(host)
+
+
+@pytest.mark.parametrize("writes", range(6, 40, 6))
+def test_killed_at_its_containers_the_next_pass_ends_it(host: RollbackHost, writes: int) -> None:
+    arrange_bad_update(host)
+    child = os.fork()
+    if not child:
+        try:
+            DoomedClient.writes_left = writes
+            host.make_client = DoomedClient
+            host.run()
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    check_went_back(host)
 
 
 # -- with another one that is started after it ----------------------------------------------------
