@@ -114,6 +114,19 @@ def test_validate_of_the_directory_lists_what_is_ignored(host: ExampleHost) -> N
     assert "a.yaml.bak: ignored: " in done.stderr
 
 
+def test_validate_says_where_passes_are_too_rare_for_the_questions(host: ExampleHost) -> None:
+    text = SLEEPER.replace("spec: {", "spec: {readiness: {exec: ['true'], period_s: 1}, ")
+    file = host.specs_dir / "a.yaml"
+    file.write_text(text)
+    assert host.run("apply").returncode == 0
+    assert host.run("validate").stderr == ""
+    time.sleep(4)
+    assert host.run("apply").returncode == 0
+    done = host.run("validate")
+    assert done.returncode == 0
+    assert f"{file}: sleeper: warning: readiness.period_s is 1, but only passes ask" in done.stderr
+
+
 def test_documented_jq_paths_work(sleeping: ExampleHost) -> None:
     for command in ("spec", "status"):
         told = json.loads(sleeping.run(command, "-o", "json").stdout)["portoDaemons"]

@@ -54,8 +54,10 @@ from ya_salt.converge.journal import (
     load_last_pass,
     look_for_change,
 )
+from ya_salt.converge.readiness import find_warning
 from ya_salt.converge.status import is_fine
 from ya_salt.errors import PortoError, StoreError, UsageError
+from ya_salt.life import Life
 from ya_salt.messages import (
     Details,
     describe_portod,
@@ -84,6 +86,7 @@ from ya_salt.specs.directory import (
 )
 from ya_salt.store import Store, read_store
 from ya_salt.text import printable
+from ya_salt.trusted_files import UntrustedError
 
 if TYPE_CHECKING:
     from ya_salt.converge.host import PassRequest
@@ -289,7 +292,21 @@ def validate(options: argparse.Namespace, in_force: InForce) -> int:
         complain(f"{ignored.path}: ignored: {ignored.reason}")
     for item in loaded.specs:
         say(f"{item.path}: {item.name}: valid")
+    lives = _recall_lives(in_force.settings) if any(item.readiness for item in loaded.specs) else {}
+    for item in loaded.specs:
+        # How often passes are made here is known of what they left behind alone.
+        if words := find_warning(item, lives.get(item.name, Life())):
+            complain(f"{item.path}: {item.name}: warning: {words}")
     return FAILED if loaded.rejected else OK
+
+
+def _recall_lives(settings: Settings) -> Mapping[str, Life]:
+    """What is remembered of daemons; nothing where that cannot be read, as by other users."""
+    try:
+        store = read_store(settings.state_dir)
+    except (StoreError, UntrustedError):
+        return {}
+    return {name: item.life for name, item in store.load_records().items()} if store else {}
 
 
 def spec(options: argparse.Namespace, in_force: InForce) -> int:
