@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ya_salt import as_left
 from ya_salt.errors import LockHeldError, StoreError
 from ya_salt.store import is_operators
 from ya_salt.trusted_files import explain, make_directory, open_trusted
@@ -46,6 +47,8 @@ def hold_lock(state_dir: str, wait_s: float = 0.0) -> Iterator[None]:
             held.callback(os.close, file)
             _lock(file, path, give_up)
             _say_who(file)
+        # What the quick way goes by is over as soon as somebody may change something.
+        as_left.forget(state_dir)
         yield
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ya_salt.errors import SettingsError
+from ya_salt.flags import FLAGS
 from ya_salt.model import PrometheusSettings, Settings
 from ya_salt.names import check_package_name
 from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar, read_yaml
@@ -183,16 +184,15 @@ def parse_group(text: str) -> str:
 
 
 SETTINGS = (
-    Setting("specs_dir", parse_path, "the daemons directory", has_flag=True),
-    Setting("state_dir", parse_path, "where what must outlive a pass is kept", has_flag=True),
-    Setting("porto_socket", parse_socket, "portod's socket", has_flag=True),
-    Setting(
-        "root",
-        parse_path,
-        "packages only: DIR/etc/apt and DIR/var/lib/dpkg are used, missing folders made",
-        has_flag=True,
+    *(
+        Setting(
+            flag.name,
+            parse_socket if flag.name == "porto_socket" else parse_path,
+            flag.help,
+            has_flag=True,
+        )
+        for flag in FLAGS
     ),
-    Setting("log_file", parse_path, "the log", has_flag=True),
     Setting("interval_s", _count(1, 86400), "seconds between the agent's full passes"),
     Setting("parallel", _count(1, 64), "daemons worked on side by side"),
     Setting("lock_timeout_s", _count(0, 86400), "seconds to wait for another apt or dpkg"),

@@ -10,8 +10,8 @@ from devporto.__main__ import make_parser as make_dev_portod
 
 from pages import commands, completions, documents
 from pages.roff import Page, bold, escape, typed
-from ya_salt.cli.main import _make_parser as make_ya_salt
 from ya_salt.cli.orlyctl import _make_parser as make_orlyctl
+from ya_salt.cli.parser import make_parser as make_ya_salt
 
 REPOSITORY = Path(__file__).parents[2]
 MAN = "docs/man"

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from ya_salt.cli.lines import format_bytes, paint_cell
 from ya_salt.cli.tables import (
     describe_line,
-    format_bytes,
-    paint_cell,
     render_details,
     render_history,
     render_plans,

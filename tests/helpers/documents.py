@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devporto import __main__ as dev_portod
-from ya_salt.cli import main as ya_salt
 from ya_salt.cli import orlyctl
+from ya_salt.cli import parser as ya_salt
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 
 PARSERS: Mapping[str, Callable[[], argparse.ArgumentParser]] = {
-    "ya-salt": ya_salt._make_parser,
+    "ya-salt": ya_salt.make_parser,
     "orlyctl": orlyctl._make_parser,
     "dev-portod": dev_portod.make_parser,
 }

@@ -21,6 +21,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ya_salt import as_left
+from ya_salt.cli.lines import (
+    describe_gate_trouble,
+    describe_last_pass,
+    describe_sinks,
+    paint_cell,
+    paint_nothing,
+    render_table,
+)
 from ya_salt.cli.logs import LogFile, open_log, show_output
 from ya_salt.cli.output import (
     ProgressLine,
@@ -33,20 +42,15 @@ from ya_salt.cli.output import (
     say_painted,
     watch,
 )
+from ya_salt.cli.quick import name_source
 from ya_salt.cli.tables import (
-    describe_gate_trouble,
-    describe_last_pass,
     describe_line,
     describe_silence,
-    describe_sinks,
-    paint_cell,
-    paint_nothing,
     plans_to_data,
     render_details,
     render_history,
     render_plans,
     render_statuses,
-    render_table,
 )
 from ya_salt.converge.journal import (
     load_history,
@@ -54,6 +58,7 @@ from ya_salt.converge.journal import (
     load_last_pass,
     look_for_change,
 )
+from ya_salt.converge.quick import take_glimpse
 from ya_salt.converge.readiness import find_warning
 from ya_salt.converge.status import is_fine
 from ya_salt.errors import PortoError, StoreError, UsageError
@@ -100,8 +105,11 @@ OK, FAILED, PENDING = 0, 1, 4
 
 def apply(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt apply [NAME…] [-f FILE…] [--dry-run]`."""
+    glimpse = None
+    if not (options.names or options.files or options.dry_run):
+        glimpse = take_glimpse(in_force.settings, name_source(options))
     request, broken = _load_request(options, in_force.settings)
-    return make_pass(options, in_force.settings, request, broken)
+    return make_pass(options, in_force.settings, replace(request, glimpse=glimpse), broken)
 
 
 def make_pass(
@@ -134,6 +142,9 @@ def make_pass(
         _say_log_problem(log)
     for problem in result.problems:
         complain(f"ya-salt: {problem}")
+    if log.problem:
+        # Each pass says so.
+        as_left.forget(settings.state_dir)
     _print_statuses(result.statuses, options.output, settings)
     if broken or not result.ok:
         return FAILED

@@ -6,15 +6,18 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ya_salt.cli import orlyctl_commands as commands
 from ya_salt.cli import orlyctl_simulate
 from ya_salt.cli.orlyctl_commands import FLAGS
 from ya_salt.cli.output import complain, own_streams
-from ya_salt.cli.parsing import Commands, Program, add_output, end_program, run_guarded
+from ya_salt.cli.parsing import Program, add_output, end_program, run_guarded
 from ya_salt.errors import GateError, OperatorError, SpecError, YaSaltError
 from ya_salt.names import NAME_ALPHABET
+
+if TYPE_CHECKING:
+    from ya_salt.cli.parsing import Commands
 
 EXIT_CODES = """\
 exit codes:

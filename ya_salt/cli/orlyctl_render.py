@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ya_salt.cli.tables import format_age, render_table
+from ya_salt.cli.lines import format_age, render_table
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.overview import (
     Block,

@@ -11,8 +11,8 @@ from random import Random
 from typing import Any, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
+from ya_salt.cli.lines import render_table
 from ya_salt.cli.output import answer
-from ya_salt.cli.tables import render_table
 from ya_salt.gate.protocol import Operation
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import (

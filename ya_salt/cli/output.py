@@ -15,15 +15,16 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
 
-from ya_salt.errors import UsageError
 from ya_salt.text import escape, printable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ya_salt.cli.tables import Paint
+    from collections.abc import Callable
+    from types import TracebackType
+    from typing import Any, TextIO
+
+    from ya_salt.cli.lines import Paint
 
 # -- the streams of the process ------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ def _escape_in_json(char: str) -> str:
 
 def _render_yaml(data: object, encoding: str) -> str:
     # Loaded where it is used: it takes a while.
-    import yaml  # noqa: PLC0415
+    import yaml
 
     text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     if not (_is_encodable(text, encoding) and text.replace("\n", "").isprintable()):
@@ -228,6 +229,8 @@ def find_paint(paint: Paint, plain: Paint) -> tuple[Paint, int]:
 def watch(show_once: Callable[[], int], every_s: float) -> int:
     """Show again and again until Ctrl-C, or nobody looks; on a terminal in the same place."""
     if every_s <= 0:
+        from ya_salt.errors import UsageError
+
         raise UsageError("--watch wants a number of seconds over 0")
     code = 0
     try:

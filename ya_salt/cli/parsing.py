@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from ya_salt import __version__
 from ya_salt.cli.output import end_streams
-from ya_salt.errors import YaSaltError
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from ya_salt.errors import YaSaltError
+
+    Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
 FORMS = ("table", "json", "yaml")
 
 
-@dataclass(frozen=True)
 class Program:
-    """A program with commands. `exit_codes` end every help text."""
+    """A program with commands."""
 
-    name: str
-    description: str
-    exit_codes: str
-    make_common: Callable[[], argparse.ArgumentParser]
-    """Flags that stand before or after a command's name."""
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        exit_codes: str,
+        make_common: Callable[[], argparse.ArgumentParser],
+    ) -> None:
+        """`make_common`: flags before or after a command; `exit_codes` end every help text."""
+        self.name = name
+        self.description = description
+        self.exit_codes = exit_codes
+        self.make_common = make_common
 
     def make_parser(self) -> tuple[argparse.ArgumentParser, Commands]:
         """The parser, and where its commands are added."""
@@ -64,6 +73,8 @@ def add_output(parser: argparse.ArgumentParser, forms: tuple[str, ...] = FORMS) 
 
 def run_guarded(command: Callable[[], int], explain: Callable[[YaSaltError], int]) -> int:
     """The exit code of a command, however it ends; `explain` tells an error and gives its code."""
+    from ya_salt.errors import YaSaltError
+
     try:
         return command()
     except YaSaltError as error:

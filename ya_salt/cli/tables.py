@@ -5,10 +5,19 @@ What comes from outside is written so that it cannot steer a terminal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ya_salt.cli.lines import (
+    HEAD,
+    cut,
+    describe_cause,
+    format_age,
+    format_memory,
+    paint_nothing,
+    render_table,
+)
 from ya_salt.converge.holds import describe_hold
 from ya_salt.converge.readiness import describe_question, describe_rhythm
 from ya_salt.converge.status import is_fine
@@ -28,61 +37,14 @@ from ya_salt.model import (
 )
 from ya_salt.text import count, escape, printable
 
-Paint: TypeAlias = "Callable[[str, str], str]"
-"""(column's head, padded cell) -> the cell as a terminal shows it."""
+if TYPE_CHECKING:
+    from ya_salt.cli.lines import Paint
 
 Causes: TypeAlias = "Mapping[str, tuple[float, str]]"
 """Daemon -> when and why something was done to it last."""
 
-_HEAD = ("NAME", "VERSION", "PHASE", "STATE", "READY", "SINCE", "RESPAWNS", "RESTARTS", "MEMORY")
 _TAIL_LINES = 10
 """Of stderr, as much as one reads at once."""
-_COLOURS = {"red": "31", "green": "32", "yellow": "33", "bold": "1"}
-_CELL_COLOURS = {
-    ("READY", "yes"): "green",
-    ("READY", "no"): "red",
-    ("READY", "held"): "yellow",
-    ("STATE", "dead"): "red",
-    ("STATE", "stopped"): "red",
-    ("STATE", "respawning"): "yellow",
-    ("PHASE", "Orphaned"): "yellow",
-    ("PHASE", "Rejected"): "red",
-    ("PHASE", "Foreign"): "red",
-    ("GATE", "waiting"): "yellow",
-    ("GATE", "failed"): "red",
-}
-
-
-# -- any table -----------------------------------------------------------------------------------
-
-
-def paint_nothing(_column: str, cell: str) -> str:
-    """For a pipe, a file, and whoever asked for no colours."""
-    return cell
-
-
-def paint_cell(column: str, cell: str) -> str:
-    """What wants to be seen, in a terminal's colours."""
-    text = cell.strip()
-    colour = "bold" if text == column else _CELL_COLOURS.get((column, text), "")
-    return f"\x1b[{_COLOURS[colour]}m{cell}\x1b[0m" if colour else cell
-
-
-def render_table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], paint: Paint = paint_nothing
-) -> str:
-    """Columns two spaces apart, without trailing ones."""
-    table = [tuple(head), *(tuple(map(printable, row)) for row in rows)]
-    widths = [max(len(row[index]) for row in table) for index in range(len(head))]
-    # The last column is as long as it is: painting must not end in blanks.
-    widths[-1] = 0
-    return "\n".join(
-        "  ".join(
-            paint(column, cell.ljust(width))
-            for column, cell, width in zip(head, row, widths, strict=True)
-        ).rstrip()
-        for row in table
-    )
 
 
 # -- how the daemons stand -----------------------------------------------------------------------
@@ -103,8 +65,15 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
     """
     if not statuses:
         return "no daemons"
-    head: tuple[str, ...] = _HEAD
+    head: tuple[str, ...] = HEAD
     rows = [_list_cells(item, now) for item in statuses]
+    if not show_actions:
+        # What it uses is no part of what was done.
+        head = (*head, "MEMORY")
+        rows = [
+            (*row, format_memory(item.memory_bytes))
+            for row, item in zip(rows, statuses, strict=True)
+        ]
     if any(item.gate for item in statuses):
         head = (*head, "GATE")
         states = [item.gate.state if item.gate else "-" for item in statuses]
@@ -114,7 +83,7 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
         room = max(20, width - used) if width else 0
         head = (*head, "LAST CAUSE")
         rows = [
-            (*row, _cut(_describe_cause(causes.get(item.name), now), room))
+            (*row, cut(describe_cause(causes.get(item.name), now), room))
             for row, item in zip(rows, statuses, strict=True)
         ]
     notes = [note for item in statuses for note in _list_notes(item)]
@@ -160,7 +129,6 @@ def _list_cells(item: DaemonStatus, now: float) -> tuple[str, ...]:
         format_age(now - item.ready.since) if item.ready else "-",
         str(item.respawn_count),
         str(item.restart_count),
-        "-" if item.memory_bytes is None else format_bytes(item.memory_bytes),
     )
 
 
@@ -176,17 +144,6 @@ def _describe_version(item: DaemonStatus) -> str:
     if item.phase == "Removed" or item.wanted_version in ("", item.version):
         return version
     return f"{version} -> {item.wanted_version}"
-
-
-def _describe_cause(cause: tuple[float, str] | None, now: float) -> str:
-    if cause is None:
-        return "-"
-    at, what = cause
-    return f"{format_age(now - at)} ago: {' '.join(what.split())}"
-
-
-def _cut(text: str, room: int) -> str:
-    return text if not room or len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _list_notes(status: DaemonStatus) -> list[str]:
@@ -294,68 +251,7 @@ def plans_to_data(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) -
     }
 
 
-# -- sizes and ages ------------------------------------------------------------------------------
-
-
-def format_bytes(number: int) -> str:
-    """512B, 37M, 1.5G: as much as one reads in a table."""
-    size = float(number)
-    for unit in ("B", "K", "M", "G"):
-        if size < 1000:
-            return f"{size:.1f}{unit}" if size < 10 and unit != "B" else f"{size:.0f}{unit}"
-        size /= 1024
-    return f"{size:.1f}T"
-
-
-def format_age(seconds: float) -> str:
-    """12s, 5m, 3h, 9d: one unit, as one reads it in a table."""
-    whole = int(min(max(0.0, seconds), 1e11))
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if whole >= size:
-            return f"{whole // size}{unit}"
-    return f"{whole}s"
-
-
 # -- around the daemons --------------------------------------------------------------------------
-
-
-def describe_sinks(sinks: Iterable[Mapping[str, Any]], now: float) -> list[str]:
-    """Who is not told how the daemons stand: in one line those that are not there at all."""
-    sinks = tuple(sinks)
-    absent = ", ".join(item["name"] for item in sinks if item["state"] == "absent")
-    return [
-        *([f"monitoring: not on this host: {absent}"] if absent else []),
-        *(
-            f"monitoring: {item['name']} {item['state']} for {format_age(now - item['since'])}: "
-            f"{item['message']}"
-            for item in sinks
-            if item["state"] in {"refused", "unanswered"}
-        ),
-    ]
-
-
-def describe_gate_trouble(gate: Mapping[str, Any], now: float) -> list[str]:
-    """That there is none, or that it could not be asked; one that answers needs no word."""
-    if gate["type"] == "none":
-        return [f"gate: {gate['message']}"]
-    if gate["state"] != "failed":
-        return []
-    age = format_age(now - gate["since"])
-    return [f"gate: {gate['type']} cannot be asked for {age}: {gate['message']}"]
-
-
-def describe_last_pass(last_pass: Mapping[str, Any] | None, now: float) -> list[str]:
-    """The files that cannot be used, and how the last pass over the directory ended."""
-    if last_pass is None:
-        return ["no pass over the daemons directory was made yet: ya-salt apply"]
-    problems = [problem for _, problems in last_pass["rejected"] for problem in problems]
-    if last_pass["result"] is None:
-        return [*problems, *describe_last_pass(None, now)]
-    age = format_age(now - last_pass["started_at"])
-    result = last_pass["result"]
-    error = last_pass["error"].removeprefix(f"{result}: ")
-    said = f": {error}" if error else ""
-    return [*problems, f"last pass: {age} ago, {result}{said}"]
 
 
 def describe_silence(trouble: str, last_pass: Mapping[str, Any] | None, now: float) -> list[str]:

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from ya_salt.cli.commands import check_known, make_pass, name_caller
+from ya_salt.cli.lines import render_table
 from ya_salt.cli.output import answer, complain, say
-from ya_salt.cli.tables import render_table
 from ya_salt.converge.adopt import read_container, take_over
 from ya_salt.converge.host import make_host
 from ya_salt.converge.inquiry import describe_all, gather, load_quietly

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ya_salt.as_left import Glimpse
 from ya_salt.converge.status import is_fine
 from ya_salt.errors import GateError, PackageError
 from ya_salt.gate.client import GateConnection
@@ -121,6 +122,8 @@ class PassRequest:
     """Daemons started by the round before, which did not wait until they are ready."""
     probes: Mapping[str, Probes] = field(default_factory=dict)
     """Daemon -> what somebody who asks between passes has come to know."""
+    glimpse: Glimpse | None = None
+    """The files as they were before they were read, where a next pass may be quick for it."""
 
     @property
     def context(self) -> tuple[DaemonSpec, ...]:

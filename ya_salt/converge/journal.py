@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ya_salt import as_left
 from ya_salt.model import Event, Step, StepResult, describe_deed
 from ya_salt.store import FILE_NAME as STORE
 from ya_salt.store import LAST_PASS, Store
@@ -281,6 +282,10 @@ def _list_late(store: Store, state_dir: str, daemon: str = "") -> list[Event]:
 def load_last_pass(store: Store, state_dir: str) -> Any:
     """The store's fact of the last pass; of one that was killed, that it was."""
     fact = store.load_fact(LAST_PASS)
+    quick = as_left.load_pass(state_dir)
+    if quick is not None and isinstance(fact, dict):
+        # It found everything as the last full one has left it.
+        fact = {**fact, "started_at": quick[0], "duration_s": round(quick[1] - quick[0], 3)}
     deeds, is_under_way = _read(state_dir)
     begun = [deed for deed in list_unsaved(deeds, store) if deed.kind == _PASS]
     if is_under_way or not begun:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
+from ya_salt.converge import quick
 from ya_salt.converge.changes import describe_changes
 from ya_salt.converge.containers import await_last_death
 from ya_salt.converge.daemon_data import (
@@ -50,6 +51,7 @@ from ya_salt.converge.journal import (
     list_events,
     list_renewed,
     list_unsaved,
+    load_last_causes,
 )
 from ya_salt.converge.lives import find_due, look_back
 from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
@@ -100,7 +102,7 @@ from ya_salt.gate.client import (
 )
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.memory import FACT as GATE
-from ya_salt.gate.memory import GateMemory, encode_memory, find_gate_facts
+from ya_salt.gate.memory import GateMemory, describe_gate, encode_memory, find_gate_facts
 from ya_salt.gate.requests import keep_since, pin_waiting
 from ya_salt.hostname import HostName
 from ya_salt.life import Change, Life
@@ -130,12 +132,21 @@ from ya_salt.model import (
     describe_step,
 )
 from ya_salt.monitoring.counters import Memory
-from ya_salt.monitoring.report import ReportInput, load_memory, report, save_hostname, save_memory
+from ya_salt.monitoring.report import FACT as MONITORING
+from ya_salt.monitoring.report import (
+    ReportInput,
+    list_sinks,
+    load_memory,
+    report,
+    save_hostname,
+    save_memory,
+)
 from ya_salt.packages.cache import find_protected
 from ya_salt.packages.going_back import finish_going_back
 from ya_salt.packages.keeping import keep_generation
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
+from ya_salt.porto.glance import Glance
 from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store, save_portod
 
 _RELEARNING = "relearning"
@@ -161,6 +172,7 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
 
 def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
     host.patience.renew()
+    seen = quick.look_before(host.settings, request)
     started, done = host.now(), _make_round(host, request, store, None)
     results = [done.result]
     while done.lost or done.left:
@@ -171,7 +183,25 @@ def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
         done = _make_round(host, request, store, started)
         results.append(done.result)
     _report(host, request, store, done)
+    _leave(host, request, store, seen, done)
     return _join(results)
+
+
+def _leave(
+    host: Host, request: PassRequest, store: Store, seen: Glance | None, done: _Done
+) -> None:
+    """Write down how the host is left, for the next pass to be quick."""
+    try:
+        last = store.load_fact(LAST_PASS)
+        told = {
+            "passed": last["started_at"],
+            "sinks": list_sinks(store.load_fact(MONITORING)),
+            "gate": describe_gate(host.settings.gate.type, load_gate(store)),
+            "causes": load_last_causes(store, host.settings.state_dir),
+        }
+        quick.leave(host.settings, request, seen, done.result, told)
+    except Exception:  # noqa: BLE001 - what spares the next pass work may not fail this one
+        _log.exception("pass: the next one will not be quick: a bug in ya-salt")
 
 
 def _make_round(host: Host, request: PassRequest, store: Store, started: float | None) -> _Done:

@@ -1,0 +1,247 @@
+"""What the last full pass has left behind, written down so that the next one can be quick.
+
+A snapshot beside the store names every file that a pass goes by, with its stat. While all of them
+are as they were, reading them again would tell the same. It is a hint and never an order: whatever
+is not exactly as written down, or cannot be told, means the long way. Loads next to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+FILE_NAME = "as-left"
+PASS_FILE_NAME = "as-left.pass"  # noqa: S105 - a pass over the host, no password
+"""When the last quick pass was: the store is not written by one."""
+FORMAT = 1
+SETTLED_S = 3.0
+"""What changed so lately may change again without its times showing it: the kernel stamps files
+from a clock that ticks each 4 to 10 ms, and some file systems keep whole seconds."""
+MAX_STEP_S = 1.5
+"""So far a clock may have moved against the time since the boot: more, and times tell nothing."""
+FULL_EVERY_S = 600.0
+_MAX_BYTES = 16 << 20
+_MODE_OTHERS_WRITE = 0o022
+_STICKY = 0o1000
+
+Identity = list[int]
+"""Device, inode, mode, owner, group, size, mtime and ctime in nanoseconds."""
+
+
+def identify(path: str, folder: int | None = None) -> Identity | None:
+    """A file as its stat tells it, a link being one itself; None where there is none.
+
+    Raises OSError where that cannot be told.
+    """
+    try:
+        found = os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [
+        found.st_dev,
+        found.st_ino,
+        found.st_mode,
+        found.st_uid,
+        found.st_gid,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    ]
+
+
+def identify_all(paths: Iterable[str]) -> dict[str, list[Any]]:
+    """Path -> (what it leads to, its identity). Raises OSError."""
+    found: dict[str, list[Any]] = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        found[path] = [real, identify(real)]
+    return found
+
+
+def identify_entries(directory: str) -> dict[str, Identity | None]:
+    """Every entry of a directory by its name, and the directory itself as `.`. Raises OSError."""
+    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = {name: identify(name, folder) for name in os.listdir(folder)}
+        found["."] = identify(".", folder)
+    finally:
+        os.close(folder)
+    return found
+
+
+def is_settled(identity: Identity | None, now: float) -> bool:
+    """Whether a change from here on cannot but show: it is older than any clock tick."""
+    return identity is None or max(identity[6], identity[7]) < (now - SETTLED_S) * 1e9
+
+
+def is_guarded(path: str) -> bool:
+    """Whether nobody else can put another file in its place; when in doubt, no."""
+    real = os.path.realpath(path)
+    while True:
+        try:
+            found = os.lstat(real)
+        except FileNotFoundError:
+            found = None
+        except OSError:
+            return False
+        if found is not None and not _is_ours(found):
+            return False
+        if real == "/":
+            return True
+        real = os.path.dirname(real)
+
+
+def _is_ours(found: os.stat_result) -> bool:
+    is_closed = not found.st_mode & _MODE_OTHERS_WRITE or bool(found.st_mode & _STICKY)
+    return found.st_uid in {0, os.geteuid()} and is_closed
+
+
+def find_step() -> float:
+    """The wall clock against the time since the boot: it changes when somebody sets the clock."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def name_boot() -> str:
+    """What tells this boot of this machine from all others; "" where nothing does."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read(64).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def name_code() -> list[Any]:
+    """What tells this ya-salt from another one."""
+    return [__file__, identify(__file__)]
+
+
+def find_full_at(host: str) -> float:
+    """When the long way is due again, in seconds since the boot: hosts spread that."""
+    share = zlib.crc32(host.encode()) / 0xFFFFFFFF
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    return now + FULL_EVERY_S * (0.9 + 0.2 * share)
+
+
+class Glimpse:
+    """The files of a host right before a full pass began to read them."""
+
+    def __init__(
+        self,
+        source: Mapping[str, Any],
+        files: Mapping[str, list[Any]],
+        entries: Mapping[str, Identity | None],
+    ) -> None:
+        self.source = source
+        """What the settings are made of: the settings file, the environment, the flags."""
+        self.files = files
+        self.entries = entries
+        """Of the daemons directory."""
+        self.step = find_step()
+
+
+# -- the file ------------------------------------------------------------------------------------
+
+
+def write(state_dir: str, data: Mapping[str, Any]) -> None:
+    """Put a snapshot in place of the last one. Raises OSError."""
+    body = json.dumps({"format": FORMAT, **data}, separators=(",", ":")).encode()
+    path = os.path.join(state_dir, FILE_NAME)
+    beside = f"{path}.new"
+    remove_file(beside)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    file = os.open(beside, flags, 0o600)
+    try:
+        with os.fdopen(file, "wb") as out:
+            out.write(b"%08x\n" % zlib.crc32(body) + body)
+        os.replace(beside, path)
+    except BaseException:
+        remove_file(beside)
+        raise
+
+
+def read(state_dir: str) -> dict[str, Any] | None:
+    """The snapshot; None where there is none that is whole, of this form, and ours alone."""
+    path = os.path.join(state_dir, FILE_NAME)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not _is_ours(os.fstat(file.fileno())):
+                return None
+            head, _, body = file.read(_MAX_BYTES).partition(b"\n")
+        if head != b"%08x" % zlib.crc32(body):
+            return None
+        data = json.loads(body)
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) and data.get("format") == FORMAT else None
+
+
+def forget(state_dir: str) -> None:
+    """Take the snapshot away: whoever is about to change something does so first."""
+    for name in (FILE_NAME, PASS_FILE_NAME):
+        remove_file(os.path.join(state_dir, name))
+
+
+def remove_file(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        # Where it cannot be taken away nothing can be written in its place either, and what it
+        # says of the store is over.
+        pass
+
+
+def note_pass(state_dir: str, started: float, ended: float) -> None:
+    """Remember that a quick pass was made. Raises OSError."""
+    path = os.path.join(state_dir, PASS_FILE_NAME)
+    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    file = os.open(path, flags, 0o600)
+    try:
+        # Of one length, so that nobody ever reads half of it.
+        os.pwrite(file, b"%017.6f %017.6f\n" % (started, ended), 0)
+    finally:
+        os.close(file)
+
+
+def load_pass(state_dir: str) -> tuple[float, float] | None:
+    """When the last quick pass began and ended, if there was one since the last full one."""
+    path = os.path.join(state_dir, PASS_FILE_NAME)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            started, ended = file.read(64).split()
+        return float(started), float(ended)
+    except (OSError, ValueError):
+        return None
+
+
+# -- whether all is as it was --------------------------------------------------------------------
+
+
+def is_host_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
+    """Whether machine, clock, ya-salt and files are as the snapshot has them, and it is not due.
+
+    Raises OSError, LookupError, TypeError, AttributeError where that cannot be told.
+    """
+    boot = name_boot()
+    return (
+        bool(boot)
+        and data["boot"] == boot
+        and data["host"] == os.uname().nodename
+        and data["code"] == name_code()
+        and data["uid"] == os.geteuid()
+        and time.clock_gettime(time.CLOCK_BOOTTIME) < data["full_at"]
+        and abs(data["step"] - find_step()) < MAX_STEP_S
+        and data["state_dir"] == state_dir
+        and is_guarded(state_dir)
+        and all(map(is_guarded, data["guarded"]))
+        and data["files"] == identify_all(data["files"])
+        and data["entries"] == identify_entries(data["specs_dir"])
+    )

@@ -1,0 +1,327 @@
+"""The command line of `ya-salt`: parse it, run one command, give the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+
+from ya_salt.cli.output import complain, own_streams
+from ya_salt.cli.parsing import Program, add_output, end_program, run_guarded
+from ya_salt.flags import FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ya_salt.errors import YaSaltError
+
+EXIT_CODES = """\
+exit codes:
+  0  fine
+  1  a daemon failed or is not ready, a spec file cannot be used, or portod cannot be asked
+  2  the command line or the configuration cannot be used
+  3  another pass is running
+  4  changes are pending (plan, --dry-run), or wait for the rollout gate (apply, restart, …)
+"""
+
+
+_VERBS = frozenset(
+    {"restart", "stop", "start", "retry", "rollback", "generations", "why", "describe", "adopt"}
+)
+"""Commands about one daemon, in a module of their own."""
+
+_WITHOUT_SETTINGS = {
+    "dev_portod": "commands",
+    "explain": "explain",
+    "schema": "explain",
+}
+"""Commands for which it does not matter what is in force -> their modules."""
+
+SCHEMAS = ("spec", "rule", "settings")
+"""Of what there are schemas."""
+
+_DEEDS = frozenset(
+    {"apply", "report", "adopt", "restart", "stop", "start", "retry", "rollback", "run"}
+)
+"""Commands that do something: what became of it is their exit code, whoever listens."""
+
+
+def run_process() -> int:
+    """The command of this process, which is wholly its own."""
+    own_streams()
+    options = make_parser(sys.argv[1:]).parse_args()
+    return end_program("ya-salt", _run(options), is_deed=options.command in _DEEDS)
+
+
+def run_words(arguments: Sequence[str]) -> int:
+    """A command for whoever has a process already."""
+    return _run(make_parser(arguments).parse_args(arguments))
+
+
+def _run(options: argparse.Namespace) -> int:
+    return run_guarded(lambda: _run_command(options), _explain)
+
+
+def _explain(error: YaSaltError) -> int:
+    from ya_salt.errors import LockHeldError, OperatorError
+
+    for line in str(error).splitlines():
+        complain(f"ya-salt: {line}")
+    if isinstance(error, OperatorError):
+        return 2
+    return 3 if isinstance(error, LockHeldError) else 1
+
+
+def _run_command(options: argparse.Namespace) -> int:
+    # Only now: a command needs far more than the parser, and help needs none of it.
+    if options.command in _WITHOUT_SETTINGS:
+        module = import_module(f"ya_salt.cli.{_WITHOUT_SETTINGS[options.command]}")
+        alone: Callable[[argparse.Namespace], int] = getattr(module, options.command)
+        return alone(options)
+    if options.command in _VERBS:
+        from ya_salt.cli import verbs as commands
+    else:
+        from ya_salt.cli import commands  # type: ignore[no-redef]
+
+    command: Callable[..., int] = getattr(commands, options.command)
+    from ya_salt.settings import load_settings
+
+    flags = {
+        flag.name: getattr(options, flag.name)
+        for flag in FLAGS
+        if getattr(options, flag.name, None) is not None
+    }
+    read = partial(load_settings, flags, os.environ, getattr(options, "config", None))
+    # Who runs on reads them more than once.
+    return command(options, read) if options.command == "run" else command(options, read())
+
+
+def make_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """The parser; of commands that are not among `arguments` it knows only what they are."""
+    parser, known = _PROGRAM.make_parser()
+    for name, (text, add_arguments) in _COMMANDS.items():
+        if arguments is None or name in arguments:
+            add_arguments(_PROGRAM.add(known, name, name.replace("-", "_"), text))
+        else:
+            known.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def _make_common() -> argparse.ArgumentParser:
+    """Flags that stand before or after the command's name."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("settings (each also in the environment as YA_SALT_…)")
+    group.add_argument("--config", metavar="FILE", help="settings file")
+    for flag in FLAGS:
+        group.add_argument(flag.word, metavar=flag.metavar, help=flag.help)
+    return common
+
+
+_PROGRAM = Program(
+    "ya-salt",
+    "Keep daemons running in Porto containers from exact Debian packages.",
+    EXIT_CODES,
+    _make_common,
+)
+
+
+def _add_apply(parser: argparse.ArgumentParser) -> None:
+    _add_files(parser)
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="read everything anew, though nothing seems to have changed since the last pass",
+    )
+    _add_pass(parser)
+
+
+def _add_pass(parser: argparse.ArgumentParser) -> None:
+    """How to go about a pass."""
+    text = "only say what would be done and why"
+    parser.add_argument("--dry-run", action="store_true", help=text)
+    parser.add_argument(
+        "--override-gate",
+        metavar="REASON",
+        help="do not ask the rollout gate this time; for root at a terminal, logged and reported",
+    )
+    add_output(parser)
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    _add_files(parser)
+    add_output(parser)
+
+
+def _add_files(parser: argparse.ArgumentParser) -> None:
+    text = "only these daemons of the daemons directory"
+    parser.add_argument("names", metavar="NAME", nargs="*", help=text)
+    parser.add_argument(
+        "-f",
+        "--file",
+        dest="files",
+        metavar="FILE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="only these spec files, wherever they are; may be given more than once",
+    )
+
+
+def _add_verb(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    _add_pass(parser)
+
+
+def _add_restart(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reason", metavar="TEXT", default="", help="why, for the history")
+    _add_verb(parser)
+
+
+def _add_stop(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for",
+        dest="span",
+        metavar="TIME",
+        help="how long, such as 30m, 2h or 3d; then it is started again (default: until `start`)",
+    )
+    _add_restart(parser)
+
+
+def _add_rollback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to",
+        dest="number",
+        metavar="GENERATION",
+        type=int,
+        default=0,
+        help="one of `generations` (default: the one before the present)",
+    )
+    _add_verb(parser)
+
+
+def _add_adopt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="write it into the daemons directory, and take the container over as it runs",
+    )
+    add_output(parser)
+
+
+def _add_named(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    add_output(parser)
+
+
+def _add_describe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    add_output(parser, ("yaml", "json"))
+
+
+def _add_validate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", metavar="FILE", nargs="*", help="default: the daemons directory")
+
+
+def _add_reader(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="only this daemon")
+    add_output(parser)
+
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--saved", action="store_true", help="as the last pass saw it, without a look at the host"
+    )
+    parser.add_argument(
+        "--watch",
+        metavar="SECONDS",
+        nargs="?",
+        type=float,
+        const=2.0,
+        help="show it again every so many seconds (default: 2) until Ctrl-C",
+    )
+    _add_reader(parser)
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-n", "--lines", type=int, default=50, help="newest events (default: 50)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as more is done")
+    _add_reader(parser)
+
+
+def _add_logs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("-n", "--lines", type=int, default=20, help="last lines (default: 20)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
+
+
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "field",
+        metavar="FIELD",
+        nargs="?",
+        help="such as spec.properties.memory_limit, rule.spec.rate or settings.gate",
+    )
+    add_output(parser)
+
+
+def _add_schema(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", metavar="WHAT", choices=SCHEMAS, help=f"{', '.join(SCHEMAS)}")
+
+
+def _add_nothing(_parser: argparse.ArgumentParser) -> None:
+    """A command without arguments of its own."""
+
+
+def _add_dev_portod(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "A Porto server for development, the demo and the tests: Porto's protocol, "
+        "real processes, no isolation. Not a security boundary."
+    )
+    parser.add_argument("--socket", metavar="PATH", required=True, help="unix socket to listen on")
+    parser.add_argument(
+        "--sysroot",
+        metavar="DIR",
+        help="a private package root: programs, users and groups are looked up there first",
+    )
+
+
+_COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "apply": ("make the daemons directory, or single files, true", _add_apply),
+    "run": (
+        "make a pass whenever something changes, and once a minute, until told to end",
+        _add_nothing,
+    ),
+    "plan": ("say what a pass would do now, and why", _add_plan),
+    "restart": ("give a daemon a new process, as gently as an update does", _add_restart),
+    "stop": ("stop a daemon, and keep it stopped", _add_stop),
+    "start": ("start a daemon that was stopped", _add_verb),
+    "retry": ("try a version again that was rejected, or what portod refused", _add_verb),
+    "rollback": ("go back to what was ready before", _add_rollback),
+    "adopt": ("make a spec file of somebody's running container", _add_adopt),
+    "generations": ("show what a daemon can go back to: what was ready, newest last", _add_named),
+    "why": (
+        "say what blocks a daemon, or what restarted it last, and what to type next",
+        _add_named,
+    ),
+    "describe": ("show everything that is known of a daemon", _add_describe),
+    "validate": ("check spec files and say all that is wrong", _add_validate),
+    "spec": ("show the specs that were loaded", _add_reader),
+    "status": ("show how the daemons stand", _add_status),
+    "report": ("tell monitoring how the daemons stand now", add_output),
+    "history": ("show what was done to daemons, and when", _add_history),
+    "settings": ("show every setting and where it comes from", add_output),
+    "logs": ("show what a daemon wrote to stdout and stderr", _add_logs),
+    "explain": (
+        "say what a field of a spec file, a rule or the settings means, and how it is written",
+        _add_explain,
+    ),
+    "schema": ("print a JSON Schema, for editors", _add_schema),
+    "dev-portod": (
+        "a Porto server for development, on machines that have none",
+        _add_dev_portod,
+    ),
+}
+"""Command -> what it does, without a capital and a full stop, and how its arguments are added."""

@@ -1,0 +1,235 @@
+"""The quick way of a pass: whether the host still is as the last full pass has left it.
+
+It goes by what that pass wrote down (`ya_salt.as_left`) and one question to portod. Nothing is
+decided here but whether the long way may be spared: only a host on which every daemon is fine,
+nothing waits and nothing will come due by itself is written down at all. Loads next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from ya_salt import as_left
+from ya_salt.porto import glance
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from ya_salt.converge.host import PassRequest, PassResult
+    from ya_salt.life import Life
+    from ya_salt.model import Outcome, Settings
+
+_CLOCK_STEP_S = 2
+"""portod tells whole seconds."""
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+_CONNECT_S = 0.2
+_KEPT = ("store.sqlite3", "journal", "secret.key")
+"""What a pass keeps beside the snapshot and goes by."""
+
+
+def take_glimpse(settings: Settings, source: Mapping[str, Any]) -> as_left.Glimpse | None:
+    """Look at the files before they are read, so that no change meanwhile is missed.
+
+    None where they cannot be seen, or one has changed so lately that another change may not show.
+    """
+    now = time.time()
+    dpkg = os.path.join(settings.root, "var/lib/dpkg")
+    paths = [
+        source["config"],
+        *(os.path.join(dpkg, name) for name in ("status", "updates", "arch")),
+    ]
+    try:
+        files = as_left.identify_all(paths)
+        entries = as_left.identify_entries(settings.specs_dir)
+    except OSError:
+        return None
+    identities = [*entries.values(), *(identity for _, identity in files.values())]
+    if not all(as_left.is_settled(identity, now) for identity in identities):
+        return None
+    return as_left.Glimpse(source, files, entries)
+
+
+def look_before(settings: Settings, request: PassRequest) -> glance.Glance | None:
+    """Ask portod, before the pass looks, when each container changed; None where that is no use."""
+    if request.glimpse is None or not _is_plain_request(request):
+        return None
+    try:
+        return glance.look(settings.porto_socket, sorted(spec.name for spec in request.targets))
+    except glance.NoGlanceError:
+        return None
+
+
+# -- after a full pass ---------------------------------------------------------------------------
+
+
+def leave(
+    settings: Settings,
+    request: PassRequest,
+    seen: glance.Glance | None,
+    result: PassResult,
+    told: Mapping[str, Any],
+) -> None:
+    """Write down how the pass has left the host, if nothing of it is out of the ordinary.
+
+    Call it under the pass lock, when everything else is written. `told`: what `status` shows
+    besides the daemons,
+    with when the pass was; under "sinks" how each sink took what it was told.
+    """
+    if seen is None or request.glimpse is None or not result.ok:
+        return
+    changed = glance.parse_changes(seen.told)
+    sinks = _find_absent(settings, told["sinks"])
+    if sinks is None or not _is_plain(request, result, changed, seen.clock):
+        return
+    glimpse, state_dir = request.glimpse, settings.state_dir
+    data = {
+        "source": glimpse.source,
+        "code": as_left.name_code(),
+        "uid": os.geteuid(),
+        "boot": as_left.name_boot(),
+        "host": os.uname().nodename,
+        "full_at": as_left.find_full_at(os.uname().nodename),
+        "step": glimpse.step,
+        "state_dir": state_dir,
+        "specs_dir": settings.specs_dir,
+        "guarded": [settings.specs_dir, *glimpse.files],
+        "entries": glimpse.entries,
+        "porto_socket": settings.porto_socket,
+        "peer": seen.peer,
+        "porto_step": seen.clock - time.clock_gettime(time.CLOCK_BOOTTIME),
+        "changed": changed,
+        "absent": sinks,
+        "told": told,
+        "daemons": [
+            [
+                item.name,
+                item.version,
+                item.phase,
+                item.state,
+                item.ready.since if item.ready else 0.0,
+                item.respawn_count,
+                item.restart_count,
+            ]
+            for item in result.statuses
+        ],
+    }
+    try:
+        kept = as_left.identify_all(os.path.join(state_dir, name) for name in _KEPT)
+        as_left.write(state_dir, {**data, "files": {**glimpse.files, **kept}})
+    except OSError:
+        as_left.forget(state_dir)
+
+
+def _is_plain_request(request: PassRequest) -> bool:
+    return request.whole and not (
+        request.restarts or request.orders or request.override_gate or request.probes
+    )
+
+
+def _is_plain(
+    request: PassRequest, result: PassResult, changed: Mapping[str, int], clock: int
+) -> bool:
+    """Whether nothing was done, waits, or will come due by itself, and no daemon is special."""
+    names = {spec.name for spec in request.targets}
+    if request.loaded.rejected or result.due_at is not None or result.touched:
+        return False
+    if {status.name for status in result.statuses} != names or changed.keys() != names:
+        return False
+    if not all(map(_is_plain_outcome, result.outcomes.values())):
+        return False
+    if not all(_is_plain_life(result.after.lives.get(name)) for name in names):
+        return False
+    # What was seen after the question is what the answer was about, and a change from here on
+    # cannot have the same time.
+    latest = clock - as_left.SETTLED_S - _CLOCK_STEP_S
+    return all(
+        container is not None and container.changed_at == changed[name] <= latest
+        for name in names
+        for container in [result.after.containers.get(name)]
+    ) and all(
+        status.phase == "Managed"
+        and status.ready is not None
+        and status.ready.reason == "Ready"
+        and status.gate is None
+        and not status.warnings
+        and status.wanted_version == status.version
+        for status in result.statuses
+    )
+
+
+def _is_plain_outcome(outcome: Outcome) -> bool:
+    from ya_salt.model import DaemonPlan, Outcome
+
+    return outcome == Outcome(DaemonPlan(outcome.plan.name))
+
+
+def _is_plain_life(life: Life | None) -> bool:
+    from dataclasses import replace
+
+    from ya_salt.life import Life
+
+    if life is None or (life.crash is not None and life.crash.deaths):
+        return False
+    # What it could go back to, and what was put right, is of no matter while nothing is to be done.
+    return replace(life, generations=(), crash=None, corrections={}, corrected="") == Life()
+
+
+def _find_absent(settings: Settings, sinks: Iterable[Mapping[str, Any]]) -> list[Any] | None:
+    """Where nobody was to be told, so that one only has to see that this is still so.
+
+    None where somebody is told: that takes a full pass.
+    """
+    monitoring = settings.monitoring
+    urls = {"yasm": monitoring.yasm.url, "juggler": monitoring.juggler.url}
+    found: list[Any] = []
+    for sink in sinks:
+        if sink["state"] != "absent":
+            return None
+        if sink["name"] == "prometheus":
+            found.append(monitoring.prometheus.textfile_dir)
+            continue
+        from urllib.parse import urlsplit
+
+        parts = urlsplit(urls.get(sink["name"], monitoring.alertmanager.url))
+        if parts.hostname not in _LOCAL:
+            return None
+        found.append([parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)])
+    return found
+
+
+# -- the quick way -------------------------------------------------------------------------------
+
+
+def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
+    """Whether a pass would find nothing to do and nothing to tell. Raises nothing.
+
+    Call it under the pass lock if it is to stand in for a pass.
+    """
+    try:
+        if not as_left.is_host_as_left(data, state_dir):
+            return False
+        changed = data["changed"]
+        if changed:
+            seen = glance.look(data["porto_socket"], list(changed))
+            step = seen.clock - time.clock_gettime(time.CLOCK_BOOTTIME)
+            if abs(step - data["porto_step"]) > _CLOCK_STEP_S or seen.peer != data["peer"]:
+                return False
+            if seen.told != glance.say_unchanged(changed):
+                return False
+        return all(map(_is_absent, data["absent"]))
+    except (OSError, glance.NoGlanceError, LookupError, TypeError, ValueError, AttributeError):
+        return False
+
+
+def _is_absent(where: Any) -> bool:
+    if isinstance(where, str):
+        return not os.path.isdir(where)
+    try:
+        socket.create_connection((where[0].encode(), where[1]), _CONNECT_S).close()
+    except ConnectionRefusedError:
+        return True
+    return False
