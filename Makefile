@@ -10,7 +10,7 @@ SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
 LINTED = ya_salt devporto bench demo tests packaging docs _modules _states _beacons
 
-.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables schemas docs pages proto bench bench-gate chaos soak soak-gate clean
+.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables schemas docs pages pictures proto bench bench-gate chaos soak soak-gate clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -64,6 +64,10 @@ docs: $(READY)
 # docs/schemas, from the tables that check files.
 schemas: $(READY)
 	for what in spec rule settings; do $(BIN)/ya-salt schema $$what >docs/schemas/$$what.json || exit; done
+
+# The README's pictures, of what ya-salt prints on a host that is gone afterwards.
+pictures: $(READY)
+	$(BIN)/python docs/pictures/make.py
 
 # Man pages and completions, from the parsers and documents; a second. A test says when they are stale.
 pages: $(READY)

@@ -7,6 +7,7 @@ import contextlib
 import io
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,3 +86,44 @@ def find_sections(path: Path, level: str) -> dict[str, str]:
         heading: re.split(r"^#", body, maxsplit=1, flags=re.MULTILINE)[0]
         for heading, body in zip(parts[::2], parts[1::2], strict=True)
     }
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: `line` is its first one, `kind` what stands behind the fence."""
+
+    path: Path
+    line: int
+    kind: str
+    text: str
+
+    def list_commands(self) -> list[Command]:
+        """What is typed, one command each; of `console` what stands behind the prompt."""
+        found: list[Command] = []
+        is_open = False
+        for number, line in enumerate(self.text.splitlines(), self.line):
+            typed = line.removeprefix("$ ") if self.kind == "console" else line
+            if is_open:
+                found[-1] = Command(self.path, found[-1].line, f"{found[-1].text}\n{typed}")
+            elif typed.strip() and (self.kind == "sh" or line.startswith("$ ")):
+                found.append(Command(self.path, number, typed))
+            is_open = bool(found) and _is_open(found[-1].text)
+        return found
+
+
+def _is_open(text: str) -> bool:
+    """Whether the shell would ask for more: a line that goes on, a text up to its end, a loop."""
+    word = re.search(r"<<'?(\w+)'?", text)
+    if word:
+        return text.splitlines()[-1] != word[1]
+    is_loop = text.lstrip().startswith("for ") and not re.search(r"^\s*done\b", text, re.MULTILINE)
+    return text.endswith("\\") or is_loop
+
+
+def find_blocks(path: Path) -> Iterator[Block]:
+    """Those that show what somebody types."""
+    fence = re.compile(r"^([ ]*)```(sh|console)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    text = path.read_text()
+    for found in fence.finditer(text):
+        line = text.count("\n", 0, found.start()) + 2
+        yield Block(path, line, found[2], textwrap.dedent(found[3]))
