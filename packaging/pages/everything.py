@@ -12,6 +12,7 @@ from pages import commands, completions, documents
 from pages.roff import Page, bold, escape, typed
 from ya_salt.cli.orlyctl import _make_parser as make_orlyctl
 from ya_salt.cli.parser import make_parser as make_ya_salt
+from ya_salt.reference.fields import list_roots, walk
 
 REPOSITORY = Path(__file__).parents[2]
 MAN = "docs/man"
@@ -77,7 +78,7 @@ def make_all() -> dict[str, str]:
 
 def list_fields() -> list[str]:
     """What `ya-salt explain` explains."""
-    return []
+    return [item.path for item in walk(list_roots())]
 
 
 def list_strays(made: Iterable[str]) -> list[Path]:

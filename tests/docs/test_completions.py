@@ -59,8 +59,16 @@ def test_commands_flags_and_choices_are_offered(shell: str) -> None:
     assert ask(shell, "ya-salt st") == ["start", "status", "stop"]
     assert ask(shell, "ya-salt status --s") == ["--saved", "--specs-dir", "--state-dir"]
     assert ask(shell, "ya-salt plan -o ") == ["json", "table", "yaml"]
+    assert ask(shell, "ya-salt schema ") == ["rule", "settings", "spec"]
     assert ask(shell, "orlyctl re") == ["release", "resume"]
     assert ask(shell, "dev-portod --s") == ["--socket", "--sysroot"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_fields_are_offered_where_they_are_explained(shell: str) -> None:
+    found = ask(shell, "ya-salt explain spec.properties.memory_l")
+    assert found == ["spec.properties.memory_limit", "spec.properties.memory_lock_policy"]
+    assert "settings.gate.endpoints" in ask(shell, "ya-salt explain settings.gate.")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
