@@ -29,6 +29,10 @@ class Probes:
     """Between the last two questions."""
     since: float = 0.0
     """Since when `is_ready` is what it is."""
+    until: float = 0.0
+    """It asked for time until then (EXTEND_TIMEOUT_USEC); 0: it did not."""
+    is_unheard: bool = False
+    """Whether nobody heard what it said last, if anything (`readiness.notify`)."""
 
 
 @dataclass(frozen=True)

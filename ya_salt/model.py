@@ -17,6 +17,9 @@ READY_TIMEOUT_S, PROBED_READY_TIMEOUT_S = 60.0, 300.0
 HELD = "Held"
 """The reason of a daemon that does not run because somebody stopped it."""
 
+NOTIFY_DIR = "/run/ya-salt-notify"
+"""Default of the setting `notify_dir`."""
+
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
 
@@ -102,6 +105,8 @@ class Settings:
     root: str = "/"
     """dpkg's and apt's root; containers run on the host whatever it is."""
     log_file: str = "/var/log/ya-salt.log"
+    notify_dir: str = NOTIFY_DIR
+    """Where the sockets of `readiness.notify` are."""
     interval_s: int = 60
     """How long the agent goes without a pass where nothing happens."""
     parallel: int = 4
@@ -135,7 +140,7 @@ class Package:
 
 @dataclass(frozen=True)
 class Readiness:
-    """How a daemon is asked whether it is ready: by one of `exec`, `tcp`, `http_port`."""
+    """How it is known whether a daemon is ready: by one of `exec`, `tcp`, `http_port`, `notify`."""
 
     exec: tuple[str, ...] = ()
     tcp: int = 0
@@ -147,6 +152,10 @@ class Readiness:
     failure_threshold: int = 3
     on_failure: str = "none"
     """none, or restart."""
+    notify: bool = False
+    """It says so itself, to a socket of its own."""
+    watchdog_s: float = 0.0
+    """Of `notify`: how long it may go without a sign of life; 0: as long as it likes."""
 
 
 @dataclass(frozen=True)
@@ -307,12 +316,14 @@ class Answer:
 
     start: str
     """Of the process that was asked: `readiness.name_start`."""
-    says: Literal["yes", "no", "unknown"]
-    """unknown: it could not be asked, which is neither."""
+    says: Literal["yes", "no", "wait", "unknown"]
+    """wait: it is not ready, which is no failure; unknown: it could not be asked."""
     words: str
     """For people: the status, the exit code and the like."""
     at: float
     """Seconds since 1970."""
+    until: float = 0.0
+    """Seconds since 1970: it asked for time until then."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ _TEST_PREFIX = "YA_SALT_TEST_"
 """Variables of the test suite, which say how long its longest tests go on."""
 _MAX_BYTES = 1 << 20
 _SOCKET_MAX_BYTES = 107
+_NOTIFY_MAX_BYTES = 43
+"""With the longest name that a daemon with a socket may have it is a socket's path."""
 _CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _FIELDS = frozenset(item.name for item in fields(Settings))
 
@@ -92,6 +94,16 @@ def parse_socket(text: str) -> str:
     path = parse_path(text)
     if len(path.encode()) > _SOCKET_MAX_BYTES:
         raise ValueError(f"a unix socket's path has at most {_SOCKET_MAX_BYTES} bytes")
+    return path
+
+
+def parse_notify_dir(text: str) -> str:
+    path = parse_path(text)
+    if len(path.encode()) > _NOTIFY_MAX_BYTES or set(path) & set(" ;"):
+        raise ValueError(
+            f"the sockets of daemons lie in it, so it has at most {_NOTIFY_MAX_BYTES} bytes, "
+            "without blanks and semicolons"
+        )
     return path
 
 
@@ -193,6 +205,7 @@ SETTINGS = (
         )
         for flag in FLAGS
     ),
+    Setting("notify_dir", parse_notify_dir, "where the sockets of readiness.notify are"),
     Setting("interval_s", _count(1, 86400), "seconds between the agent's full passes"),
     Setting("parallel", _count(1, 64), "daemons worked on side by side"),
     Setting("lock_timeout_s", _count(0, 86400), "seconds to wait for another apt or dpkg"),

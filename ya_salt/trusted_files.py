@@ -173,7 +173,7 @@ def find_peer_problem(connection: socket.socket) -> str:
 
     It has to run as root or as the running user: anybody else could have put a socket there.
     """
-    pid, uid = _read_peer(connection)
+    pid, uid = read_peer(connection)
     if uid in {0, os.geteuid()}:
         return ""
     return f"who listens there (pid {pid}) runs as user {uid}, not as root"
@@ -184,7 +184,7 @@ def find_peer(connection: socket.socket) -> str:
 
     "" where /proc does not tell.
     """
-    pid, _uid = _read_peer(connection)
+    pid, _uid = read_peer(connection)
     try:
         # After the name, which may hold anything: the 22nd field is when it was started.
         words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -193,7 +193,8 @@ def find_peer(connection: socket.socket) -> str:
         return ""
 
 
-def _read_peer(connection: socket.socket) -> tuple[int, int]:
+def read_peer(connection: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of who made, or listens at, the other end of a unix socket."""
     size = struct.calcsize("3i")
     peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     pid, uid, _gid = struct.unpack("3i", peer)

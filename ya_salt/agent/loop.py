@@ -23,6 +23,7 @@ from pathlib import Path
 from ya_salt import __version__
 from ya_salt.agent import itself
 from ya_salt.agent.daemons_directory import PATIENCE_S, DaemonsDirectory
+from ya_salt.agent.draining import Draining
 from ya_salt.agent.repeats import Repeats
 from ya_salt.agent.service_manager import ServiceManager
 from ya_salt.agent.watching import Change, Target, Watcher
@@ -145,7 +146,10 @@ class Agent:
         self._directory = DaemonsDirectory(settings.specs_dir)
         self._watcher = Watcher()
         self._listener = StateListener(settings.porto_socket)
-        self._rounds = Rounds(self._host.connect, self._host.now)
+        self._rounds = Rounds(self._host.connect, self._host.now, self._host.listening)
+        self._drainer = Draining(settings.notify_dir)
+        self._said: set[str] = set()
+        """Daemons that have said something of themselves, which nobody has looked at yet."""
         self._wishes = Wishes()
         self._pass: _Pass | None = None
         self._known: frozenset[str] = frozenset()
@@ -178,6 +182,7 @@ class Agent:
 
     def close(self) -> None:
         self._rounds.close()
+        self._drainer.close()
         self._selector.close()
         self._watcher.close()
         self._listener.close()
@@ -241,11 +246,13 @@ class Agent:
 
     def _ask(self, now: float) -> None:
         """Ask daemons whether they are ready; what changes by their answers is for a pass."""
+        self._rounds.hear(self._said)
+        self._said.clear()
         for name in sorted(self._rounds.step()):
             self._wishes.add_paced(f"porto-daemon-{name}: what its readiness probe says", now)
 
     def _find_pause(self, now: float) -> float:
-        times = [self._tidy_at]
+        times = [self._tidy_at, now + self._drainer.find_pause(now)]
         burst = self._wishes.find_burst_end()
         if self._pass is None:
             due = self._wishes.find_due()
@@ -268,6 +275,7 @@ class Agent:
         for name, fd in (
             ("files", self._watcher.fileno()),
             ("portod", self._listener.fileno()),
+            ("drainer", self._drainer.fileno()),
         ):
             old = self._heard.get(name, -1)
             if old != fd:
@@ -297,6 +305,10 @@ class Agent:
         for state in self._listener.read():
             self._take_state(state, now)
         self._connect(now)
+        news = self._drainer.step(now)
+        self._said |= news.names
+        if news.is_lost:
+            self._drop_ear("drainer")
 
     def _drop_ear(self, name: str) -> None:
         """A descriptor that was closed is in the selector's books still."""
@@ -398,6 +410,9 @@ class Agent:
         try:
             reading = self._directory.read(unfinished)
             making.specs, making.again_in_s = reading.loaded.specs, reading.again_in_s
+            if self._drainer.is_wanted_by(making.specs):
+                self._wake()
+                self._drainer.have()
             request = PassRequest(
                 reading.loaded.specs,
                 reading.loaded,
@@ -410,8 +425,12 @@ class Agent:
             making.error = error
         finally:
             making.worked_s = time.thread_time()
-            with contextlib.suppress(OSError):
-                self._mouth.send(b"\0")
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have the loop turn, from another thread."""
+        with contextlib.suppress(OSError):
+            self._mouth.send(b"\0")
 
     def _make_host(self, settings: Settings) -> Host:
         return replace(make_host(settings, self._on_progress), is_hurried=self._is_hurried)
@@ -578,12 +597,16 @@ class Agent:
             self._listener.close()
             self._listener = StateListener(settings.porto_socket)
             self._connect_at = 0.0
+        if settings.notify_dir != self._settings.notify_dir:
+            self._drop_ear("drainer")
+            self._drainer.close()
+            self._drainer = Draining(settings.notify_dir)
         if settings.specs_dir != self._settings.specs_dir:
             self._directory = DaemonsDirectory(settings.specs_dir)
         self._settings = settings
         self._host = self._make_host(settings)
         self._rounds.close()
-        self._rounds = Rounds(self._host.connect, self._host.now)
+        self._rounds = Rounds(self._host.connect, self._host.now, self._host.listening)
         self._around.take_settings(settings)
         self._full_at = 0.0
         self._watch()

@@ -22,7 +22,7 @@ from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.converge import trials
 from ya_salt.converge.drift import has_secrets, is_current
 from ya_salt.converge.package_users import find_missing
-from ya_salt.converge.readiness import is_ready
+from ya_salt.converge.readiness import find_probes, is_ready
 from ya_salt.errors import PortoError
 from ya_salt.life import Generation, Life, Pin, Rejection
 from ya_salt.model import DaemonPlan, DaemonSpec, Observed, Outcome
@@ -261,6 +261,9 @@ def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; w
         excuse = trials.find_excuse(spec, was, life, observed, words)
         if not excuse and _is_disk_full(state_dir):
             excuse = "the disk is full"
+        probes = find_probes(observed.containers.get(spec.name), life)
+        if not excuse and probes is not None and probes.is_unheard and not probes.is_ready:
+            excuse = "nobody heard whether it said that it is ready"
         sight = trials.Sight(
             container=observed.containers.get(spec.name),
             is_current=_is_in_place(spec, observed),
@@ -270,6 +273,7 @@ def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; w
             ending=ending,
             error=trials.find_own_error(outcome),
             words=words,
+            until=probes.until if probes is not None else 0.0,
         )
         verdict = trials.judge(life.trial, spec, sight, now)
         if verdict.why:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ya_salt.as_left import Glimpse
+from ya_salt.converge.listening import Listening, put_socket
 from ya_salt.converge.status import is_fine
 from ya_salt.errors import GateError, PackageError
 from ya_salt.gate.client import GateConnection
@@ -51,6 +52,11 @@ class Host:
     """Whether a pass is to wait no longer until daemons are ready: the next one is wanted."""
     connect_gate: Callable[[str, Callable[[], Collection[Slot]]], Gate | None] = _make_no_gate
     """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
+
+    @property
+    def listening(self) -> Listening:
+        """Whoever hears what daemons say of themselves."""
+        return Listening(self.settings.notify_dir)
 
 
 def name_host(host: Host, store: Store | None, memory: GateMemory) -> HostName:
@@ -132,23 +138,35 @@ class PassRequest:
         return (*self.targets, *(spec for spec in self.loaded.specs if spec.name not in named))
 
 
-def spell_packages(request: PassRequest, apt: Apt) -> PassRequest:
-    """The request with one spelling for every package: `libfoo:amd64` is `libfoo` on amd64.
+def settle_request(request: PassRequest, host: Host) -> PassRequest:
+    """The request as this host has it: sockets where its settings say, one spelling for packages.
 
-    Without dpkg it stays as it is: nothing is done about packages then.
+    `libfoo:amd64` is `libfoo` on amd64. Without dpkg they stay as they are: nothing is done about
+    packages then.
     """
-    loaded = request.loaded
+    request = _replace_specs(request, partial(_put_sockets, host.settings.notify_dir))
     try:
-        return replace(
-            request,
-            targets=_spell(request.targets, apt),
-            loaded=replace(loaded, specs=_spell(loaded.specs, apt)),
-        )
+        return _replace_specs(request, partial(_spell, host.apt))
     except PackageError:
         return request
 
 
-def _spell(specs: Iterable[DaemonSpec], apt: Apt) -> tuple[DaemonSpec, ...]:
+def _replace_specs(
+    request: PassRequest, change: Callable[[Iterable[DaemonSpec]], tuple[DaemonSpec, ...]]
+) -> PassRequest:
+    loaded = request.loaded
+    return replace(
+        request,
+        targets=change(request.targets),
+        loaded=replace(loaded, specs=change(loaded.specs)),
+    )
+
+
+def _put_sockets(notify_dir: str, specs: Iterable[DaemonSpec]) -> tuple[DaemonSpec, ...]:
+    return tuple(put_socket(spec, notify_dir) for spec in specs)
+
+
+def _spell(apt: Apt, specs: Iterable[DaemonSpec]) -> tuple[DaemonSpec, ...]:
     return tuple(replace(spec, packages=apt.shorten_packages(spec.packages)) for spec in specs)
 
 

@@ -17,10 +17,11 @@ from ya_salt.converge.drift_policy import (
 )
 from ya_salt.converge.generations import judge_trials, load_chosen, name_boot, relearn
 from ya_salt.converge.holds import describe_end, describe_hold
-from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, spell_packages
+from ya_salt.converge.host import Host, PassRequest, name_host, open_gate, settle_request
 from ya_salt.converge.host_checks import find_missing_account, find_obstacle
 from ya_salt.converge.host_key import load_key
 from ya_salt.converge.journal import load_last_pass
+from ya_salt.converge.listening import NO_AGENT, put_socket
 from ya_salt.converge.lives import Intent, find_intents, look_ahead
 from ya_salt.converge.observe import look_at_containers, look_at_packages, observe
 from ya_salt.converge.ordering import hold_starts
@@ -282,7 +283,7 @@ def plan_pass(host: Host, request: PassRequest) -> tuple[DaemonPlan, ...]:
 
 def preview_pass(host: Host, request: PassRequest) -> Looked:
     """`plan_pass`, with the host as it was planned upon; what the gate would put off is put off."""
-    request = spell_packages(request, host.apt)
+    request = settle_request(request, host)
     store = read_store(host.settings.state_dir)
     # Without a store a pass would learn from the generations what is not to be tried again.
     kept = {} if store else relearn(host.settings.state_dir)
@@ -407,6 +408,7 @@ class Looked:
     """Daemon -> why its update is given up; it is told before anything is done about it."""
 
 
+Listen = Callable[[Sequence[DaemonSpec]], Mapping[str, str]]
 Ask = Callable[[PassRequest, Observed], Mapping[str, Answer]]
 
 
@@ -421,17 +423,25 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     portod: Portod,
     client: PortoClient,
     ask: Ask = _ask_nobody,
+    listen: Listen | None = None,
 ) -> Looked:
     """Look once and plan once: by what portod said last of itself, which may change live.
 
     It is asked again only where something is to be changed, and planned again only where it has
     changed its mind: whether there are steps does not depend on that. `ask` asks the daemons that
-    it finds running whether they are ready; only a pass does.
+    it finds running whether they are ready; only a pass does. `listen` has their sockets read, and
+    says who is not heard; unless told otherwise it only looks.
     """
+    listen = listen or host.listening.find_trouble
     state_dir, now = host.settings.state_dir, host.now()
     key = load_key(state_dir)
     lives = _follow_orders(request, records, key, now)
-    known = load_chosen(state_dir, request.context, lives)
+    known = {
+        name: put_socket(found, host.settings.notify_dir)
+        if isinstance(found, DaemonSpec)
+        else found
+        for name, found in load_chosen(state_dir, request.context, lives).items()
+    }
     back = [spec for spec in known.values() if isinstance(spec, DaemonSpec)]
     names = {spec.name for spec in request.targets}
     wanted = [*request.targets, *(spec for spec in back if spec.name in names)]
@@ -464,8 +474,13 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     context = (*request.context, *_list_rejected(request, records))
     observed = look_at_files(targets, observed, host.apt, client)
     intents = find_intents(targets, observed, now)
-    plans = _plan(request, context, observed, intents)
-    plans = _hold_lost(_hold_unreadable(plans, in_effect, observed), lost, observed)
+    unheard = listen(targets)
+
+    def hold(plans: Sequence[DaemonPlan]) -> tuple[DaemonPlan, ...]:
+        known = _hold_lost(_hold_unreadable(plans, in_effect, observed), lost, observed)
+        return _hold_unheard(known, unheard, observed)
+
+    plans = hold(_plan(request, context, observed, intents))
     if any(plan.steps for plan in plans):
         here = here or name_boot(client)
         try:
@@ -477,8 +492,7 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
             return Looked(request, observed, plans, here, lost)
         observed = replace(observed, portod=told.version, dynamic=told.dynamic)
         if told != portod:
-            plans = _plan(request, context, observed, intents)
-            plans = _hold_lost(_hold_unreadable(plans, in_effect, observed), lost, observed)
+            plans = hold(_plan(request, context, observed, intents))
     return Looked(request, observed, _name_who(plans, host), here, lost)
 
 
@@ -514,6 +528,19 @@ def _note_problems(lives: Mapping[str, Life], in_effect: InEffect) -> dict[str, 
         else life
         for name, life in lives.items()
     }
+
+
+def _hold_unheard(
+    plans: Sequence[DaemonPlan], unheard: Mapping[str, str], observed: Observed
+) -> tuple[DaemonPlan, ...]:
+    """The plans without what gives a new process to a daemon that nobody would hear."""
+    words = {
+        plan.name: unheard[plan.name]
+        for plan in plans
+        if plan.name in unheard
+        and any(isinstance(step, CreateContainer | ReplaceContainer) for step in plan.steps)
+    }
+    return hold_all(plans, words, NO_AGENT, observed)
 
 
 def _hold_unreadable(

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from ya_salt.converge.drift import base_name
+from ya_salt.converge.listening import Listening, ListeningError, find_start, read_clock
 from ya_salt.converge.readiness import (
     advance,
     find_restart,
@@ -27,16 +28,19 @@ from ya_salt.converge.readiness import (
     is_due,
     is_ready,
     is_to_be_asked,
+    name_process,
     name_start,
 )
 from ya_salt.errors import PortoError, describe_bug
 from ya_salt.http import Client, Deadline, HttpError, NotSentError, forget_on_close
 from ya_salt.life import Life, Probes
-from ya_salt.model import Answer, Container, DaemonSpec, Observed, Progress, Readiness
+from ya_salt.model import NOTIFY_DIR, Answer, Container, DaemonSpec, Observed, Progress, Readiness
 from ya_salt.names import PROBE_CONTAINER
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.properties import is_secret
+from ya_salt.specs.sockets import is_notify
 from ya_salt.text import count, printable
+from ya_salt.told import Word, judge
 
 AT_ONCE = 10
 """Questions at a time on a host: a hundred daemons that hang must not cost more than ten."""
@@ -56,6 +60,11 @@ _SHARED = frozenset({"user", "group", "cwd", "umask", "env", "env_secret"})
 _REFUSED = frozenset({"InvalidCommand", "InvalidPath"})
 """portod's words for a command that cannot be run: as good as one that fails."""
 
+_PROCESS = (*("state", "root_pid", "id", "creation_time[raw]", "start_time[raw]", "respawn_count"),)
+"""What tells a process: `readiness.name_start`."""
+
+_DEFAULT = Listening(NOTIFY_DIR)
+
 _Verdict = tuple[bool | None, str]
 """(yes, no or None where it could not be asked; in words)"""
 
@@ -63,9 +72,15 @@ _Verdict = tuple[bool | None, str]
 class Prober:
     """A context manager: at its end nothing is asked any more, and no command runs on."""
 
-    def __init__(self, connect: Callable[[], PortoClient], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], PortoClient],
+        now: Callable[[], float],
+        listening: Listening = _DEFAULT,
+    ) -> None:
         self._connect = connect
         self._now = now
+        self._listening = listening
         self._pool: ThreadPoolExecutor | None = None
         self._asked: dict[str, Future[Answer]] = {}
         self._idle: list[PortoClient] = []
@@ -113,6 +128,9 @@ class Prober:
     def is_busy(self) -> bool:
         return bool(self._asked)
 
+    def is_asking(self, name: str) -> bool:
+        return name in self._asked
+
     def close(self) -> None:
         self._is_over.set()
         with self._lock:
@@ -128,16 +146,37 @@ class Prober:
     # -- one question, in a thread of its own ------------------------------------------------------
 
     def _ask(self, spec: DaemonSpec, readiness: Readiness, container: Container) -> Answer:
+        until = 0.0
         try:
-            says, words = self._ask_one(spec, readiness, container)
-        except PortoError as error:
-            says, words = None, str(error)
+            if readiness.notify:
+                word = self._listen(spec, readiness, container)
+                says, words, until = word.says, word.words, word.until
+            else:
+                verdict, words = self._ask_one(spec, readiness, container)
+                says = {True: "yes", False: "no", None: "unknown"}[verdict]
+        except (PortoError, ListeningError) as error:
+            says, words = "unknown", str(error)
         except Exception as error:  # noqa: BLE001 - a bug met by one daemon must not stop the others
-            says, words = None, describe_bug(error)
-        if says is None:
-            words = f"it could not be asked: {words}"
-        told = {True: "yes", False: "no", None: "unknown"}[says]
-        return Answer(name_start(container), told, printable(words, 500), self._now())  # type: ignore[arg-type]  # one of its words
+            says, words = "unknown", describe_bug(error)
+        if says == "unknown":
+            words = f"it could not be {'heard' if readiness.notify else 'asked'}: {words}"
+        start, now = name_start(container), self._now()
+        return Answer(start, says, printable(words, 500), now, until)  # type: ignore[arg-type]  # one of its words
+
+    def _listen(self, spec: DaemonSpec, readiness: Readiness, container: Container) -> Word:
+        """What it has said itself; `until` is seconds since 1970."""
+        with self._borrow() as client:
+            found = client.get([spec.name], _PROCESS).get(spec.name, {})
+        pid = found.get("root_pid", "")
+        started = find_start(int(pid)) if pid.isdecimal() else None
+        if found.get("state") != "running" or started is None:
+            return Word("unknown", "it does not run any more")
+        if name_process(found) != name_start(container):
+            return Word("unknown", "it was started anew just now")
+        now = read_clock()
+        told = self._listening.ask(spec.name, started)
+        word = judge(told, started, now, readiness.watchdog_s, spec.ready_deadline_s)
+        return replace(word, until=self._now() + word.until - now if word.until > now else 0.0)
 
     def _ask_one(self, spec: DaemonSpec, readiness: Readiness, container: Container) -> _Verdict:
         if readiness.exec:
@@ -179,10 +218,16 @@ class Rounds:
     Not while a pass is under way: that asks them itself.
     """
 
-    def __init__(self, connect: Callable[[], PortoClient], now: Callable[[], float]) -> None:
-        self._prober = Prober(connect, now)
+    def __init__(
+        self,
+        connect: Callable[[], PortoClient],
+        now: Callable[[], float],
+        listening: Listening = _DEFAULT,
+    ) -> None:
+        self._prober = Prober(connect, now, listening)
         self._now = now
         self._asked: dict[str, tuple[DaemonSpec, Container, Life]] = {}
+        self._said: set[str] = set()
         self._learnt_at = 0.0
 
     def learn(self, specs: Sequence[DaemonSpec], after: Observed) -> None:
@@ -206,16 +251,20 @@ class Rounds:
             container = self._grow(seen, now)
             after = replace(life, probes=advance(spec, container, life.probes, answer, now))
             self._asked[name] = spec, seen, after
-            was, is_now = (
-                (is_ready(spec, container, item), bool(find_restart(spec, container, item, now)))
-                for item in (life, after)
-            )
+            was, is_now = (_weigh(spec, container, item, now) for item in (life, after))
             if was != is_now:
                 news.add(name)
         for spec, container, life in self._asked.values():
-            if is_due(spec, container, life, now):
+            has_said = spec.name in self._said and not self._prober.is_asking(spec.name)
+            if has_said or is_due(spec, container, life, now):
+                self._said.discard(spec.name)
                 self._prober.begin(spec, container)
+        self._said &= self._asked.keys()
         return frozenset(news)
+
+    def hear(self, names: Iterable[str]) -> None:
+        """Those have said something: what it comes to is asked at the next step."""
+        self._said.update(names)
 
     def _grow(self, container: Container, now: float) -> Container:
         """As old as it is by now: whether it is another process its answers say."""
@@ -237,6 +286,16 @@ class Rounds:
 
     def close(self) -> None:
         self._prober.close()
+
+
+def _weigh(spec: DaemonSpec, container: Container, life: Life, now: float) -> tuple[bool, ...]:
+    """What a pass would tell, or do, otherwise than before."""
+    found = is_ready(spec, container, life), bool(find_restart(spec, container, life, now))
+    if life.probes is None or not is_notify(spec):
+        return found
+    # It says itself that something is wrong: that is no chance that may be over in a moment.
+    probes = life.probes
+    return *found, probes.failures > 0, probes.is_unheard, probes.until > 0
 
 
 # -- a command -----------------------------------------------------------------------------------

@@ -24,16 +24,23 @@ from ya_salt.model import (
     ReplaceContainer,
 )
 from ya_salt.text import count
+from ya_salt.told import ENDING
 
 PROBE_RESTART = "its readiness probe failed"
 """Begins the reason of every restart that is made for it."""
+
+NOTIFY = "notify"
+"""Begins the question of a daemon that says itself how it stands."""
 
 _SLOW = 1.5
 """Asked less often than this many periods a daemon is asked by passes alone."""
 
 
 def describe_question(readiness: Readiness) -> str:
-    """`exec: /usr/bin/check -q`, `tcp 80`, `http 80/health`, for people."""
+    """`exec: /usr/bin/check -q`, `tcp 80`, `http 80/health`, `notify`, for people."""
+    if readiness.notify:
+        dog = f", watchdog {readiness.watchdog_s:g} s" if readiness.watchdog_s else ""
+        return f"{NOTIFY}{dog}"
     if readiness.exec:
         return f"exec: {' '.join(readiness.exec)}"
     if readiness.tcp:
@@ -44,6 +51,9 @@ def describe_question(readiness: Readiness) -> str:
 
 def describe_rhythm(readiness: Readiness) -> str:
     """How often it is asked and what noes do, for people who read a plan."""
+    if readiness.notify:
+        then = " and started anew" if readiness.on_failure == "restart" else ""
+        return f"not ready{then} once it says so"
     failures = count(readiness.failure_threshold, "failure")
     in_a_row = " in a row" if readiness.failure_threshold > 1 else ""
     then = " and started anew" if readiness.on_failure == "restart" else ""
@@ -57,6 +67,12 @@ def name_start(container: Container) -> str:
     """
     born = f"{container.id}.{container.created_at}"
     return f"{born}.{container.started_at}.{container.respawn_count}"
+
+
+def name_process(texts: Mapping[str, str]) -> str:
+    """The same from what portod says of it."""
+    born = f"{texts.get('id', '')}.{texts.get('creation_time[raw]', '')}"
+    return f"{born}.{texts.get('start_time[raw]', '')}.{texts.get('respawn_count', '')}"
 
 
 def find_probes(container: Container | None, life: Life) -> Probes | None:
@@ -137,10 +153,20 @@ def advance(  # noqa: PLR0911 - a return a rule
     if answer is None or answer.start != start:
         return probes
     gap_s = max(0.0, answer.at - probes.asked_at) if probes.asked_at else 0.0
-    asked = replace(probes, answer=answer.words, asked_at=answer.at, gap_s=gap_s)
+    asked = replace(
+        probes,
+        answer=answer.words,
+        asked_at=answer.at,
+        gap_s=gap_s,
+        until=answer.until,
+        is_unheard=spec.readiness.notify and answer.says == "unknown",
+    )
     if answer.says == "yes":
         since = probes.since if probes.is_ready else answer.at
         return replace(asked, is_ready=True, failures=0, since=since)
+    if answer.says == "wait":
+        since = answer.at if probes.is_ready else probes.since
+        return replace(asked, is_ready=False, failures=0, since=since)
     if answer.says == "unknown" or not _counts(spec, container, probes):
         return asked
     failures = probes.failures + 1
@@ -234,6 +260,8 @@ def describe_yes(spec: DaemonSpec, life: Life) -> str:
     if probes.failures:
         times = f"failed {count(probes.failures, 'time')} of {readiness.failure_threshold}"
         return f"its probe {times} that would make it not ready: {_quote_no(probes)}"
+    if readiness.notify:
+        return f"it says so itself: {probes.answer}" if probes.answer else ""
     return f"{describe_question(readiness)} says yes: {probes.answer}"
 
 
@@ -246,7 +274,10 @@ def describe_no(spec: DaemonSpec, container: Container, life: Life) -> tuple[str
     if probes is None or not probes.answer:
         return "Starting", f"{question} has not been asked since it was started"
     told = _quote_no(probes)
-    if not probes.failures and container.running_s < spec.ready_deadline_s:
+    if readiness.notify and probes.answer.startswith(ENDING):
+        return PROBE_FAILED, told
+    is_coming = container.running_s < spec.ready_deadline_s or probes.until > probes.asked_at
+    if not probes.failures and is_coming:
         time = f"running for {container.running_s} s of at most {spec.ready_deadline_s:g} s"
         return "Starting", f"it has not said yes so far: {told}; {time}"
     times = f" {count(probes.failures, 'time')} in a row" if probes.failures else ""
@@ -267,13 +298,20 @@ def _describe_next(spec: DaemonSpec, probes: Probes, life: Life) -> str:
 
 
 def _quote_no(probes: Probes) -> str:
+    # What it says itself needs no question beside it.
+    if probes.question.startswith(NOTIFY):
+        return probes.answer
     return f"{probes.question}: {probes.answer}"
 
 
 def find_warning(spec: DaemonSpec, life: Life) -> str:
-    """That it is asked less often than its spec says, as only passes ask; "" where it is not."""
+    """That nobody hears it, or that it is asked less often than its spec says; "" for neither."""
     readiness, probes = spec.readiness, life.probes
-    if readiness is None or probes is None or probes.gap_s <= readiness.period_s * _SLOW:
+    if readiness is None or probes is None:
+        return ""
+    if readiness.notify:
+        return probes.answer if probes.is_unheard else ""
+    if probes.gap_s <= readiness.period_s * _SLOW:
         return ""
     return (
         f"readiness.period_s is {readiness.period_s:g}, but only passes ask, and the last two were "

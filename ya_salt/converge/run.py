@@ -41,7 +41,7 @@ from ya_salt.converge.host import (
     PassResult,
     name_host,
     open_gate,
-    spell_packages,
+    settle_request,
 )
 from ya_salt.converge.host_key import make_key
 from ya_salt.converge.journal import (
@@ -124,6 +124,7 @@ from ya_salt.model import (
     PurgePackages,
     Record,
     Rejected,
+    RemoveContainer,
     ReplaceContainer,
     SignalContainer,
     StartContainer,
@@ -161,7 +162,7 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
     A daemon's failure is in its status. Raises LockHeldError, StoreError, and PortoError where
     portod cannot be asked at all.
     """
-    request = spell_packages(request, host.apt)
+    request = settle_request(request, host)
     with hold_lock(host.settings.state_dir, lock_wait_s):
         store = open_store(host.settings.state_dir)
         try:
@@ -347,7 +348,7 @@ def _make_pass(
     recalled = _learn_answers(_recall(host, store, client, journal, targets), request)
     with (
         open_gate(host, recalled.gate, recalled.hostname) as gate,
-        Prober(host.connect, host.now) as prober,
+        Prober(host.connect, host.now, host.listening) as prober,
     ):
         names = {*recalled.records, *targets}
         if any(has_secrets(spec) for spec in request.targets):
@@ -360,6 +361,7 @@ def _make_pass(
             recalled.portod,
             client,
             lambda request, observed: _ask_all(host, request, prober, observed),
+            host.listening.serve,
         )
         request, before, plans = looked.request, looked.observed, looked.plans
         if recalled.blindness:
@@ -378,6 +380,7 @@ def _make_pass(
         with permits.keep_alive():
             outcomes, seen = _execute(start, plans, before, permits, journal, prober)
             after, outcomes = _look_again(start, client, before, outcomes, prober)
+        _forget_gone(host, outcomes)
         after = replace(after, files={**after.files, **seen.files})
         _await_endings(client, request.targets, after)
         troubles = look_for_troubles(client, request.targets, after)
@@ -619,6 +622,14 @@ def _execute(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
         roots=("/", host.settings.root),
     )
     return execute(plans, before, tools), seen
+
+
+def _forget_gone(host: Host, outcomes: Mapping[str, Outcome]) -> None:
+    """Nobody speaks any more for a daemon that was removed."""
+    for name, outcome in outcomes.items():
+        for item in outcome.results:
+            if isinstance(item.step, RemoveContainer) and item.is_done:
+                host.listening.forget(name)
 
 
 def _drop_copies(start: _Start, after: Mapping[str, Life]) -> None:

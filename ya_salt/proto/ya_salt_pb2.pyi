@@ -188,7 +188,9 @@ global___PortoDaemon = PortoDaemon
 
 @typing.final
 class Readiness(google.protobuf.message.Message):
-    """A question that is asked again and again: exactly one of exec, tcp and http."""
+    """How it is known whether it is ready: exactly one of exec, tcp and http, which are asked again and
+    again, and notify.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -199,6 +201,8 @@ class Readiness(google.protobuf.message.Message):
     TIMEOUT_S_FIELD_NUMBER: builtins.int
     FAILURE_THRESHOLD_FIELD_NUMBER: builtins.int
     ON_FAILURE_FIELD_NUMBER: builtins.int
+    NOTIFY_FIELD_NUMBER: builtins.int
+    WATCHDOG_S_FIELD_NUMBER: builtins.int
     tcp: builtins.int
     """A port of the daemon's that takes connections, 1 to 65535."""
     period_s: builtins.float
@@ -211,6 +215,14 @@ class Readiness(google.protobuf.message.Message):
     """How many times in a row it has to say no until it counts as not ready, from 1. Default: 3."""
     on_failure: builtins.str
     """none: it is told; restart: it is also started anew. Default: none."""
+    notify: builtins.bool
+    """true: it says so itself, by sd_notify(3) to the socket in its NOTIFY_SOCKET. Needs the agent
+    (ya-salt run). Default: false.
+    """
+    watchdog_s: builtins.float
+    """With notify: seconds without WATCHDOG=1 after which it is not ready any more, 0.1 to 86400; it finds
+    them in its WATCHDOG_USEC. Default: nobody waits for that.
+    """
     @property
     def exec(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """A command, a list of arguments, run beside the daemon in its own container's limits and file
@@ -231,11 +243,15 @@ class Readiness(google.protobuf.message.Message):
         timeout_s: builtins.float | None = ...,
         failure_threshold: builtins.int | None = ...,
         on_failure: builtins.str | None = ...,
+        notify: builtins.bool | None = ...,
+        watchdog_s: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_failure_threshold", b"_failure_threshold", "_on_failure", b"_on_failure", "_period_s", b"_period_s", "_tcp", b"_tcp", "_timeout_s", b"_timeout_s", "failure_threshold", b"failure_threshold", "http", b"http", "on_failure", b"on_failure", "period_s", b"period_s", "tcp", b"tcp", "timeout_s", b"timeout_s"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_failure_threshold", b"_failure_threshold", "_on_failure", b"_on_failure", "_period_s", b"_period_s", "_tcp", b"_tcp", "_timeout_s", b"_timeout_s", "exec", b"exec", "failure_threshold", b"failure_threshold", "http", b"http", "on_failure", b"on_failure", "period_s", b"period_s", "tcp", b"tcp", "timeout_s", b"timeout_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_failure_threshold", b"_failure_threshold", "_notify", b"_notify", "_on_failure", b"_on_failure", "_period_s", b"_period_s", "_tcp", b"_tcp", "_timeout_s", b"_timeout_s", "_watchdog_s", b"_watchdog_s", "failure_threshold", b"failure_threshold", "http", b"http", "notify", b"notify", "on_failure", b"on_failure", "period_s", b"period_s", "tcp", b"tcp", "timeout_s", b"timeout_s", "watchdog_s", b"watchdog_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_failure_threshold", b"_failure_threshold", "_notify", b"_notify", "_on_failure", b"_on_failure", "_period_s", b"_period_s", "_tcp", b"_tcp", "_timeout_s", b"_timeout_s", "_watchdog_s", b"_watchdog_s", "exec", b"exec", "failure_threshold", b"failure_threshold", "http", b"http", "notify", b"notify", "on_failure", b"on_failure", "period_s", b"period_s", "tcp", b"tcp", "timeout_s", b"timeout_s", "watchdog_s", b"watchdog_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_failure_threshold", b"_failure_threshold"]) -> typing.Literal["failure_threshold"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_notify", b"_notify"]) -> typing.Literal["notify"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_on_failure", b"_on_failure"]) -> typing.Literal["on_failure"] | None: ...
     @typing.overload
@@ -244,6 +260,8 @@ class Readiness(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_tcp", b"_tcp"]) -> typing.Literal["tcp"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_timeout_s", b"_timeout_s"]) -> typing.Literal["timeout_s"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_watchdog_s", b"_watchdog_s"]) -> typing.Literal["watchdog_s"] | None: ...
 
 global___Readiness = Readiness
 

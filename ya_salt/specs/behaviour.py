@@ -33,10 +33,12 @@ from ya_salt.specs.checks import (
     read_value,
 )
 from ya_salt.specs.container import Json
+from ya_salt.specs.sockets import MAX_NAME, VARIABLES
 from ya_salt.specs.tree import START, ListNode, MapNode, Node, Place
 
 READINESS_FIELDS = (
-    "exec", "tcp", "http", "period_s", "timeout_s", "failure_threshold", "on_failure",
+    "exec", "tcp", "http", "notify", "period_s", "timeout_s", "failure_threshold", "on_failure",
+    "watchdog_s",
 )  # fmt: skip
 HTTP_FIELDS = ("port", "path", "status")
 UPDATE_FIELDS = ("on_failure", "max_failures", "watch_s", "state")
@@ -44,7 +46,11 @@ WATCH_FIELDS = ("path", "conffiles", "signal", "splay_s")
 BEHAVIOUR_FIELDS = ("readiness", "update", "watch", "after", "drift")
 
 _EXEC_PERIOD_S = 30.0
-_READINESS = make_fields(READINESS_FIELDS, "write a mapping with exec, tcp or http")
+_WAYS = ("exec", "tcp", "http", "notify")
+_OF_QUESTIONS = ("period_s", "timeout_s", "failure_threshold")
+_NOTIFY = {"notify": True, "period_s": 30.0, "failure_threshold": 1}
+"""What it says counts at once; it is looked after in between, should its word have been lost."""
+_READINESS = make_fields(READINESS_FIELDS, "write a mapping with exec, tcp, http or notify")
 _HTTP = make_fields(HTTP_FIELDS, "write a mapping with port and path")
 _UPDATE = make_fields(UPDATE_FIELDS)
 _WATCH = make_fields(WATCH_FIELDS, "write a mapping with path or conffiles")
@@ -103,6 +109,8 @@ READINESS_PARSERS: _Parsers = {
     "timeout_s": partial(parse_number, low="0.1", high="60"),
     "failure_threshold": partial(parse_whole, low=1, high=1000),
     "on_failure": partial(parse_choice, choices=("none", "restart")),
+    "notify": parse_bool,
+    "watchdog_s": partial(parse_number, low="0.1", high="86400"),
 }
 HTTP_PARSERS: _Parsers = {
     "port": _parse_port,
@@ -167,23 +175,38 @@ def _read_readiness(
     members = read_fields(report, member.node, member.field, _READINESS)
     if not isinstance(member.node, MapNode):
         return None
-    ways = [name for name in ("exec", "tcp", "http") if name in members]
-    if len(ways) != 1:
-        said = f"names {' and '.join(ways)}" if ways else "says not how to ask"
-        report.add(member.node.place, member.field, f"{said}; write one of exec, tcp and http")
     values: dict[str, Any] = {}
     shown: dict[str, Json] = {}
+    _read_into(report, members, READINESS_PARSERS, values, shown)
+    if "notify" in values:
+        values["notify"] = shown["notify"] = values["notify"] == "true"
+    ways = [name for name in _WAYS if name in members and values.get(name) is not False]
+    if len(ways) != 1:
+        said = f"names {' and '.join(ways)}" if ways else "says not how to ask"
+        right = "write one of exec, tcp and http, or notify: true"
+        report.add(member.node.place, member.field, f"{said}; {right}")
+    else:
+        _check_fields(report, members, is_notify=ways == ["notify"])
+    if values.get("notify"):
+        values = {**_NOTIFY, **values}
     if "exec" in members:
         argv = _read_argv(report, members["exec"])
-        values |= {"exec": argv, "period_s": _EXEC_PERIOD_S}
+        values = {"period_s": _EXEC_PERIOD_S, **values, "exec": argv}
         shown["exec"] = list(argv)
     if "http" in members:
         http = _read_http(report, members["http"])
         values |= {f"http_{name}": value for name, value in http.items()}
         shown["http"] = dict(http)
-    _read_into(report, members, READINESS_PARSERS, values, shown)
     document["readiness"] = shown
     return Readiness(**values)
+
+
+def _check_fields(report: Diagnostics, members: dict[str, Member], *, is_notify: bool) -> None:
+    """Refuse what says nothing beside the way that was chosen."""
+    idle, need = (_OF_QUESTIONS, "exec, tcp and http") if is_notify else (("watchdog_s",), "notify")
+    for name in [name for name in idle if name in members]:
+        member = members[name]
+        report.add(member.key.place, member.field, f"is of use with {need} only; leave it out")
 
 
 def _read_argv(report: Diagnostics, member: Member) -> tuple[str, ...]:
@@ -204,11 +227,42 @@ def _read_http(report: Diagnostics, member: Member) -> dict[str, Any]:
     return found
 
 
+def check_socket(
+    report: Diagnostics, members: Mapping[str, Member], name: str, texts: Mapping[str, str]
+) -> None:
+    """Refuse what stands in the way of the socket of `readiness.notify`."""
+    readiness, properties = members["readiness"], members.get("properties")
+    if len(name) > MAX_NAME:
+        words = f"takes a name of at most {MAX_NAME} characters, as a socket's path is short"
+        place, field = readiness.node.place, f"{readiness.field}.notify"
+        report.add(place, field, f"{words}; shorten meta.name, or ask by exec, tcp or http")
+    for key in (f"{base}[{one}]" for base in ("env", "env_secret") for one in VARIABLES):
+        if key in texts and properties is not None:
+            base, _, variable = key.partition("[")
+            found = _find_entry(properties.node, base, variable[:-1])
+            words = "is set by ya-salt for readiness.notify; leave it out"
+            report.add(found, f"{properties.field}.{base}.{variable[:-1]}", words)
+
+
+def _find_entry(node: Node, *keys: str) -> Place:
+    """Where an entry of a mapping stands; the mapping, where that is not to be seen."""
+    place = node.place
+    for key in keys:
+        entries = node.entries if isinstance(node, MapNode) else ()
+        found = next((one for one in entries if one[0].text in {key, camel(key)}), None)
+        if found is None:
+            return place
+        place, node = found[0].place, found[1]
+    return place
+
+
 def check_reach(
     report: Diagnostics, member: Member, readiness: Readiness, texts: Mapping[str, str]
 ) -> None:
     """Refuse a question that cannot reach a daemon with these properties."""
     place, field = member.node.place, member.field
+    if readiness.notify:
+        return
     if readiness.exec:
         if texts.get("children_allowed") == "false":
             words = "needs a container inside the daemon's; leave children_allowed out, or ask by"

@@ -13,7 +13,13 @@ from ya_salt.model import Package
 from ya_salt.names import check_daemon_name, check_package_name, check_package_version, quote
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES
 from ya_salt.porto.values import parse_bool, parse_line, parse_seconds
-from ya_salt.specs.behaviour import BEHAVIOUR_FIELDS, Behaviour, check_reach, read_behaviour
+from ya_salt.specs.behaviour import (
+    BEHAVIOUR_FIELDS,
+    Behaviour,
+    check_reach,
+    check_socket,
+    read_behaviour,
+)
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,
@@ -191,6 +197,8 @@ def _read_spec(report: Diagnostics, node: Node, draft: Draft) -> None:
     draft.behaviour = read_behaviour(report, members)
     if draft.behaviour.readiness is not None:
         check_reach(report, members["readiness"], draft.behaviour.readiness, draft.container.texts)
+        if draft.behaviour.readiness.notify:
+            check_socket(report, members, draft.name, draft.container.texts)
 
 
 def _report_no_command(report: Diagnostics, properties: Member | None, spec: Node) -> None:

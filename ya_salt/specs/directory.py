@@ -32,6 +32,7 @@ from ya_salt.specs.files import (
     why_ignored,
 )
 from ya_salt.specs.order import find_circles
+from ya_salt.specs.sockets import list_properties
 from ya_salt.specs.tree import START, Diagnostic, Place, read_json, read_yaml
 from ya_salt.trusted_files import open_path
 
@@ -271,7 +272,8 @@ def _place_of(before: str) -> Place:
 
 
 def _make_spec(draft: Draft, path: str) -> DaemonSpec:
-    texts, packages, told = draft.container.texts, tuple(draft.packages), draft.behaviour
+    packages, told = tuple(draft.packages), draft.behaviour
+    texts = list_properties(draft.name, draft.container.texts, told.readiness)
     timeout_s = READY_TIMEOUT_S if told.readiness is None else PROBED_READY_TIMEOUT_S
     return DaemonSpec(
         name=draft.name,

@@ -1,0 +1,399 @@
+"""`readiness.notify`: a daemon says itself how it stands, and nobody who hears it may freeze it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import telling
+from helpers.agents import AgentHost, measure
+from helpers.programs import wait_for
+
+from ya_salt.trusted_files import read_peer
+
+
+class Telling:
+    """A host on which daemon `d` says what the test wants."""
+
+    def __init__(self, host: AgentHost) -> None:
+        self.host = host
+        self.folder = host.folder / "daemon"
+        self.folder.mkdir()
+        self.folder.chmod(0o777)
+        self.notify_dir = Path(host.portod.socket_path).parent / "n"
+        host.variables["YA_SALT_NOTIFY_DIR"] = str(self.notify_dir)
+
+    def drop(
+        self, readiness: str = "", properties: str = "", more: str = "", timeout_s: int = 0
+    ) -> None:
+        command = [sys.executable, telling.__file__, str(self.folder)]
+        draft = self.host.folder / "draft"
+        draft.write_text(
+            "meta: {name: d, version: '1'}\n"
+            f"spec:\n  min_ready_s: 0\n  ready_timeout_s: {timeout_s}\n"
+            f"  readiness: {{notify: true{readiness}}}\n{more}"
+            f"  properties: {{cmd: {command}{properties}}}\n"
+        )
+        draft.rename(self.host.specs_dir / "d.yaml")
+
+    def say(self, text: str) -> None:
+        (self.folder / "new").write_text(text)
+        (self.folder / "new").rename(self.folder / "say")
+
+    def say_and_wait(self, text: str) -> str:
+        before = self.done()
+        self.say(text)
+        wait_for(lambda: self.done() != before, f"it has said {text}")
+        return self.done().partition(" ")[2]
+
+    def done(self) -> str:
+        path = self.folder / "done"
+        return path.read_text() if path.exists() else ""
+
+    def flooded(self) -> int:
+        path = self.folder / "flooded"
+        return int(path.read_text()) if path.exists() else 0
+
+    def await_more(self, count: int, what: str) -> None:
+        wanted = self.flooded() + count
+        wait_for(lambda: self.flooded() >= wanted, what, 10)
+
+    def read(self) -> dict[str, Any]:
+        told = json.loads(self.host.run("status", "--saved", "-o", "json").stdout)
+        found: dict[str, Any] = next(iter(told["portoDaemons"]), {})
+        return found
+
+    def ready(self) -> tuple[bool, str]:
+        found = self.read().get("conditions", {}).get("ready", {})
+        return bool(found.get("status")), str(found.get("reason", ""))
+
+    def await_ready(self, is_ready: bool, reason: str = "") -> None:
+        def is_so() -> bool:
+            now = self.ready()
+            return now[0] is is_ready and reason in {"", now[1]}
+
+        try:
+            wait_for(is_so, f"ready is {is_ready} {reason}")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}: {self.read()}") from error
+
+    def start(self) -> None:
+        """The agent, and the daemon, which is not ready yet."""
+        self.host.begin()
+        wait_for(lambda: self.host.is_running("d"), "the daemon runs")
+
+    @property
+    def socket(self) -> str:
+        return str(self.notify_dir / "daemons/d/socket")
+
+    def drainer(self) -> int:
+        """Its pid; 0 where there is none."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asking:
+            try:
+                asking.connect(str(self.notify_dir / "drainer/control"))
+            except OSError:
+                return 0
+            return read_peer(asking)[0]
+
+    def pid(self) -> int:
+        return int(self.host.value("d", "root_pid"))
+
+
+@pytest.fixture
+def telling_host(host: AgentHost) -> Iterator[Telling]:
+    found = Telling(host)
+    yield found
+    pid = found.drainer()
+    if pid:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_it_is_ready_when_it_says_so(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.await_ready(False, "Starting")
+    elapsed_s = measure(
+        lambda: host.say("READY=1\nSTATUS=serves 3 clients"),
+        lambda: host.ready()[0],
+        "it is ready",
+    )
+    assert elapsed_s < 5
+    told = host.read()
+    assert "serves 3 clients" in told["conditions"]["ready"]["message"]
+    assert told["probe"]["question"] == "notify"
+
+
+# -- what it says --------------------------------------------------------------------------------
+
+
+def test_each_process_says_so_anew(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+    host.host.kill_daemon("d")
+    host.await_ready(False, "Starting")
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+
+
+def test_reloading_is_ready_and_stopping_is_not(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop(", on_failure: restart")
+    host.start()
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+    pid = host.pid()
+    host.say_and_wait("RELOADING=1\nMONOTONIC_USEC=1")
+    host.say_and_wait("STATUS=reads its settings")
+    host.host.run("apply")
+    assert host.ready() == (True, "Ready")
+    assert "RELOADING=1" in host.read()["probe"]["answer"]
+    host.say_and_wait("READY=1")
+    host.host.run("apply")
+    assert host.read()["probe"]["answer"].startswith("READY=1")
+    host.say_and_wait("STOPPING=1")
+    host.await_ready(False, "ProbeFailed")
+    # It is on its way out: nobody starts it anew meanwhile.
+    assert host.pid() == pid
+    assert host.read()["probe"]["failures"] == 0
+
+
+def test_a_missed_watchdog_is_told_and_a_sign_of_life_ends_that(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop(", watchdog_s: 1")
+    host.start()
+    assert "WATCHDOG_USEC=1000000" in Path(f"/proc/{host.pid()}/environ").read_text().split("\0")
+    host.say_and_wait("READY=1\nWATCHDOG=1")
+    host.await_ready(False, "ProbeFailed")
+    assert "WATCHDOG=1 within 1 s" in host.read()["conditions"]["ready"]["message"]
+    host.say_and_wait("WATCHDOG_USEC=600000000\nWATCHDOG=1")
+    host.await_ready(True)
+
+
+def test_a_missed_watchdog_starts_it_anew_where_its_spec_says_so(telling_host: Telling) -> None:
+    host = telling_host
+    (host.folder / "greeting").write_text("READY=1")
+    host.drop(", watchdog_s: 1, on_failure: restart")
+    host.start()
+    pid = host.pid()
+    wait_for(lambda: host.host.is_running("d") and host.pid() != pid, "it is started anew")
+    history = host.host.run("history", "d").stdout
+    assert "no WATCHDOG=1 within 1 s" in history
+
+
+def test_who_asks_for_time_has_it(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop(timeout_s=1)
+    (host.folder / "greeting").write_text("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=replays its log")
+    host.host.begin()
+    host.await_ready(False, "Starting")
+    time.sleep(1.5)
+    host.host.run("apply")
+    assert host.ready() == (False, "Starting")
+    assert "replays its log" in host.read()["conditions"]["ready"]["message"]
+
+
+def test_a_message_that_is_too_long_is_not_taken(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.say_and_wait("READY=1\nSTATUS=" + "x" * 5000)
+    wait_for(lambda: "has more than 4096 bytes" in host.host.log(), "it is told")
+    assert host.ready()[0] is False
+
+
+# -- who says it ---------------------------------------------------------------------------------
+
+
+def test_nobody_but_the_daemon_speaks_for_it(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as foreign:
+        foreign.sendto(b"READY=1", host.socket)
+        wait_for(lambda: "is no process of its container" in host.host.log(), "it is told")
+    assert f"uid {os.geteuid()}" in host.host.log()
+    assert host.ready()[0] is False
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_child_of_another_user_speaks_for_it(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    assert host.say_and_wait("!as 65534 READY=1") == "sent"
+    host.await_ready(True)
+
+
+@pytest.mark.skipif(
+    shutil.which("systemd-notify") is None, reason="systemd-notify is not installed"
+)
+def test_a_tool_that_ends_at_once_speaks_for_it(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    assert host.say_and_wait("!tool --ready --status=by a tool") == "sent"
+    host.await_ready(True)
+
+
+def test_what_a_message_brings_along_is_closed(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.say_and_wait("STATUS=before")
+    before = len(list(Path(f"/proc/{host.drainer()}/fd").iterdir()))
+    for _ in range(5):
+        assert host.say_and_wait("!fds STATUS=with descriptors") == "sent"
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+    assert len(list(Path(f"/proc/{host.drainer()}/fd").iterdir())) <= before + 1
+
+
+# -- whoever hears it is gone --------------------------------------------------------------------
+
+
+def test_a_daemon_is_never_frozen(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+    agent, drainer = host.host.process, host.drainer()
+    assert agent is not None
+    host.say("!flood 1000000")
+    wait_for(lambda: host.flooded() > 0, "it speaks")
+    for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL):
+        agent.send_signal(number)
+        host.await_more(2000, f"it goes on after {number!r}")
+    os.kill(drainer, signal.SIGKILL)
+    host.await_more(2000, "it goes on without anybody")
+
+
+def test_a_drainer_that_hangs_is_replaced(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+    drainer = host.drainer()
+    os.kill(drainer, signal.SIGSTOP)
+    host.say("!flood 3000")
+    wait_for(lambda: host.flooded() == 3000, "somebody reads again, or nobody at all")
+    wait_for(lambda: host.drainer() not in {0, drainer}, "there is another one")
+    assert "does not answer and is killed" in host.host.log()
+    # The socket is another one at the same place; what was said is known.
+    host.say_and_wait("STATUS=says more")
+    host.host.run("apply")
+    assert host.ready() == (True, "Ready")
+    assert "says more" in host.read()["probe"]["answer"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_agent_that_comes_back_knows_what_was_said(telling_host: Telling, number: int) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+    host.host.end(number)
+    # While there is none, too.
+    host.say_and_wait("STOPPING=1")
+    host.host.start()
+    host.await_ready(False, "ProbeFailed")
+    host.host.end(number)
+    host.say_and_wait("READY=1")
+    # Nor is anything lost with the one that hears.
+    time.sleep(0.3)
+    os.kill(host.drainer(), signal.SIGKILL)
+    host.host.start()
+    host.await_ready(True)
+
+
+def test_what_nobody_could_hear_is_neither_yes_nor_no(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop(timeout_s=1)
+    host.start()
+    host.host.end(signal.SIGKILL)
+    os.kill(host.drainer(), signal.SIGKILL)
+    assert host.say_and_wait("READY=1") == "Connection refused"
+    shutil.rmtree(host.notify_dir / "drainer")
+    host.host.start()
+    time.sleep(1.5)
+    host.host.run("apply")
+    told = host.read()
+    assert told["probe"]["failures"] == 0
+    assert "unheard" in told["conditions"]["ready"]["message"]
+
+
+# -- passes by hand ------------------------------------------------------------------------------
+
+
+def test_without_an_agent_it_is_not_started(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    assert "NoAgent" not in host.host.run("validate").stdout
+    assert host.host.run("validate").returncode == 0
+    assert "ya-salt run" in host.host.run("plan").stdout
+    done = host.host.run("apply")
+    assert done.returncode == 1
+    assert host.ready() == (False, "NoAgent")
+    assert "ya-salt run" in host.read()["conditions"]["ready"]["message"]
+    assert host.host.value("d", "state") == ""
+
+
+def test_without_an_agent_what_runs_goes_on(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    host.say_and_wait("READY=1")
+    host.await_ready(True)
+    pid = host.pid()
+    host.host.end()
+    os.kill(host.drainer(), signal.SIGKILL)
+    # A change that takes a new process waits for an agent.
+    host.drop(properties=", umask: '077'")
+    assert host.host.run("apply").returncode == 1
+    assert host.ready() == (False, "NoAgent")
+    assert host.pid() == pid
+    host.drop()
+    assert host.host.run("apply").returncode == 0
+    assert host.ready() == (True, "Ready")
+    assert any("needs the agent" in one or "none runs" in one for one in host.read()["warnings"])
+    assert host.pid() == pid
+
+
+def test_a_pass_by_hand_waits_until_it_says_so(telling_host: Telling) -> None:
+    host = telling_host
+    (host.folder / "greeting").write_text("READY=1\nSTATUS=greets")
+    host.drop(timeout_s=20)
+    host.start()
+    host.await_ready(True)
+    pid = host.pid()
+    done = host.host.run("restart", "d")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert host.pid() != pid
+    assert host.ready() == (True, "Ready")
+
+
+def test_its_socket_goes_with_it(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop()
+    host.start()
+    assert Path(host.socket).is_socket()
+    path = host.host.specs_dir / "d.yaml"
+    path.write_text(path.read_text().replace("name: d,", "name: d, delete_requested: true,"))
+    wait_for(lambda: not Path(host.socket).parent.exists(), "it is gone")
