@@ -114,7 +114,8 @@ def managed(
         ``readiness``.
 
     readiness
-        How it is asked whether it is ready: ``exec``, ``tcp`` or ``http``, as in a file.
+        How it is known whether it is ready: ``exec``, ``tcp``, ``http`` or ``notify``, as in a
+        file.
 
     update
         What becomes of an update that fails: ``on_failure``, ``max_failures``, ``watch_s``,

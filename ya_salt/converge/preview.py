@@ -540,7 +540,7 @@ def _hold_unheard(
         if plan.name in unheard
         and any(isinstance(step, CreateContainer | ReplaceContainer) for step in plan.steps)
     }
-    return hold_all(plans, words, NO_AGENT, observed)
+    return hold_all(plans, words, reason=NO_AGENT, observed=observed)
 
 
 def _hold_unreadable(
