@@ -145,6 +145,8 @@ def _whole(item: Field) -> dict[str, Any]:
         "spec.readiness.on_failure"
     ):
         spec["readiness"] = {"tcp": 1}
+    if item.name == "watchdog_s":
+        spec["readiness"] = {"notify": True}
     return {"meta": {"name": "d"}, "spec": spec}
 
 

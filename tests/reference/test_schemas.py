@@ -215,6 +215,8 @@ def test_every_way_to_write_a_property_is_taken(written: str) -> None:
         "meta: {name: d, delete_requested: true}\n",
         "meta: {name: d, deleteRequested: 'Yes'}\nspec: {}\n",
         f"{GOOD_SPEC}  readiness: {{tcp: 80, periodS: 2}}\n",
+        f"{GOOD_SPEC}  readiness: {{tcp: 80, notify: no}}\n",
+        f"{GOOD_SPEC}  readiness: {{notify: yes, watchdogS: 2, on_failure: restart}}\n",
         f"{GOOD_SPEC}  watch: [{{conffiles: yes, signal: HUP, splay_s: 3}}, {{path: /etc/d}}]\n",
         f"{GOOD_SPEC}  after: []\n  update: {{state: [], watch_s: 0.5}}\n",
         "meta: {name: d}\nspec: {properties: {command: d -x, virt_mode: host, isolate: off}}\n",

@@ -424,6 +424,12 @@ _KINDS: Mapping[Parser, Kind] = {
     ),
     # Settings.
     settings.parse_path: Kind("a path", "", rf"^[^\t\n{_UNSEEN}]+$", _ANY_NUMBER, True),
+    settings.parse_notify_dir: Kind(
+        "a path of at most 43 bytes, without blanks and semicolons",
+        pattern=rf"^[^ ;\t\n{_UNSEEN}]+$",
+        more={"maxLength": 43},
+        loose="bytes of what is not ASCII",
+    ),
     settings.parse_socket: Kind(
         "a path of at most 107 bytes",
         pattern=rf"^[^\t\n{_UNSEEN}]+$",

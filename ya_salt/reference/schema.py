@@ -65,12 +65,21 @@ def _make_spec() -> Schema:
     ]
     readiness = spec["properties"]["readiness"]
     ways = ("exec", "tcp", "http")
-    readiness["oneOf"] = [{"required": [way]} for way in ways]
+    speaks = _has("notify", _is_true())
+    readiness["oneOf"] = [*({"required": [way]} for way in ways), speaks]
+    readiness["if"] = speaks
+    readiness["then"] = _lacks("period_s", "timeout_s", "failure_threshold")
+    readiness["else"] = _lacks("watchdog_s")
     watch = spec["properties"]["watch"]["items"]
     watch["oneOf"] = [{"required": ["path"]}, _has("conffiles", _is_true())]
     watch["oneOf"][0]["properties"] = {"conffiles": {"not": _is_true()}}
     watch["dependencies"].update({name: ["signal"] for name in ("splay_s", "splayS")})
     return schema
+
+
+def _lacks(*names: str) -> Schema:
+    spellings = [word for name in names for word in dict.fromkeys((name, camel(name)))]
+    return {"not": {"anyOf": [{"required": [word]} for word in spellings]}}
 
 
 _HAS_CMD: Schema = {"anyOf": [{"required": ["cmd"]}, {"required": ["command"]}]}

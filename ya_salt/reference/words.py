@@ -90,7 +90,7 @@ SPEC: Mapping[str, Words] = {
         NO_RESTART,
     ),
     "spec.readiness": Words(
-        "How it is asked whether it is ready: one way of asking, and how often.",
+        "How it is known whether it is ready: by asking, one way, or as it says so itself.",
         "running for min_ready_s",
     ),
     "spec.readiness.exec": Words(
@@ -104,6 +104,18 @@ SPEC: Mapping[str, Words] = {
     "spec.readiness.http.path": Words("The page.", Readiness.http_path, "/health", NO_RESTART),
     "spec.readiness.http.status": Words(
         "The status that means yes.", str(Readiness.http_status), "204", NO_RESTART
+    ),
+    "spec.readiness.notify": Words(
+        "true: it says so itself, to the socket in its NOTIFY_SOCKET (sd_notify); needs the agent.",
+        "false",
+        "true",
+        RESTART,
+    ),
+    "spec.readiness.watchdog_s": Words(
+        "With notify: seconds without WATCHDOG=1 after which it is not ready any more.",
+        "nobody waits for that",
+        "30",
+        RESTART,
     ),
     "spec.readiness.period_s": Words(
         "Seconds from one question to the next.",
