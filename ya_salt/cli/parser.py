@@ -80,8 +80,10 @@ def _run_command(options: argparse.Namespace) -> int:
         module = import_module(f"ya_salt.cli.{_WITHOUT_SETTINGS[options.command]}")
         alone: Callable[[argparse.Namespace], int] = getattr(module, options.command)
         return alone(options)
-    if options.command in _VERBS:
-        from ya_salt.cli import verbs as commands
+    if options.command == "init":
+        from ya_salt.cli import init as commands
+    elif options.command in _VERBS:
+        from ya_salt.cli import verbs as commands  # type: ignore[no-redef]
     else:
         from ya_salt.cli import commands  # type: ignore[no-redef]
 
@@ -271,6 +273,25 @@ def _add_schema(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", choices=SCHEMAS, help=f"{', '.join(SCHEMAS)}")
 
 
+def _add_init(parser: argparse.ArgumentParser) -> None:
+    # Not metavar NAME: there is no daemon of that name yet.
+    parser.add_argument("name", metavar="NEW_NAME", help="of the daemon, and of its container")
+    parser.add_argument(
+        "--package",
+        dest="packages",
+        metavar="PACKAGE[=VERSION]",
+        action="append",
+        default=[],
+        help="a package it runs from (default: the version installed here); may be repeated",
+    )
+    parser.add_argument(
+        "--from-unit",
+        dest="unit",
+        metavar="FILE",
+        help="a systemd service: what a spec can say is taken, the rest is named in comments",
+    )
+
+
 def _add_nothing(_parser: argparse.ArgumentParser) -> None:
     """A command without arguments of its own."""
 
@@ -319,6 +340,10 @@ _COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] =
         _add_explain,
     ),
     "schema": ("print a JSON Schema, for editors", _add_schema),
+    "init": (
+        "print a commented spec file to begin with, perhaps made from a systemd service",
+        _add_init,
+    ),
     "dev-portod": (
         "a Porto server for development, on machines that have none",
         _add_dev_portod,
