@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,19 +19,21 @@ import pytest
 from helpers import telling
 from helpers.agents import AgentHost, measure
 from helpers.programs import wait_for
+from helpers.systemd import Systemd
 
+from ya_salt.agent.drainer import _CGROUPS, Members
 from ya_salt.trusted_files import read_peer
 
 
 class Telling:
     """A host on which daemon `d` says what the test wants."""
 
-    def __init__(self, host: AgentHost) -> None:
+    def __init__(self, host: AgentHost, notify_dir: str = "") -> None:
         self.host = host
         self.folder = host.folder / "daemon"
         self.folder.mkdir()
         self.folder.chmod(0o777)
-        self.notify_dir = Path(host.portod.socket_path).parent / "n"
+        self.notify_dir = Path(notify_dir or host.folder / "n")
         host.variables["YA_SALT_NOTIFY_DIR"] = str(self.notify_dir)
 
     def drop(
@@ -337,6 +341,79 @@ def test_what_nobody_could_hear_is_neither_yes_nor_no(telling_host: Telling) -> 
     told = host.read()
     assert told["probe"]["failures"] == 0
     assert "unheard" in told["conditions"]["ready"]["message"]
+
+
+def test_it_outlives_the_service_of_the_agent(telling_host: Telling, service: Systemd) -> None:
+    """Under systemd, which ends all that a service has started."""
+    host = telling_host
+    host.drop()
+    service.systemctl("start", "ya-salt.service")
+    wait_for(lambda: host.host.is_running("d"), "the daemon runs", 30)
+    units = service.systemctl("list-units", "--plain", "--no-legend", "ya-salt-notify*").stdout
+    (unit,) = [line.split()[0] for line in units.splitlines()]
+    before = service.show(unit, "MainPID")
+    assert int(before) > 0
+    for words in (
+        ("restart", "ya-salt.service"),
+        ("kill", "--kill-whom=all", "--signal=KILL", "ya-salt.service"),
+    ):
+        passes = host.host.last_pass()
+        service.systemctl(*words)
+        wait_for(lambda known=passes: host.host.last_pass() != known, "the next agent's pass", 40)
+        assert service.show(unit, "MainPID") == before
+    service.systemctl("stop", "ya-salt.service", unit)
+
+
+def test_a_folder_that_cannot_be_made_is_told_and_holds_up_nothing(host: AgentHost) -> None:
+    host.variables["YA_SALT_NOTIFY_DIR"] = "/proc/nowhere"
+    host.drop("other")
+    telling = Telling(host, "/proc/nowhere")
+    telling.drop()
+    host.begin()
+    wait_for(lambda: host.is_running("other"), "the other daemon runs", 40)
+    wait_for(lambda: telling.ready()[1] == "NoAgent", "it is told")
+    assert "the drainer ended with 1: /proc/nowhere" in host.log()
+
+
+# -- processes under control groups --------------------------------------------------------------
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group as portod makes it for a container."""
+    place = next((one for one in map(Path, _CGROUPS) if one.parent.is_dir()), None)
+    if place is None:
+        pytest.skip("no control groups are mounted where portod has them")
+    path = place / f"test-{os.getpid()}"
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error.strerror}")
+    yield path
+    wait_for(lambda: not (path / "cgroup.procs").read_text(), "its processes have ended")
+    path.rmdir()
+    # Others may have theirs beside it.
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
+
+
+def test_where_there_are_control_groups_they_tell(group: Path) -> None:
+    members = Members(group.name, uid=os.geteuid())
+    inside, outside = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    try:
+        (group / "cgroup.procs").write_text(str(inside.pid))
+        assert members.find_problem(inside.pid, os.geteuid()) == ""
+        # Whoever it is, and whatever it says of itself.
+        assert "outside of its container" in members.find_problem(outside.pid, os.geteuid())
+        other = Members("other", uid=os.geteuid())
+        assert f"of container {group.name}" in other.find_problem(inside.pid, os.geteuid())
+    finally:
+        for process in (inside, outside):
+            process.kill()
+            process.wait()
+    # What has ended is known by its user.
+    assert members.find_problem(inside.pid, os.geteuid()) == ""
+    assert "another user" in members.find_problem(inside.pid, 65534)
 
 
 # -- passes by hand ------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -265,6 +266,10 @@ class Drainer:
                 self._is_over |= _identify(self._own / "control") != place
         for line in self._lines.values():
             self._save(line)
+
+    def end(self) -> None:
+        """From a handler of a signal, too."""
+        self._is_over = True
 
     def _open_control(self) -> socket.socket:
         path = self._own / "control"
@@ -562,7 +567,15 @@ def main(argv: Sequence[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     # Any user of a daemon's may speak to its socket; all else is made with its own mode.
     os.umask(0o111)
-    Drainer(argv[0]).run()
+    # A descriptor for each daemon, and what one message brings along.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    drainer = Drainer(argv[0])
+    signal.signal(signal.SIGTERM, lambda *_: drainer.end())
+    try:
+        drainer.run()
+    except OSError as error:
+        sys.exit(f"{error.filename or argv[0]}: {explain(error)}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from ya_salt.converge.listening import ListeningError, connect
 from ya_salt.model import DaemonSpec
 from ya_salt.packages.unit import find_obstacle
 from ya_salt.specs.sockets import is_notify
+from ya_salt.text import printable
 from ya_salt.trusted_files import read_peer
 
 _WAIT_S = 10.0
@@ -54,6 +55,8 @@ class Draining:
         self._has_unit = _may_have_unit()
         self._is_wanted = False
         self._is_there = threading.Event()
+        self._failures = 0
+        """Of those in a row that were to be started."""
         self._asked_at = self._heard_at = 0.0
         self._not_before = 0.0
         self._pause_s = _PAUSES_S[0]
@@ -76,7 +79,8 @@ class Draining:
     def have(self) -> None:
         """For a pass: from now on there is to be one; returns when it is there, or takes long."""
         self._is_wanted = True
-        self._is_there.wait(_WAIT_S)
+        # One that ends whenever it is started holds up no pass.
+        self._is_there.wait(0.0 if self._failures > 1 else _WAIT_S)
 
     def close(self) -> None:
         """It lives on for a while: the next agent may be on its way."""
@@ -99,7 +103,7 @@ class Draining:
     def step(self, now: float) -> News:
         """See to it that there is one that answers; what it has told meanwhile."""
         if self._child is not None and self._child.poll() is not None:
-            self._see_end(self._child.returncode)
+            self._see_end(self._child)
         if not self.is_open:
             if self._is_wanted and not self._join(now):
                 self._start(now)
@@ -110,6 +114,7 @@ class Draining:
                 self._end_hung()
             else:
                 self._pause_s = _PAUSES_S[0]
+                self._failures = 0
                 self._ask({"do": "look"}, now)
         return News(names, is_lost=not self.is_open)
 
@@ -189,20 +194,28 @@ class Draining:
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 # Ctrl-C is for us; daemons have to be heard on.
                 start_new_session=True,
             )
         except OSError as error:
+            self._failures += 1
             _log.error("agent: the drainer cannot be started: %s", error.strerror)
 
-    def _see_end(self, code: int) -> None:
+    def _see_end(self, child: subprocess.Popen[bytes]) -> None:
         self._child = None
-        if code == 0:
-            # systemd has it now, or there was one already.
+        assert child.stderr is not None  # noqa: S101 - it was asked for
+        with child.stderr:
+            os.set_blocking(child.stderr.fileno(), False)
+            lines = (child.stderr.read() or b"").decode(errors="replace").split("\n")
+        if child.returncode == 0:
+            # systemd has it now, there was one already, or somebody ended it.
             return
-        _log.warning("agent: the drainer, or what was to start it, ended with %d", code)
+        said = next((line for line in reversed(lines) if line.strip()), "")
+        self._failures += 1
+        _log.error("agent: the drainer ended with %d: %s", child.returncode, printable(said, 300))
         if self._has_unit:
+            # Better one that ends with us than none.
             self._has_unit = False
             self._not_before = 0.0
 

@@ -38,6 +38,10 @@ class ListeningError(Exception):
     """Nobody reads the sockets, or does not say what he read; the text says why."""
 
 
+class NotAllowedError(ListeningError):
+    """Who asks may not know."""
+
+
 def put_socket(spec: DaemonSpec, notify_dir: str) -> DaemonSpec:
     """The spec with its socket where this host's settings say."""
     if not is_notify(spec):
@@ -56,11 +60,15 @@ class Listening:
         self.control = Path(notify_dir, "drainer", "control")
 
     def find_trouble(self, specs: Iterable[DaemonSpec]) -> dict[str, str]:
-        """Daemon -> why nobody would hear it, of those that want to be heard. Changes nothing."""
+        """Daemon -> why nobody would hear it, of those that want to be heard. Changes nothing.
+
+        Whoever may not ask does not know, and finds none.
+        """
         names = [spec.name for spec in specs if is_notify(spec)]
-        if not names:
-            return {}
-        why = self._find_absence()
+        try:
+            why = self._find_absence() if names else ""
+        except NotAllowedError:
+            why = ""
         return dict.fromkeys(names, why) if why else {}
 
     def serve(self, specs: Iterable[DaemonSpec]) -> dict[str, str]:
@@ -72,7 +80,10 @@ class Listening:
         }
         if not wanted:
             return {}
-        why = self._find_absence()
+        try:
+            why = self._find_absence()
+        except NotAllowedError as error:
+            why = str(error)
         if why:
             return dict.fromkeys(wanted, why)
         problems: dict[str, str] = {}
@@ -109,6 +120,8 @@ class Listening:
             if self._ask({"do": "look"}).get("agent"):
                 return ""
             why = "none runs"
+        except NotAllowedError:
+            raise
         except ListeningError as error:
             why = str(error)
         return f"readiness.notify needs the agent: {why}: {_REMEDY}"
@@ -141,7 +154,8 @@ def connect(control: Path) -> socket.socket:
         raise ListeningError("none runs") from error
     except OSError as error:
         found.close()
-        raise ListeningError(f"{control}: {explain(error)}") from error
+        kind = NotAllowedError if isinstance(error, PermissionError) else ListeningError
+        raise kind(f"{control}: {explain(error)}") from error
     if problem:
         found.close()
         raise ListeningError(f"{control}: {problem}")
