@@ -218,6 +218,17 @@ def test_a_message_that_is_too_long_is_not_taken(telling_host: Telling) -> None:
     assert host.ready()[0] is False
 
 
+def test_an_update_that_does_not_say_so_is_undone(telling_host: Telling) -> None:
+    host = telling_host
+    host.drop(properties=", env: {TELL_FIRST: READY=1}", timeout_s=4)
+    host.start()
+    host.await_ready(True, "Ready")
+    host.drop(properties=", env: {TELL_FIRST: STATUS=cannot}", timeout_s=4)
+    host.await_ready(True, "RolledBack")
+    assert "cannot" in host.read()["rejected"]["why"]
+    assert "READY=1" in host.read()["probe"]["answer"]
+
+
 # -- who says it ---------------------------------------------------------------------------------
 
 

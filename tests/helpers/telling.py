@@ -1,8 +1,8 @@
 """A daemon that tells what a test writes into a file, by sd_notify(3); run as a script.
 
-`telling.py FOLDER`: FOLDER/greeting is sent at its start, and each message of FOLDER/say (a file
-that is renamed there) once; then FOLDER/done has its number and what came of it. Those that begin
-with ! are for this script: `obey`.
+`telling.py FOLDER`: TELL_FIRST of its environment and FOLDER/greeting are sent at its start, and
+each message of FOLDER/say (a file that is renamed there) once; then FOLDER/done has its number and
+what came of it. Those that begin with ! are for this script: `obey`.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def main(folder: Path) -> None:
     greeting = folder / "greeting"
     if greeting.exists():
         send(greeting.read_bytes())
+    if "TELL_FIRST" in os.environ:
+        send(os.environ["TELL_FIRST"].encode())
     while True:
         order = folder / "say"
         if not order.exists():

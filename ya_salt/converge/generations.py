@@ -273,6 +273,7 @@ def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; w
             ending=ending,
             error=trials.find_own_error(outcome),
             words=words,
+            answer=probes.answer if probes is not None else "",
             until=probes.until if probes is not None else 0.0,
         )
         verdict = trials.judge(life.trial, spec, sight, now)

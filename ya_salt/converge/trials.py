@@ -304,6 +304,8 @@ class Sight:
     """How it ends, as far as that is known: `exited with 3`."""
     words: str = ""
     """What it said last."""
+    answer: str = ""
+    """What came of the last question whether it is ready."""
     until: float = 0.0
     """It asked for time until then."""
 
@@ -358,7 +360,8 @@ def _judge_start(trial: Trial, spec: DaemonSpec, sight: Sight, died: int, now: f
     if sight.is_ready:
         return _judge_probation(replace(trial, ready_at=now), spec, sight, 0, now)
     if now >= max(trial.begun_at + spec.ready_deadline_s, sight.until):
-        why = f"not ready within {spec.ready_deadline_s:g} s"
+        said = f" ({sight.answer})" if sight.answer else ""
+        why = f"not ready within {spec.ready_deadline_s:g} s{said}"
         died_too = f", {_say_deaths(trial, sight, now)}" if trial.deaths else ""
         return Verdict(None, _with_words(why + died_too, sight))
     return Verdict(trial)
