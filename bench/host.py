@@ -46,6 +46,7 @@ spec:
   properties:
     cmd: [sleep, "100000"]
     user: "{user}"
+    group: "{group}"
     memory_limit: 64Mb
     cpu_limit: 1c
     env: {{NUMBER: "{number}", LANG: C}}
@@ -115,9 +116,9 @@ class BenchHost:
         self.folder.chmod(0o755)
         Repository(self.folder / "repository").write_index()
         self.specs_dir.mkdir(mode=0o755)
-        user = "root" if os.geteuid() == 0 else "nobody"
+        user, group = ("root", "root") if os.geteuid() == 0 else ("nobody", "nogroup")
         for number in range(self.count):
-            text = SPEC.format(number=number, user=user)
+            text = SPEC.format(number=number, user=user, group=group)
             (self.specs_dir / f"{number}.yaml").write_text(text)
         self._fill_dpkg()
         for receiver in self.receivers.values():
