@@ -10,7 +10,7 @@ SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
 LINTED = ya_salt devporto bench demo tests packaging docs _modules _states _beacons
 
-.PHONY: demo test test-core test-salt salt-matrix lint format docs-tables schemas docs pages pictures proto bench bench-gate chaos soak soak-gate clean
+.PHONY: demo test test-core test-salt test-deb deb salt-matrix lint format docs-tables schemas docs pages pictures proto bench bench-gate chaos soak soak-gate clean
 
 demo: $(READY)
 	$(BIN)/python demo/run.py
@@ -23,6 +23,16 @@ test-core: $(READY) $(SERVERS_READY)
 # Salt lives in an environment of its own, which takes some minutes to make.
 test-salt: $(SALT_READY) $(SERVERS_READY)
 	$(WITH_SERVERS) $(SALT_VENV)/bin/python -m pytest tests/salt -n 2 --dist loadfile $(SALT_PYTEST_ARGS)
+
+# Debian packages of ya-salt and dev-portod, into dist/.
+deb:
+	packaging/make-deb
+
+# These packages on a bare Debian 12 and 13, which debootstrap makes from this machine's mirror. Needs root.
+test-deb: $(READY)
+	sh .ci/prepare-deb
+	packaging/make-deb
+	$(BIN)/python -m pytest tests/deb $(DEB_PYTEST_ARGS)
 
 # Every supported Salt on every Python that can be found here; long.
 salt-matrix: $(SERVERS_READY)

@@ -18,7 +18,9 @@ def publish(host: AgentHost, version: str, *, broken: bool = False) -> None:
     files = {
         f"{PLACE}/ya_salt/{path.relative_to(here)}": path.read_text() for path in here.rglob("*.py")
     }
-    files[f"{PLACE}/ya_salt/__init__.py"] = f'"""New."""\n\n__version__ = "{version}"\n'
+    init = (here / "__init__.py").read_text()
+    assert f'"{ya_salt.__version__}"' in init
+    files[f"{PLACE}/ya_salt/__init__.py"] = init.replace(ya_salt.__version__, version)
     if broken:
         files[f"{PLACE}/ya_salt/agent/loop.py"] = "raise ImportError('half an upgrade')\n"
     host.repository.add("ya-salt", version, files=files)

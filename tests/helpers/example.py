@@ -46,6 +46,22 @@ echo "postinst $1 HOSTMAN=$HOSTMAN" >> "$DPKG_ROOT/var/log/juggler.log"
 """
 
 
+def add_client(repository: Repository, version: str, program: str = _CLIENT) -> None:
+    """The example's daemon; not yet in the index."""
+    repository.add(
+        "juggler-client-core",
+        version,
+        files={"usr/bin/juggler-client": (program.format(version=version), 0o755)},
+        scripts={"postinst": _POSTINST},
+    )
+
+
+def add_config(repository: Repository) -> None:
+    """The example's other package; not yet in the index."""
+    files = {"etc/juggler/client.conf": "[client]\nhost = localhost\n"}
+    repository.add("yandex-rtc-juggler-config", CONFIG_VERSION, files=files)
+
+
 class ExampleHost:
     """`with ExampleHost(folder) as host`: everything below `folder`, gone with it."""
 
@@ -65,7 +81,7 @@ class ExampleHost:
         self.specs_dir.mkdir(mode=0o755)
         (self.root / "var/log").mkdir(parents=True)
         self.release(VERSION)
-        self.repository.add("yandex-rtc-juggler-config", CONFIG_VERSION, files=_CONFIG)
+        add_config(self.repository)
         self.repository.write_index()
         self.portod.start()
         return self
@@ -80,12 +96,7 @@ class ExampleHost:
 
     def release(self, version: str, program: str = _CLIENT) -> None:
         """Put a new version of the client into the repository."""
-        self.repository.add(
-            "juggler-client-core",
-            version,
-            files={"usr/bin/juggler-client": (program.format(version=version), 0o755)},
-            scripts={"postinst": _POSTINST},
-        )
+        add_client(self.repository, version, program)
         self.repository.write_index()
 
     @property
@@ -146,6 +157,3 @@ class ExampleHost:
         )
         lines = (line.split("\t") for line in done.stdout.splitlines())
         return {name: version for name, version in lines if version}
-
-
-_CONFIG = {"etc/juggler/client.conf": "[client]\nhost = localhost\n"}

@@ -33,6 +33,7 @@ from ya_salt.converge.probing import Rounds
 from ya_salt.converge.run import run_pass
 from ya_salt.errors import LockHeldError, PortoError, SettingsError, StoreError, YaSaltError
 from ya_salt.model import DaemonSpec, InstallPackages, PurgePackages, Settings
+from ya_salt.packages.locks import find_holder
 from ya_salt.packages.unit import find_obstacle
 from ya_salt.porto.listener import StateChange, StateListener
 from ya_salt.trusted_files import explain, make_directory
@@ -480,7 +481,7 @@ class Agent:
         self._take_news(made, now)
         self._tell_manager(made)
         self._watch()
-        self._renew_itself()
+        self._renew_itself(now)
 
     def _wait_on(self, made: _Pass, result: PassResult, now: float) -> None:
         """What a hurried pass did not wait for the next ones look at, until it is over."""
@@ -611,12 +612,16 @@ class Agent:
         self._full_at = 0.0
         self._watch()
 
-    def _renew_itself(self) -> None:
+    def _renew_itself(self, now: float) -> None:
         """Go on as the ya-salt that is installed now, where that is another one."""
         if self._is_stopping:
             return
         if not itself.is_changed(self._signature):
             self._signature = {**itself.sign_files(), **self._signature}
+            return
+        if find_holder(self._host.apt.place.transaction_locks):
+            # Half of it may be the old one still; and its package may restart this service.
+            self._wishes.add_later("ya-salt is being upgraded", now + _LOCK_RETRY_S)
             return
         problem = itself.find_problem()
         if problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from ya_salt import __version__
+from ya_salt import describe_version
 from ya_salt.cli.output import end_streams
 
 TYPE_CHECKING = False
@@ -45,7 +45,8 @@ class Program:
             parents=[self.make_common()],
             allow_abbrev=False,
         )
-        parser.add_argument("--version", action="version", version=f"{self.name} {__version__}")
+        version = f"{self.name} {describe_version()}"
+        parser.add_argument("--version", action="version", version=version)
         return parser, parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(
