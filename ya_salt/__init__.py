@@ -5,10 +5,9 @@ __version__ = "0.1.0"
 
 def describe_version() -> str:
     """The version, and the commit that it was built from where that is known."""
-    from pathlib import Path  # noqa: PLC0415 - only those who ask for it need it
-
+    path = f"{__path__[0]}/built_from"
     try:
-        built_from = Path(__file__).with_name("built_from").read_text(encoding="utf-8").strip()
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123 - pathlib is slow to load
+            return f"{__version__} ({file.read().strip()})"
     except OSError:
         return __version__
-    return f"{__version__} ({built_from})"

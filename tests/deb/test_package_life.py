@@ -108,9 +108,7 @@ def test_an_upgrade_by_the_agents_own_pass_is_not_cut_off(
     publish(machine)
     wanted = "[{name: ya-salt, version: '2'}]"
     two = ONE.replace("one", "two").replace("100000", "100001")
-    drop(
-        machine, "two", two.replace("spec: {", "spec: {packages: [{name: ya-salt, version: '2'}], ")
-    )
+    drop(machine, "two", two.replace("spec: {", f"spec: {{packages: {wanted}, "))
     wait_for(lambda: count_starts(machine, "2") > 0, "the new agent", 60)
     # Executed anew, not restarted: the pass has seen its apt end.
     assert machine.show("ya-salt.service", "MainPID") == agent

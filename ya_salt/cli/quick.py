@@ -23,9 +23,9 @@ _DEFAULT_STATE_DIR = "/var/lib/ya-salt"
 def answer_quickly(words: Sequence[str]) -> int | None:
     """The exit code of the command, if it was answered; None leaves it to the command proper."""
     if list(words) == ["--version"]:
-        from ya_salt import __version__
+        from ya_salt import describe_version
 
-        return 0 if _show(f"ya-salt {__version__}\n") else None
+        return 0 if _show(f"ya-salt {describe_version()}\n") else None
     command, flags = _parse(words)
     if command == "apply":
         return _apply(flags)
