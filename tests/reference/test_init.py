@@ -265,13 +265,24 @@ def test_a_key_becomes_a_property(service: str, expected: dict[str, str]) -> Non
         "NoSuchKey=1",
         "KillSignal=SIGINT",
         "ExecReload=/bin/kill -HUP $MAINPID",
-        "Type=notify",
+        "Type=dbus",
+        "WatchdogSec=10",
     ],
 )
 def test_what_a_spec_cannot_say_is_named(line: str) -> None:
     found = translate(f"Restart=always\nExecStart=/bin/d\n{line}")
     assert found.properties == {"cmd": ["/bin/d"]}
     assert [told.partition("=")[0] for told in found.told] == [line.partition("=")[0]]
+
+
+def test_a_service_that_says_so_itself_does_so_here() -> None:
+    found = translate("Type=notify\nWatchdogSec=1min 30\nRestart=always\nExecStart=/bin/d\n")
+    assert found.told == []
+    readiness = parse_spec(render_spec("d", [], found, "d"), "d.yaml").readiness
+    assert readiness is not None
+    assert (readiness.notify, readiness.watchdog_s) == (True, 90.0)
+    long = parse_spec(render_spec("d" * 60, [], found, "d"), "d.yaml")
+    assert long.readiness is None
 
 
 def test_nothing_of_a_unit_steers_the_file_that_is_made() -> None:
@@ -286,7 +297,7 @@ KEYS = (
     *("ExecStart", "Environment", "User", "Group", "MemoryMax", "CPUQuota", "LimitNOFILE"),
     *("TasksMax", "UMask", "RestartSec", "WorkingDirectory", "StandardOutput", "CPUWeight"),
     *("AllowedCPUs", "IOReadIOPSMax", "CapabilityBoundingSet", "OOMScoreAdjust", "Description"),
-    *("Type", "RootDirectory"),
+    *("Type", "RootDirectory", "WatchdogSec"),
 )
 UNITS = st.lists(
     st.one_of(
@@ -304,6 +315,7 @@ UNITS = st.lists(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=300)
 @given(UNITS)
 @example(["ExecStart=/bin/d %"])
+@example(["Type=notify", "WatchdogSec=5", "Environment=NOTIFY_SOCKET=x"])
 @example(["ExecStart=-", "ExecStart=@/bin/d"])
 def test_whatever_a_unit_says_the_spec_is_valid(lines: list[str]) -> None:
     found = read_unit("[Service]\n" + "\n".join(lines), "d.service")

@@ -10,6 +10,7 @@ from typing import Any
 from ya_salt.model import Package
 from ya_salt.reference.fields import Field, list_roots, walk
 from ya_salt.reference.schema import FOLDER
+from ya_salt.specs.sockets import MAX_NAME
 from ya_salt.specs.unit_file import FromUnit
 from ya_salt.text import printable
 
@@ -44,11 +45,16 @@ def render_spec(name: str, packages: Sequence[Package], unit: FromUnit | None, o
     properties = dict(found.properties)
     is_guessed = "cmd" not in properties
     command = properties.pop("cmd", [f"/usr/bin/{_guess_program(name)}"])
+    readiness = found.readiness
+    told = list(found.told)
+    if readiness and len(name) > MAX_NAME:
+        readiness = {}
+        told.append(f"Type: readiness.notify takes a name of at most {MAX_NAME} characters")
     lines = [
         f"# yaml-language-server: $schema={FOLDER}/spec.json",
         f"# The daemon {name}. Before it goes anywhere: ya-salt validate FILE",
         "# What a field means: ya-salt explain spec.properties.memory_limit",
-        *_tell(found.told, origin),
+        *_tell(told, origin),
         "meta:",
         f"  name: {quote_yaml(name)}",
         '  # version: "1.0"',
@@ -66,8 +72,8 @@ def render_spec(name: str, packages: Sequence[Package], unit: FromUnit | None, o
         *_list_packages(packages),
     ]
     beside = _OFFERED_BESIDE.replace("NAME", _guess_program(name))
-    readiness = _write("readiness", found.readiness, 2) if found.readiness else []
-    return "\n".join([*lines, *readiness]) + "\n" + beside
+    asked = _write("readiness", readiness, 2) if readiness else []
+    return "\n".join([*lines, *asked]) + "\n" + beside
 
 
 def _guess_program(name: str) -> str:
@@ -136,12 +142,17 @@ def _write(key: str, value: Any, depth: int) -> list[str]:
     """`key: value`, on one line where it fits."""
     indent = " " * depth
     if isinstance(value, dict):
-        pairs = [f"{indent}  {quote_yaml(name)}: {_flow(one)}" for name, one in value.items()]
+        pairs = [
+            f"{indent}  {quote_yaml(name)}: {_flow(_ease(key, one))}" for name, one in value.items()
+        ]
         return [f"{indent}{key}:", *pairs]
     line = f"{indent}{key}: {_flow(value)}"
     if isinstance(value, list) and len(line) > _WIDTH:
         return [f"{indent}{key}:", *(f"{indent}  - {quote_yaml(one)}" for one in value)]
     return [line]
+
+
+_TEXTS = frozenset({"user", "group", "env", "annotations", "description"})
 
 
 class _Plain(str):
@@ -155,7 +166,7 @@ _AMOUNT = re.compile(
 
 def _ease(key: str, value: Any) -> Any:
     """Amounts without quotes, as people write them; what is text stays text."""
-    if isinstance(value, str) and _AMOUNT.fullmatch(value) and key not in ("user", "group"):
+    if isinstance(value, str) and _AMOUNT.fullmatch(value) and key not in _TEXTS:
         return _Plain(value)
     return value
 

@@ -17,6 +17,7 @@ from typing import Any
 from ya_salt.names import quote
 from ya_salt.porto import values
 from ya_salt.porto.properties import PROPERTIES
+from ya_salt.specs.sockets import VARIABLES
 
 
 @dataclass
@@ -148,7 +149,7 @@ _NO_WORDS = {
     "TimeoutStartSec": "see ready_timeout_s",
     "TimeoutSec": "see ready_timeout_s; it has 10 seconds to stop",
     "PIDFile": "Porto watches the process that it starts",
-    "WatchdogSec": "see readiness with on_failure: restart",
+    "NotifyAccess": "see readiness.notify, whose word counts",
     "StartLimitBurst": "a daemon that keeps dying rests before each start",
     "StartLimitIntervalSec": "a daemon that keeps dying rests before each start",
     "StartLimitInterval": "a daemon that keeps dying rests before each start",
@@ -176,7 +177,8 @@ _NO_WORDS = {
 """What a spec has no word for -> what there is instead."""
 
 _NOT_NEEDED = frozenset(
-    {"Documentation", "Description", "Restart", "RestartSec", "Type", "ExecStart", "Environment"}
+    {"Documentation", "Description", "Restart", "RestartSec", "Type", "ExecStart"}
+    | {"Environment", "WatchdogSec"}
 )
 """Read elsewhere, or nothing that a daemon would miss."""
 
@@ -217,6 +219,12 @@ def _unescape_name(text: str) -> str:
     return re.sub(r"\\x([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), slashed)
 
 
+def _check_variable(name: str) -> str:
+    if name in VARIABLES:
+        raise ValueError("is set by readiness.notify, should it be needed")
+    return values.check_env_name(name)
+
+
 def _check_whole(text: str) -> str:
     if "\0" in text:
         raise ValueError("holds a NUL byte")
@@ -250,8 +258,7 @@ _SPAN_UNITS = {
 }
 
 
-def _parse_span(text: str) -> str:
-    """A time as Porto has it, such as 90s."""
+def _parse_micros(text: str) -> Fraction:
     total, at = Fraction(0), 0
     while at < len(text.rstrip()):
         found = _SPAN.match(text, at)
@@ -259,7 +266,12 @@ def _parse_span(text: str) -> str:
             raise ValueError(f"{quote(text)} is no time")
         total += Fraction(found[1]) * _SPAN_UNITS[found[2]]
         at = found.end()
-    micros = int(total)
+    return total
+
+
+def _parse_span(text: str) -> str:
+    """A time as Porto has it, such as 90s."""
+    micros = int(_parse_micros(text))
     for unit, size in (("s", 10**6), ("ms", 10**3), ("us", 1)):
         if micros % size == 0:
             return f"{micros // size}{unit}"
@@ -355,7 +367,7 @@ class _Translator:
             for word in words:
                 name, sign, value = self._expand("Environment", word).partition("=")
                 try:
-                    values.check_env_name(name if sign else word)
+                    _check_variable(name if sign else word)
                     values.parse_env(_check_whole(value))
                 except ValueError as error:
                     self._tell("Environment", word, str(error))
@@ -481,14 +493,30 @@ class _Translator:
             why = {
                 "forking": "Porto watches the process that it starts: give the flag that keeps it"
                 " in the foreground",
-                "notify": "it is ready once it has run for min_ready_s; see readiness",
-                "notify-reload": "it is ready once it has run for min_ready_s; see readiness",
                 "dbus": "it is ready once it has run for min_ready_s; see readiness",
                 "oneshot": "this is no daemon: it would be started again and again",
                 "idle": "it does not wait for others",
             }.get(how)
             if why:
                 self._tell("Type", how, why)
+            if how in ("notify", "notify-reload"):
+                self._found.readiness = {"notify": True}
+                self._read_watchdog()
+        if not self._found.readiness:
+            for text in self._all("WatchdogSec")[-1:]:
+                self._tell("WatchdogSec", text, "it is of use with readiness.notify alone")
+
+    def _read_watchdog(self) -> None:
+        for text in self._all("WatchdogSec")[-1:]:
+            try:
+                seconds = float(_parse_micros(text) / 10**6)
+            except ValueError as error:
+                self._tell("WatchdogSec", text, str(error))
+                continue
+            if seconds and not 0.1 <= seconds <= 86400:
+                self._tell("WatchdogSec", text, "watchdog_s is 0.1 to 86400")
+            elif seconds:
+                self._found.readiness["watchdog_s"] = f"{seconds:g}"
 
     def _take_one(self, key: str, text: str) -> None:
         """A key of which the last value counts."""
