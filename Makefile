@@ -63,9 +63,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix $(LINTED)
 	$(BIN)/ruff format $(LINTED)
 
-# The table of properties in docs/specs.md, from the table that checks them.
+# The tables in docs/specs.md and docs/commands.md, from those that check properties and show help.
 docs-tables: $(READY)
 	PYTHONPATH=tests $(BIN)/python -m helpers.property_table
+	PYTHONPATH=tests $(BIN)/python -m helpers.exit_codes_table
 
 # The documents as a site, build/docs/index.html; what is wrong with a link is an error.
 docs: $(READY)

@@ -19,15 +19,24 @@ from ya_salt.names import NAME_ALPHABET
 if TYPE_CHECKING:
     from ya_salt.cli.parsing import Commands
 
-EXIT_CODES = """\
-exit codes:
-  0  fine
-  1  no: no such rule or holder, the rule is held, somebody else changed it meanwhile
-  2  the command line, the settings or a rule file cannot be used
-  3  etcd cannot be asked, or refused us
-  4  changes are pending (apply-rule --dry-run)
-"""
+EXIT_CODES = {
+    0: "fine",
+    1: "no: no such rule or holder, the rule is held, somebody else changed it meanwhile",
+    2: "the command line, the settings or a rule file cannot be used",
+    3: "etcd cannot be asked, or refused us",
+    4: "changes are pending (apply-rule --dry-run)",
+}
+"""Of all commands together."""
 
+_USAGE = "the command line or the settings cannot be used"
+_ETCD = {3: EXIT_CODES[3]}
+_READ = {0: "it was told", 1: "the answer could not be written", 2: _USAGE, **_ETCD}
+_CHANGED = {
+    0: "it is so",
+    1: "no: there is no such rule or holder, the rule is held, or somebody changed it meanwhile",
+    2: _USAGE,
+    **_ETCD,
+}
 
 _DEEDS = frozenset(
     {
@@ -122,44 +131,58 @@ def _parse_name(text: str) -> str:
 
 def _add_rules(known: Commands) -> None:
     apply_rule = _PROGRAM.add(
-        known, "apply-rule", commands.apply_rule, "make rules what the files say"
+        known,
+        "apply-rule",
+        commands.apply_rule,
+        "make rules what the files say",
+        {
+            0: "the rules are what the files say",
+            1: "somebody else changed one meanwhile",
+            2: EXIT_CODES[2],
+            **_ETCD,
+            4: "with --dry-run: something would change",
+        },
     )
     _add_files(apply_rule)
     apply_rule.add_argument(
         "--dry-run", action="store_true", help="only say what would change; 4 if anything would"
     )
     add_output(apply_rule)
-    validate = _PROGRAM.add(known, "validate", commands.validate, "check rule files, without etcd")
+    codes = {0: "all are valid", 1: "the answer could not be written", 2: EXIT_CODES[2]}
+    text = "check rule files, without etcd"
+    validate = _PROGRAM.add(known, "validate", commands.validate, text, codes)
     _add_files(validate)
-    get = _PROGRAM.add(known, "get", commands.get, "show a rule as a file for apply-rule -f")
+    missing = {**_READ, 1: "there is no such rule, or what is in etcd is none"}
+    text = "show a rule as a file for apply-rule -f"
+    get = _PROGRAM.add(known, "get", commands.get, text, missing)
     _add_rule(get)
     add_output(get, ("yaml", "json"))
-    add_output(_PROGRAM.add(known, "list", commands.list_rules, "show all rules"))
+    add_output(_PROGRAM.add(known, "list", commands.list_rules, "show all rules", _READ))
     text = "remove a rule that nobody holds a slot of; its daemon changes nowhere until it is back"
-    _add_rule(_PROGRAM.add(known, "delete-rule", commands.delete_rule, text))
+    _add_rule(_PROGRAM.add(known, "delete-rule", commands.delete_rule, text, _CHANGED))
 
 
 def _add_status(known: Commands) -> None:
     text = "show who holds a slot, who failed and what blocks whom"
-    status = _PROGRAM.add(known, "status", commands.status, text)
+    codes = {**_READ, 0: "it could be told, however the rules stand", 1: "there is no such rule"}
+    status = _PROGRAM.add(known, "status", commands.status, text, codes)
     _add_rule(status, nargs="?")
     add_output(status)
 
 
 def _add_stoppers(known: Commands) -> None:
-    release = _PROGRAM.add(
-        known, "release", commands.release, "give back the slot that a host holds"
-    )
+    text = "give back the slot that a host holds"
+    release = _PROGRAM.add(known, "release", commands.release, text, _CHANGED)
     _add_rule(release)
     release.add_argument("host", metavar="HOST", type=_parse_name)
     text = "stop no further daemon until it is resumed, not even on hosts that have begun"
-    pause = _PROGRAM.add(known, "pause", commands.pause, text)
+    pause = _PROGRAM.add(known, "pause", commands.pause, text, _CHANGED)
     _add_rule(pause)
     for parser in (release, pause):
         parser.add_argument(
             "--reason", metavar="TEXT", type=_parse_reason, required=True, help="why, for others"
         )
-    _add_rule(_PROGRAM.add(known, "resume", commands.resume, "end a pause"))
+    _add_rule(_PROGRAM.add(known, "resume", commands.resume, "end a pause", _CHANGED))
 
 
 def _parse_reason(text: str) -> str:
@@ -170,7 +193,13 @@ def _parse_reason(text: str) -> str:
 
 def _add_simulate(known: Commands) -> None:
     text = "play a rollout on a fleet that is not there, by a rule file"
-    orlyctl_simulate.add_arguments(_PROGRAM.add(known, "simulate", orlyctl_simulate.run, text))
+    codes = {
+        0: "the rollout was done",
+        1: "it halts, gets stuck, or is not done in time",
+        2: "the rule file or a flag cannot be used",
+    }
+    parser = _PROGRAM.add(known, "simulate", orlyctl_simulate.run, text, codes)
+    orlyctl_simulate.add_arguments(parser)
 
 
 if __name__ == "__main__":

@@ -218,12 +218,27 @@ def _is_encodable(text: str, encoding: str) -> bool:
 # -- a terminal ----------------------------------------------------------------------------------
 
 
+_color = "auto"
+
+
+def choose_color(color: str) -> None:
+    """For the rest of the process: auto, always or never."""
+    global _color  # noqa: PLW0603 - a process has one stdout
+    _color = color
+
+
 def find_paint(paint: Paint, plain: Paint) -> tuple[Paint, int]:
-    """How to paint for stdout, and how wide it is: colours and a width only on a terminal."""
-    if not sys.stdout.isatty():
-        return plain, 0
-    is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return plain if is_plain else paint, shutil.get_terminal_size().columns
+    """How to paint for stdout, and how wide it is: a width only on a terminal."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    return paint if _is_painted() else plain, width
+
+
+def _is_painted() -> bool:
+    if _color != "auto":
+        return _color == "always"
+    # no-color.org: set to anything but nothing.
+    is_off = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not is_off
 
 
 def watch(show_once: Callable[[], int], every_s: float) -> int:

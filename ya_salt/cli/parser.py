@@ -9,23 +9,43 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 
-from ya_salt.cli.output import complain, own_streams
-from ya_salt.cli.parsing import Program, add_output, end_program, run_guarded
+from ya_salt.cli.output import choose_color, complain, own_streams
+from ya_salt.cli.parsing import Program, add_color, add_output, end_program, run_guarded
 from ya_salt.flags import FLAGS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ya_salt.errors import YaSaltError
 
-EXIT_CODES = """\
-exit codes:
-  0  fine
-  1  a daemon failed or is not ready, a spec file cannot be used, or portod cannot be asked
-  2  the command line or the configuration cannot be used
-  3  another pass is running
-  4  changes are pending (plan, --dry-run), or wait for the rollout gate (apply, restart, …)
-"""
+EXIT_CODES = {
+    0: "fine",
+    1: "a daemon failed or is not ready, a spec file cannot be used, or portod cannot be asked",
+    2: "the command line or the configuration cannot be used",
+    3: "another pass is running",
+    4: "changes are pending (plan, --dry-run), or wait for the rollout gate (apply, restart, …)",
+}
+"""Of all commands together; each has its own among these, see `_COMMANDS`."""
 
+_USAGE = "the command line or the settings cannot be used"
+_UNKNOWN = f"{_USAGE}, or nobody knows a daemon of that name"
+_UNTOLD = "the state directory cannot be read, or the answer not be written"
+_APPLIED = {
+    0: "every daemon is as its file says",
+    1: "a daemon failed or is not ready, its file's version was rejected, a file cannot be used,"
+    " portod cannot be asked, or what was done could not be written down",
+    2: f"{_UNKNOWN}, or there is no daemons directory",
+    3: "another pass is running",
+    4: "something waits for the gate, and nothing failed; with --dry-run: something is to be done",
+}
+_ACTED = {
+    0: "the daemon is as it was asked to be",
+    1: "it failed or is not ready, or portod cannot be asked",
+    2: f"{_UNKNOWN}, its file asks for its removal, or there is nothing to go back to",
+    3: "another pass went on for longer than 30 seconds",
+    4: "it waits for the gate; with --dry-run: something is to be done",
+}
+_READ = {0: "it was told", 1: _UNTOLD, 2: _UNKNOWN}
+_TOLD = {0: "it was told", 1: "the answer could not be written", 2: _USAGE}
 
 _VERBS = frozenset(
     {"restart", "stop", "start", "retry", "rollback", "generations", "why", "describe", "adopt"}
@@ -61,6 +81,7 @@ def run_words(arguments: Sequence[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    choose_color(getattr(options, "color", "auto"))
     return run_guarded(lambda: _run_command(options), _explain)
 
 
@@ -103,9 +124,9 @@ def _run_command(options: argparse.Namespace) -> int:
 def make_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:
     """The parser; of commands that are not among `arguments` it knows only what they are."""
     parser, known = _PROGRAM.make_parser()
-    for name, (text, add_arguments) in _COMMANDS.items():
+    for name, (text, add_arguments, codes) in _COMMANDS.items():
         if arguments is None or name in arguments:
-            add_arguments(_PROGRAM.add(known, name, name.replace("-", "_"), text))
+            add_arguments(_PROGRAM.add(known, name, name.replace("-", "_"), text, codes))
         else:
             known.add_parser(name, help=text, add_help=False)
     return parser
@@ -118,6 +139,7 @@ def _make_common() -> argparse.ArgumentParser:
     group.add_argument("--config", metavar="FILE", help="settings file")
     for flag in FLAGS:
         group.add_argument(flag.word, metavar=flag.metavar, help=flag.help)
+    add_color(common.add_argument_group("output"))
     return common
 
 
@@ -309,44 +331,123 @@ def _add_dev_portod(parser: argparse.ArgumentParser) -> None:
     )
 
 
-_COMMANDS: Mapping[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
-    "apply": ("make the daemons directory, or single files, true", _add_apply),
+_COMMANDS: Mapping[
+    str, tuple[str, Callable[[argparse.ArgumentParser], None], Mapping[int, str]]
+] = {
+    "apply": ("make the daemons directory, or single files, true", _add_apply, _APPLIED),
     "run": (
         "make a pass whenever something changes, and once a minute, until told to end",
         _add_nothing,
+        {
+            0: "it was told to end",
+            1: "the state directory cannot be used",
+            2: _USAGE,
+            3: "an agent is running already",
+        },
     ),
-    "plan": ("say what a pass would do now, and why", _add_plan),
-    "restart": ("give a daemon a new process, as gently as an update does", _add_restart),
-    "stop": ("stop a daemon, and keep it stopped", _add_stop),
-    "start": ("start a daemon that was stopped", _add_verb),
-    "retry": ("try a version again that was rejected, or what portod refused", _add_verb),
-    "rollback": ("go back to what was ready before", _add_rollback),
-    "adopt": ("make a spec file of somebody's running container", _add_adopt),
-    "generations": ("show what a daemon can go back to: what was ready, newest last", _add_named),
+    "plan": (
+        "say what a pass would do now, and why",
+        _add_plan,
+        {
+            0: "nothing is to be done, also where a version is rejected",
+            1: "a daemon is refused, a file cannot be used, or portod cannot be asked",
+            2: f"{_UNKNOWN}, or there is no daemons directory",
+            4: "something is to be done, or waits for the gate",
+        },
+    ),
+    "restart": ("give a daemon a new process, as gently as an update does", _add_restart, _ACTED),
+    "stop": ("stop a daemon, and keep it stopped", _add_stop, _ACTED),
+    "start": ("start a daemon that was stopped", _add_verb, _ACTED),
+    "retry": (
+        "try a version again that was rejected, or what portod refused",
+        _add_verb,
+        _ACTED,
+    ),
+    "rollback": ("go back to what was ready before", _add_rollback, _ACTED),
+    "adopt": (
+        "make a spec file of somebody's running container",
+        _add_adopt,
+        {
+            0: "it was told, with --write it is ours",
+            1: "it cannot be taken over as it is, with --write also as of apply",
+            2: f"{_USAGE}, there is no such container, it is ours, or a file has its name",
+            3: "another pass is running (--write)",
+            4: "something waits for the gate (--write)",
+        },
+    ),
+    "generations": (
+        "show what a daemon can go back to: what was ready, newest last",
+        _add_named,
+        _READ,
+    ),
     "why": (
         "say what blocks a daemon, or what restarted it last, and what to type next",
         _add_named,
+        _READ,
     ),
-    "describe": ("show everything that is known of a daemon", _add_describe),
-    "validate": ("check spec files and say all that is wrong", _add_validate),
-    "spec": ("show the specs that were loaded", _add_reader),
-    "status": ("show how the daemons stand", _add_status),
-    "report": ("tell monitoring how the daemons stand now", add_output),
-    "history": ("show what was done to daemons, and when", _add_history),
-    "settings": ("show every setting and where it comes from", add_output),
-    "logs": ("show what a daemon wrote to stdout and stderr", _add_logs),
+    "describe": ("show everything that is known of a daemon", _add_describe, _READ),
+    "validate": (
+        "check spec files and say all that is wrong",
+        _add_validate,
+        {0: "all are valid", 1: "one is not", 2: _USAGE},
+    ),
+    "spec": ("show the specs that were loaded", _add_reader, _READ),
+    "status": (
+        "show how the daemons stand",
+        _add_status,
+        {
+            0: "every daemon is as it should be",
+            1: "one is not, a file cannot be used, the last pass could not be made, or portod"
+            " cannot be asked",
+            2: _UNKNOWN,
+        },
+    ),
+    "report": (
+        "tell monitoring how the daemons stand now",
+        add_output,
+        {
+            0: "all that listen were told",
+            1: "one refused what it was told, or portod cannot be asked",
+            2: _USAGE,
+            3: "another pass is running",
+        },
+    ),
+    "history": ("show what was done to daemons, and when", _add_history, _READ),
+    "settings": ("show every setting and where it comes from", add_output, _TOLD),
+    "logs": (
+        "show what a daemon wrote to stdout and stderr",
+        _add_logs,
+        {
+            0: "they were shown",
+            1: "it has no container at the moment, or portod cannot be asked",
+            2: _UNKNOWN,
+        },
+    ),
     "explain": (
         "say what a field of a spec file, a rule or the settings means, and how it is written",
         _add_explain,
+        {**_TOLD, 2: "there is no such field"},
     ),
-    "schema": ("print a JSON Schema, for editors", _add_schema),
+    "schema": ("print a JSON Schema, for editors", _add_schema, _TOLD),
     "init": (
         "print a commented spec file to begin with, perhaps made from a systemd service",
         _add_init,
+        {**_TOLD, 2: "the name, a package or the service cannot be used"},
     ),
     "dev-portod": (
         "a Porto server for development, on machines that have none",
         _add_dev_portod,
+        {
+            0: "it was told to end",
+            1: "the socket cannot be listened on",
+            2: "the command line cannot be used, or devporto is not installed",
+        },
     ),
 }
-"""Command -> what it does, without a capital and a full stop, and how its arguments are added."""
+"""Command -> what it does, without a capital and a full stop; how its arguments are added; its exit
+codes."""
+
+
+def list_exit_codes() -> dict[str, Mapping[int, str]]:
+    """Of each command, those that it has."""
+    return {name: codes for name, (_text, _add, codes) in _COMMANDS.items()}
