@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import tempfile
 import time
@@ -13,11 +15,19 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.etcd import EtcdServer, list_missing
 from helpers.example import NAME, ExampleHost
 from salt_minion import EXAMPLE, REPO, make_settings, sleeper
 from saltfactories.utils import random_string
 
+from ya_salt.gate.admin import RuleAdmin
+from ya_salt.gate.decide import Pause
+from ya_salt.gate.etcd import Etcd
+from ya_salt.gate.rule_file import parse_rule
+from ya_salt.model import GateSettings
+
 MINIONS = ("one", "two")
+RULE = f"porto-daemon-{NAME}"
 NOT_READY = "salt/beacon/*/porto_daemon/not_ready/*"
 
 
@@ -57,6 +67,7 @@ def fleet(salt_factories: Any, event_listener: Any) -> Iterator[SimpleNamespace]
             salt=master.salt_cli(timeout=120),
             run=master.salt_run_cli(timeout=180),
             events=event_listener,
+            pillar=roots / "pillar/porto_daemons.sls",
         )
 
 
@@ -66,7 +77,9 @@ def make_roots(folder: Path) -> Path:
     for name in ("_modules", "_states", "_beacons", "porto_daemons"):
         shutil.copytree(REPO / name, salt / name, ignore=shutil.ignore_patterns("__pycache__"))
     (salt / "orch").mkdir()
-    shutil.copy(REPO / "docs/salt/rollout.sls", salt / "orch/rollout.sls")
+    for name in ("rollout.sls", "rollout_gated.sls"):
+        shutil.copy(REPO / "docs/salt" / name, salt / "orch" / name)
+    shutil.copy(REPO / "docs/salt/gate_brake.sls", salt)
     shutil.copy(REPO / "docs/salt/top.sls", salt / "top.sls")
     asked = {**sleeper("sleeper"), "fire_event": "changed-sleeper"}
     state = {"porto_daemon.managed": [{key: value} for key, value in asked.items()]}
@@ -176,6 +189,60 @@ def test_fleet(fleet: SimpleNamespace, subtests: Any) -> None:
         # Nothing of ours beside it.
         events = fleet.events.get_events([(fleet.master.id, "porto_daemon/*")], after_time=after)
         assert not events
+
+
+@pytest.fixture
+def gate() -> Iterator[SimpleNamespace]:
+    """A rollout gate with a rule for the example's daemon."""
+    missing = " ".join(list_missing())
+    if missing and os.geteuid() == 0:
+        pytest.fail(f"programs are missing that .ci/prepare-servers unpacks: {missing}")
+    if missing:
+        pytest.skip(f"Debian packages are missing: apt-get install {missing}")
+    with EtcdServer() as etcd:
+        client = Etcd(GateSettings(endpoints=(etcd.url,)))
+        admin = RuleAdmin(client, "/orly/")
+        text = f"meta: {{name: {RULE}}}\nspec: {{max_concurrent: 2, min_healthy_time: 0s}}"
+        admin.apply(parse_rule(text, "rule"))
+        yield SimpleNamespace(url=etcd.url, admin=admin)
+        client.close()
+
+
+def test_a_rollout_by_batches_stops_where_the_gate_does(
+    fleet: SimpleNamespace, gate: SimpleNamespace
+) -> None:
+    on_all(fleet, "saltutil.sync_all")
+    for host in fleet.hosts.values():
+        shutil.copy(EXAMPLE, host.spec_file)
+        assert host.run("apply").returncode == 0
+    text = fleet.pillar.read_text()
+    asked = (
+        f"  hostname: {{{{ grains['id'] }}}}\n"
+        f"  gate:\n    type: orly\n    endpoints: [{gate.url!r}]\n    facts: {{stage: canary}}\n"
+    )
+    fleet.pillar.write_text(re.sub(r"  gate:\n(?:    .*\n)+", asked, text))
+    on_all(fleet, "saltutil.refresh_pillar", wait=True)
+    for host in fleet.hosts.values():
+        text = host.spec_file.read_text()
+        host.spec_file.write_text(text.replace("  properties:", "  properties:\n    umask: 027", 1))
+    words = ("state.orchestrate", "orch.rollout_gated", 'pillar={"batches": ["one", "two"]}')
+
+    def read_umasks() -> list[str]:
+        return [host.values("umask")["umask"] for host in fleet.hosts.values()]
+
+    before = read_umasks()
+    gate.admin.pause(RULE, Pause("look first", "me", 0.0))
+    done = fleet.run.run(*words)
+    assert done.returncode != 0
+    assert "waits: Paused: " in str(done.data)
+    assert read_umasks() == before
+    # The second batch has not even been asked.
+    assert not fleet.salt.run("porto_daemon.gate_status", minion_tgt="two").data["daemons"]
+
+    gate.admin.resume(RULE)
+    done = fleet.run.run(*words)
+    assert done.returncode == 0, done
+    assert [int(value, 8) for value in read_umasks()] == [0o27] * 2
 
 
 def wait_running(host: ExampleHost, name: str, timeout_s: float = 60) -> None:
