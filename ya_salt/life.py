@@ -71,6 +71,8 @@ class Trial:
     respawns: int = 0
     started_at: int = 0
     was_dead: bool = False
+    was_respawning: bool = False
+    """Whether it was down until portod starts it again: portod counts that death only then."""
     is_carried_out: bool = False
     """Whether what was looked at was the new version's."""
     covers_data: bool = False

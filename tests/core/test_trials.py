@@ -76,6 +76,9 @@ def died(times: int, **more: object) -> Container:
         (READY, Sight(RUNNING, is_ready=True, host=HOST), 1610, "", None),
         (READY, Sight(died(1), is_ready=True, host=HOST), 1200, "190 s after", None),
         (READY, Sight(died(0, state="dead"), host=HOST), 1200, "190 s after", None),
+        # portod is about to start it again, and counts the death only then.
+        (READY, Sight(died(0, state="respawning"), host=HOST), 1200, "190 s after", None),
+        (STARTED, Sight(died(0, state="respawning"), host=HOST), 1004, "", {"deaths": 1}),
         (READY, Sight(RUNNING, host=HOST), 1200, "not ready any more 190 s after", None),
         # Somebody stopped it, or paused it.
         (READY, Sight(died(0, state="paused"), host=HOST), 1200, "", {"ready_at": 0.0}),
@@ -130,6 +133,21 @@ def test_judging(
     else:
         assert found.trial is not None
         assert {name: getattr(found.trial, name) for name in after} == after
+
+
+def test_each_death_is_counted_once_however_often_it_is_looked_at() -> None:
+    """Down, up again and down once more, each seen twice."""
+    trial: Trial | None = STARTED
+    for number, (respawns, state) in enumerate(
+        [(0, "respawning"), (1, "running"), (1, "respawning"), (2, "running")]
+    ):
+        for _ in range(2):
+            assert trial
+            started = 1000 + 10 * respawns
+            container = replace(RUNNING, respawn_count=respawns, state=state, started_at=started)
+            trial = judge(trial, SPEC, Sight(container, host=HOST), 1010).trial
+            assert trial
+            assert trial.deaths == number // 2 + 1, (number, trial)
 
 
 def test_a_dead_one_that_is_started_again_is_counted_once() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -104,13 +106,16 @@ def test_retry_tries_it_again(passes: Passes, folder: Path) -> None:
     assert passes.run().ok
 
 
+@pytest.mark.parametrize(
+    "properties", ["", "respawn_delay: 30s"], ids=["it is up again", "it is down"]
+)
 def test_version_that_dies_in_its_probation_is_undone_by_the_pass_that_sees_it(
-    passes: Passes,
+    passes: Passes, properties: str
 ) -> None:
     passes.write("web", "", version="1.0", min_ready_s=1)
     passes.run_one()
     dies_later = "cmd: ['/bin/sh', '-c', 'sleep 2; exit 4']"
-    passes.write("web", "", version="1.1", min_ready_s=1, command=dies_later)
+    passes.write("web", properties, version="1.1", min_ready_s=1, command=dies_later)
     status = passes.run_one()
     assert status.version == "1.1"
     assert status.trial
@@ -182,6 +187,82 @@ def test_new_portod_begins_the_probation_anew(folder: Path) -> None:
         assert status.trial
         assert status.trial.begun_at > first.begun_at
         assert status.trial.host != first.host
+
+
+def add(passes: Passes, name: str, line: str) -> None:
+    """Put one more line into the spec of a daemon's file."""
+    file = passes.specs_dir / f"{name}.yaml"
+    file.write_text(file.read_text().replace("spec:\n", f"spec:\n  {line}\n"))
+
+
+def test_a_watched_file_that_changed_is_no_failure_of_the_version(
+    passes: Passes, folder: Path
+) -> None:
+    """It dies of its configuration: another version would, too."""
+    config = folder / "config"
+    config.write_text("good")
+    ends = f"cmd: ['/bin/sh', '-c', 'while grep -q good {config}; do sleep 0.1; done; exit 3']"
+    for version in ("1.0", "1.1"):
+        passes.write("web", f"env: {{A: '{version}'}}", version=version, command=ends)
+        add(passes, "web", f"watch: [{{path: {config}}}]")
+        passes.run_one()
+    config.write_text("bad")
+    time.sleep(1)
+    for _ in range(2):
+        status = the_one(passes.run().statuses)
+        assert (status.wanted_version, status.rejection) == ("1.1", None)
+    config.write_text("good")
+    status = the_one(passes.run(restarts={"web": "mended"}).statuses)
+    assert (status.version, status.rejection) == ("1.1", None)
+    assert status.trial
+
+
+def test_a_daemon_that_it_comes_after_and_that_is_gone_is_no_failure_of_the_version(
+    passes: Passes, folder: Path
+) -> None:
+    flag = folder / "flag"
+    serves = f"cmd: ['/bin/sh', '-c', 'touch {flag}; sleep 1000']"
+    passes.write("base", "", command=serves)
+    needs = f"cmd: ['/bin/sh', '-c', 'while test -e {flag}; do sleep 0.1; done; exit 3']"
+    for version in ("1.0", "1.1"):
+        passes.write("web", f"env: {{A: '{version}'}}", version=version, command=needs)
+        add(passes, "web", "after: [base]")
+        assert passes.run().ok
+    passes.run(orders={"base": Order("stop", "shell: a")})
+    flag.unlink()
+    time.sleep(1)
+    status = next(item for item in passes.run().statuses if item.name == "web")
+    assert (status.wanted_version, status.rejection) == ("1.1", None)
+    passes.run(orders={"base": Order("start", "shell: a")})
+    status = next(item for item in passes.run().statuses if item.name == "web")
+    assert (status.version, status.rejection) == ("1.1", None)
+    assert status.trial
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can fill a file system of its own")
+def test_a_full_disk_is_no_failure_of_the_version(passes: Passes) -> None:
+    state = Path(passes.settings.state_dir)
+    state.mkdir(mode=0o700)
+    mount = ("mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", str(state))
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        passes.write("web", "", version="1.0", min_ready_s=1)
+        passes.run_one()
+        with (state / "big").open("wb", buffering=0) as big, contextlib.suppress(OSError):
+            while big.write(b"x" * 65536):
+                pass
+        passes.write("web", "max_respawns: 0", version="1.1", min_ready_s=1, command=DIES)
+        status = the_one(passes.run().statuses)
+        assert (status.wanted_version, status.rejection) == ("1.1", None)
+        (state / "big").unlink()
+        give_up = time.monotonic() + 30
+        while not status.rejection and time.monotonic() < give_up:
+            status = the_one(passes.run().statuses)
+        assert status.ready
+        assert (status.version, status.ready.reason) == ("1.0", "RolledBack")
+    finally:
+        subprocess.run(("umount", "-l", str(state)), check=True)
 
 
 def test_going_back_by_hand_holds_until_the_file_changes(passes: Passes) -> None:

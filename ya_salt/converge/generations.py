@@ -23,6 +23,7 @@ from ya_salt.converge import trials
 from ya_salt.converge.drift import has_secrets, is_current
 from ya_salt.converge.package_users import find_missing
 from ya_salt.converge.readiness import find_probes, is_ready
+from ya_salt.converge.watching import list_news
 from ya_salt.errors import PortoError
 from ya_salt.life import Generation, Life, Pin, Rejection
 from ya_salt.model import DaemonPlan, DaemonSpec, Observed, Outcome
@@ -259,6 +260,9 @@ def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; w
         ending, words = trials.split_words(troubles.get(spec.name, ""))
         was = before.get(spec.name, Life())
         excuse = trials.find_excuse(spec, was, life, observed, words)
+        news = list_news(spec, observed)
+        if not excuse and news and was.trial is not None and was.trial.is_carried_out:
+            excuse = f"{news[0]} has changed"
         if not excuse and _is_disk_full(state_dir):
             excuse = "the disk is full"
         probes = find_probes(observed.containers.get(spec.name), life)

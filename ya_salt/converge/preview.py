@@ -461,6 +461,7 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     observed = replace(observed, answers=ask(request, observed))
     now = host.now()
     observed = replace(observed, lives=look_ahead(targets, observed, request.orders, now))
+    observed = look_at_files(targets, observed, host.apt, client)
     here, lost = "", {}
     if any(life.trial is not None for life in observed.lives.values()):
         here = name_boot(client)
@@ -472,7 +473,6 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     lives = forget(targets, observed.lives, asked | request.restarts.keys(), now)
     observed = replace(observed, lives=lives, left=find_left(lives))
     context = (*request.context, *_list_rejected(request, records))
-    observed = look_at_files(targets, observed, host.apt, client)
     intents = find_intents(targets, observed, now)
     unheard = listen(targets)
 

@@ -408,7 +408,7 @@ def _was_restarted(trial: Trial, container: Container) -> bool:
     return (
         container.respawn_count == trial.respawns
         and container.started_at != trial.started_at
-        and container.state != "dead"
+        and container.state not in {"dead", "respawning"}
     )
 
 
@@ -419,6 +419,8 @@ def count_deaths(trial: Trial, container: Container) -> int:
     if died < 0:
         # Somebody set portod's count back.
         died = container.respawn_count
+    # One that was seen to be down was counted then, before portod did.
+    died = max(0, died + (container.state == "respawning") - (is_same and trial.was_respawning))
     is_counted = is_same and trial.was_dead and trial.started_at == container.started_at
     return died + (container.state == "dead" and not is_counted)
 
@@ -447,13 +449,16 @@ def is_lost(life: Life, spec: DaemonSpec, container: Container | None, now: floa
 def _see(trial: Trial, container: Container | None) -> Trial:
     """The trial with how the container stands now as what was seen of it last."""
     if container is None:
-        return replace(trial, container="", respawns=0, started_at=0, was_dead=False)
+        return replace(
+            trial, container="", respawns=0, started_at=0, was_dead=False, was_respawning=False
+        )
     return replace(
         trial,
         container=_identify(container),
         respawns=container.respawn_count,
         started_at=container.started_at,
         was_dead=container.state == "dead",
+        was_respawning=container.state == "respawning",
     )
 
 

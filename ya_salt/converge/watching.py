@@ -77,6 +77,19 @@ def find_changes(spec: DaemonSpec, observed: Observed) -> dict[str, FileChange]:
     return changes
 
 
+def list_news(spec: DaemonSpec, observed: Observed) -> list[str]:
+    """Files that changed since a pass looked last, whether or not its process has seen them."""
+    life, files = observed.lives.get(spec.name, Life()), observed.files.get(spec.name)
+    return [
+        path
+        for watch in spec.watch
+        if files is not None and watch.name in life.watched
+        for path, file in files.found.get(watch.name, {}).items()
+        for seen in [life.watched[watch.name].get(path)]
+        if file.hash != (seen.hash if seen else "") and path not in life.noticed
+    ]
+
+
 def _has_seen(spec: DaemonSpec, observed: Observed, file: FileNow) -> bool:
     """Whether the process was started after the file had become what it is."""
     container, files = observed.containers.get(spec.name), observed.files.get(spec.name)
