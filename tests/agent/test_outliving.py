@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -39,6 +40,15 @@ def begin(host: AgentHost, service: Systemd) -> None:
     wait_for(lambda: read_scripts(host) == ["begun"], "the script is at work", 30)
 
 
+def tell_apt(host: AgentHost) -> list[str]:
+    """What the history says of the install: how each of its lines ends."""
+    wait_for(lambda: "has done its work" in host.run("history", "one").stdout, "it is told")
+    lines = json.loads(host.run("history", "one", "-o", "json").stdout)["history"]
+    ends = ("interrupted, its end was not seen", "has done its work")
+    texts = [item["what"] for item in lines if "slow-tool" in item["what"]]
+    return [end for text in texts for end in ends if text.endswith(end)]
+
+
 def find_apt_units(service: Systemd) -> list[str]:
     done = service.systemctl("list-units", "--all", "--plain", "--no-legend", "ya-salt-apt*")
     return [line.split()[0] for line in done.stdout.splitlines()]
@@ -53,6 +63,7 @@ def test_apt_works_on_while_the_agent_is_killed_and_the_next_takes_its_result(
     wait_for(lambda: host.is_running("one"), "one runs", 40)
     assert read_scripts(host) == ["begun", "ended"]
     assert "which a pass before this one has started, has done its work" in host.log()
+    assert tell_apt(host) == ["interrupted, its end was not seen", "has done its work"]
     assert find_apt_units(service) == []
 
 
@@ -65,6 +76,7 @@ def test_apt_works_on_while_the_agent_is_restarted(host: AgentHost, service: Sys
     wait_for(lambda: host.is_running("one"), "one runs", 40)
     assert read_scripts(host) == ["begun", "ended"]
     assert "goes on, the next pass takes its result" in host.log()
+    assert tell_apt(host) == ["interrupted, its end was not seen", "has done its work"]
 
 
 def test_policy_rc_d_stays_as_long_as_apt_is_at_work(host: AgentHost, service: Systemd) -> None:

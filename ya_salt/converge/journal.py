@@ -24,6 +24,8 @@ from ya_salt.store import FILE_NAME as STORE
 from ya_salt.store import LAST_PASS, Store
 
 FILE_NAME = "journal"
+_NOTE = "Note"
+"""The kind of the line that tells what was done before."""
 SAVED = "journal"
 """The fact that says up to when the journal's lines are in the history."""
 _PASS = "Pass"  # noqa: S105 - a pass over the host, no password
@@ -107,6 +109,13 @@ class Journal:
                 result.error,
                 self._who,
             )
+            self._ended.append(deed)
+            self._write(asdict(deed))
+
+    def note(self, name: str, what: str) -> None:
+        """Something that was done to a daemon before this pass, and has become known now."""
+        with self._lock:
+            deed = Deed(self._now(), name, what, _NOTE, "done")
             self._ended.append(deed)
             self._write(asdict(deed))
 
@@ -230,6 +239,12 @@ def list_renewed(deeds: Iterable[Deed]) -> frozenset[str]:
         elif deed.ended == "done" and deed.kind in {"CreateContainer", "ReplaceContainer"}:
             renewed.add(deed.name)
     return frozenset(renewed)
+
+
+def list_left_to_apt(deeds: Iterable[Deed]) -> list[tuple[str, str]]:
+    """(daemon, what) of steps that apt was at work on when their pass ended."""
+    kinds = {"InstallPackages", "PurgePackages"}
+    return [(deed.name, deed.what) for deed in deeds if deed.kind in kinds and not deed.ended]
 
 
 # -- for readers ---------------------------------------------------------------------------------

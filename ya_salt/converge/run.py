@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from typing import Any
 
 from ya_salt.converge import quick
 from ya_salt.converge.changes import describe_changes
@@ -49,6 +50,7 @@ from ya_salt.converge.journal import (
     Deed,
     Journal,
     list_events,
+    list_left_to_apt,
     list_renewed,
     list_unsaved,
     load_last_causes,
@@ -152,6 +154,9 @@ from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store
 
 _RELEARNING = "relearning"
 """The fact that says that a store has begun anew, and what only others know is not asked yet."""
+
+_LEFT_TO_APT = "left_to_apt"
+"""The fact that says whose packages apt was at work on when the last pass was told to end."""
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -342,6 +347,7 @@ class _Start:
 def _make_pass(
     host: Host, request: PassRequest, store: Store, client: PortoClient, journal: Journal
 ) -> _Done:
+    _tell_outlived(host, store, journal)
     host.apt.tidy(host.progress)
     finish_going_back(host.apt)
     targets = [spec.name for spec in request.targets]
@@ -415,6 +421,25 @@ def _make_pass(
         left=left,
         awaited=awaited,
     )
+
+
+def _tell_outlived(host: Host, store: Store, journal: Journal) -> None:
+    """Note what became of an apt that outlived its pass, for those whom it was started for."""
+    said = host.apt.take_result(host.progress)
+    told = store.load_fact(_LEFT_TO_APT)
+    begun = [*_read_pairs(told), *list_left_to_apt(list_unsaved(journal.left, store))]
+    for name, what in dict.fromkeys(begun) if said else ():
+        journal.note(name, f"{what}: {said}")
+    if told:
+        with store.transaction():
+            store.save_fact(_LEFT_TO_APT, [])
+
+
+def _read_pairs(fact: Any) -> list[tuple[str, str]]:
+    try:
+        return [(str(name), str(what)) for name, what in fact or ()]
+    except (TypeError, ValueError):
+        return []
 
 
 # -- before the work -----------------------------------------------------------------------------
@@ -1282,6 +1307,9 @@ def _save_cut_short(
         store.add_history(list_events(deeds))
         store.save_records(_count_done(store, journal, request))
         store.save_records(_list_not_pending(store, deeds))
+        left = list_left_to_apt(deeds)
+        if left:
+            store.save_fact(_LEFT_TO_APT, [list(pair) for pair in left])
         store.save_fact(SAVED, host.now())
         store.save_fact(LAST_PASS, ended)
     if not store.trouble:

@@ -148,7 +148,7 @@ class Apt:
         True if there was something. An apt that outlived its pass in a unit of its own is waited
         for. Elsewhere it still needs its policy-rc.d: that is left for the pass after it.
         """
-        self._take_result(tell)
+        self.take_result(tell)
         policy = self.place.policy_rc
         if not has_our_policy(policy) or find_holder(self.place.transaction_locks):
             return False
@@ -300,12 +300,12 @@ class Apt:
     def _unit(self) -> AptUnit:
         return AptUnit(str(self.place.path))
 
-    def _take_result(self, tell: Progress) -> None:
-        """Wait for an apt that outlived its pass, and say what became of it."""
+    def take_result(self, tell: Progress) -> str:
+        """Wait for an apt that outlived its pass; what became of it, "" where there is none."""
         try:
             worker = self._unit.find()
             if worker is None:
-                return
+                return ""
             if worker.poll() is None:
                 text = f"waiting for {self._unit.name}, which a pass before this one has started"
                 _LOG.info("packages: %s", text)
@@ -313,9 +313,11 @@ class Apt:
             done = follow(worker, lambda _line: None, self._limits, on_quiet=tell)
         except (PackageError, OSError) as error:
             _LOG.error("packages: %s", error)
-            return
+            return str(error)
         level = logging.WARNING if done.code else logging.INFO
-        _LOG.log(level, "packages: %s", describe_result(self._unit, done))
+        said = describe_result(self._unit, done)
+        _LOG.log(level, "packages: %s", said)
+        return said
 
     @property
     def _limits(self) -> Limits:
