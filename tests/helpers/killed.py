@@ -10,7 +10,9 @@ from typing import Any
 _DIED = 77
 
 
-def die_at(act: Callable[[], object], module: ModuleType, names: tuple[str, ...], nth: int) -> bool:
+def die_at(
+    act: Callable[[], object], module: ModuleType | type, names: tuple[str, ...], nth: int
+) -> bool:
     """Run `act` in a child that is gone at the nth call of these functions; whether it came to it.
 
     They are numbered from 1, all of them together, and not carried out the last time.
@@ -29,7 +31,7 @@ def die_at(act: Callable[[], object], module: ModuleType, names: tuple[str, ...]
     return code == _DIED
 
 
-def _arm(module: ModuleType, names: tuple[str, ...], nth: int) -> None:
+def _arm(module: ModuleType | type, names: tuple[str, ...], nth: int) -> None:
     left = nth
 
     def watch(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -31,6 +32,7 @@ from ya_salt.packages.policy_rc_d import has_our_policy, remove_our_policy
 from ya_salt.packages.root import Root, prepare_root
 from ya_salt.packages.simulation import Relations, parse_relations
 from ya_salt.packages.unit import AptUnit, describe_result, find_obstacle
+from ya_salt.trusted_files import make_directory
 
 _LOG = logging.getLogger("ya_salt.packages")
 
@@ -150,6 +152,9 @@ class Apt:
         """
         self.take_result(tell)
         policy = self.place.policy_rc
+        if self._read_aside() and not find_holder(self.place.transaction_locks):
+            _LOG.warning("packages: a pass was killed: ending the holds that it left behind")
+            self.take_back()
         if not has_our_policy(policy) or find_holder(self.place.transaction_locks):
             return False
         _LOG.warning("packages: a pass was killed: removing %s, which it left behind", policy)
@@ -292,9 +297,51 @@ class Apt:
         """Put the mark back that apt drops when it changes a held package."""
         run_short(("apt-mark", "hold", "--", *sorted(held)), self.place.environment())
 
-    def unhold(self, held: Collection[str]) -> None:
-        """Take the mark away."""
-        run_short(("apt-mark", "unhold", "--", *sorted(held)), self.place.environment())
+    def put_aside(self, names: Collection[str]) -> None:
+        """Hold them for now; that is noted first, so that a kill leaves none on hold for good."""
+        if self.notes_dir:
+            known = {*names, *self._read_aside()}
+            try:
+                make_directory(self.notes_dir, 0o700, 0o700)
+                draft = self._aside_note.with_suffix(".new")
+                draft.write_text(json.dumps(sorted(known)))
+                draft.replace(self._aside_note)
+            except OSError as error:
+                _LOG.warning("packages: %s: %s", self._aside_note, error)
+        self.hold(names)
+
+    def take_back(self, names: Collection[str] = ()) -> None:
+        """End the holds that `put_aside` has made; what apt does not let go now stays noted."""
+        try:
+            found = self.query({*names, *self._read_aside()})
+            held = sorted(name for name, package in found.items() if package.held)
+            if held:
+                self._unhold(held)
+            if self.notes_dir:
+                self._aside_note.unlink(missing_ok=True)
+        except (PackageError, OSError) as error:
+            _LOG.warning("packages: holds stay, the next pass ends them: %s", error)
+
+    def _unhold(self, held: Sequence[str]) -> None:
+        """Take the mark away. Raises PackageError."""
+        done = run_short(("apt-mark", "unhold", "--", *held), self.place.environment())
+        if done.code:
+            raise PackageError("AptFailed", " ".join(done.lines[-1:]))
+
+    @property
+    def _aside_note(self) -> Path:
+        return Path(self.notes_dir) / ".aside"
+
+    def _read_aside(self) -> tuple[str, ...]:
+        """What an earlier call, which may have been killed, has noted."""
+        if not self.notes_dir:
+            return ()
+        try:
+            found = json.loads(self._aside_note.read_bytes())
+        except (OSError, ValueError):
+            return ()
+        names = found if isinstance(found, list) else []
+        return tuple(name for name in names if isinstance(name, str) and is_package_name(name))
 
     @cached_property
     def _unit(self) -> AptUnit:

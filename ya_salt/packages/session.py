@@ -271,7 +271,7 @@ class Session:
         if half:
             _LOG.warning("packages: half-removed, left alone for now: %s", format_names(half))
             self._aside |= half
-            self.apt.hold(half)
+            self.apt.put_aside(half)
         return bool(half)
 
     def _take_back(self) -> None:
@@ -279,7 +279,7 @@ class Session:
             self._links.cleanup()
             self._links = None
         if self._aside:
-            self.apt.unhold(self._aside)
+            self.apt.take_back(self._aside)
             self._aside.clear()
 
     def run(self, verb: str, words: Sequence[str], *options: str) -> Finished:
