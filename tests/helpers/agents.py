@@ -14,8 +14,9 @@ from helpers.apart import name_variables
 from helpers.debs import Repository, make_root
 from helpers.portod import DevPortod
 from helpers.programs import wait_for
+from ya_salt.converge.journal import load_last_pass
 from ya_salt.porto.client import PortoClient
-from ya_salt.store import LAST_PASS, read_store
+from ya_salt.store import read_store
 
 LONG_S = 3000
 """No test lasts that long: what it sees is no pass of the clock."""
@@ -111,7 +112,7 @@ class AgentHost:
         if store is None:
             return 0.0
         try:
-            told = store.load_fact(LAST_PASS)
+            told = load_last_pass(store, str(self.state_dir))
         finally:
             store.close()
         return float(told["started_at"]) if isinstance(told, dict) else 0.0

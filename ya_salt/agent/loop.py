@@ -16,9 +16,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ya_salt import __version__
 from ya_salt.agent import itself
@@ -28,6 +29,7 @@ from ya_salt.agent.repeats import Repeats
 from ya_salt.agent.service_manager import ServiceManager
 from ya_salt.agent.watching import Change, Target, Watcher
 from ya_salt.agent.wishes import Wishes, describe
+from ya_salt.converge import quick
 from ya_salt.converge.host import Host, PassRequest, PassResult, make_host
 from ya_salt.converge.probing import Rounds
 from ya_salt.converge.run import run_pass
@@ -67,6 +69,8 @@ class Surroundings:
     read_settings: Callable[[], Settings]
     """Raises SettingsError."""
     settings_file: str
+    source: Mapping[str, Any]
+    """What the settings are made of, as the quick way has it."""
     manager: ServiceManager
     repeats: Repeats
     take_settings: Callable[[Settings], None] = lambda _settings: None
@@ -78,12 +82,14 @@ class _Pass:
     """A pass that is being made, or was."""
 
     thread: threading.Thread | None = None
+    is_over: bool = False
     is_told: bool = False
     """Whether it was told to end: once, as a second time would end dpkg at once."""
     worked_s: float = 0.0
     """Processor time of its thread: waiting is no work."""
     error: BaseException | None = None
     result: PassResult | None = None
+    """None also of a quick one: everything is as the one before has left it."""
     specs: tuple[DaemonSpec, ...] = ()
     again_in_s: float | None = None
     states: dict[str, str] = field(default_factory=dict)
@@ -165,6 +171,8 @@ class Agent:
         self._beats_told = -1
         self._is_stopping = False
         self._is_reloading = False
+        self._has_looked = False
+        """Whether a pass has looked at the host that these settings are about."""
         self._full_at = 0.0
         self._not_before = 0.0
         self._connect_at = 0.0
@@ -409,6 +417,12 @@ class Agent:
     def _make_pass(self, making: _Pass, unfinished: frozenset[str]) -> None:
         """In a thread of its own."""
         try:
+            probes = self._rounds.probes
+            may_be_quick = self._has_looked and not (unfinished or probes)
+            source, settings = self._around.source, self._settings
+            if may_be_quick and quick.make_quick_pass(settings.state_dir, source) is not None:
+                return
+            glimpse = quick.take_glimpse(settings, source)
             reading = self._directory.read(unfinished)
             making.specs, making.again_in_s = reading.loaded.specs, reading.again_in_s
             if self._drainer.is_wanted_by(making.specs):
@@ -419,13 +433,15 @@ class Agent:
                 reading.loaded,
                 who=WHO,
                 asks_all=False,
-                probes=self._rounds.probes,
+                probes=probes,
+                glimpse=glimpse if reading.again_in_s is None else None,
             )
             making.result = run_pass(self._host, request)
         except BaseException as error:  # noqa: BLE001 - told by the loop, whatever it is
             making.error = error
         finally:
             making.worked_s = time.thread_time()
+            making.is_over = True
             self._wake()
 
     def _wake(self) -> None:
@@ -450,9 +466,7 @@ class Agent:
             raise StoppedError
 
     def _has_ended(self, making: _Pass) -> bool:
-        return making.thread is not None and (
-            making.result is not None or making.error is not None or not making.thread.is_alive()
-        )
+        return making.thread is not None and (making.is_over or not making.thread.is_alive())
 
     def _settle(self, made: _Pass, now: float) -> None:
         """Remember what the pass has found, and see what it could not have seen."""
@@ -465,6 +479,7 @@ class Agent:
             self._tell_error(made.error, now)
         result = made.result
         if result is not None:
+            self._has_looked = True
             self._specs = made.specs
             self._rounds.learn(result.targets, result.after)
             self._known = frozenset(status.name for status in result.statuses) | {
@@ -480,7 +495,8 @@ class Agent:
                 self._wishes.add_later("a file was not whole yet", now + made.again_in_s)
         self._take_news(made, now)
         self._tell_manager(made)
-        self._watch()
+        if result is not None or made.error is not None:
+            self._watch()
         self._renew_itself(now)
 
     def _wait_on(self, made: _Pass, result: PassResult, now: float) -> None:
@@ -605,6 +621,7 @@ class Agent:
         if settings.specs_dir != self._settings.specs_dir:
             self._directory = DaemonsDirectory(settings.specs_dir)
         self._settings = settings
+        self._has_looked = False
         self._host = self._make_host(settings)
         self._rounds.close()
         self._rounds = Rounds(self._host.connect, self._host.now, self._host.listening)

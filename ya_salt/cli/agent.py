@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from ya_salt.agent.loop import Surroundings, run
 from ya_salt.agent.repeats import Repeats
@@ -15,7 +16,9 @@ from ya_salt.model import Settings
 from ya_salt.settings import InForce, find_settings_file
 
 
-def run_agent(read_settings: Callable[[], InForce], config: str | None) -> None:
+def run_agent(
+    read_settings: Callable[[], InForce], config: str | None, source: Mapping[str, Any]
+) -> None:
     """Until it is told to end. Raises LockHeldError where there is one already, SettingsError."""
     outlive_terminal()
     repeats = Repeats()
@@ -23,6 +26,7 @@ def run_agent(read_settings: Callable[[], InForce], config: str | None) -> None:
         Surroundings(
             read_settings=lambda: read_settings().settings,
             settings_file=find_settings_file(os.environ, config),
+            source=source,
             manager=ServiceManager(os.environ),
             repeats=repeats,
             take_settings=partial(_open_log, repeats),

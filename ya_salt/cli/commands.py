@@ -155,7 +155,7 @@ def run(options: argparse.Namespace, read_settings: Callable[[], InForce]) -> in
     """`ya-salt run`."""
     from ya_salt.cli.agent import run_agent
 
-    run_agent(read_settings, getattr(options, "config", None))
+    run_agent(read_settings, getattr(options, "config", None), name_source(options))
     return OK
 
 

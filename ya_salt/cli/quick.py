@@ -90,35 +90,17 @@ def _read(source: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
 
 
 def _apply(flags: Mapping[str, str]) -> int | None:
-    import fcntl
     import time
 
-    source = _name_source(flags)
-    started = time.time()
-    found = _read(source)
-    if found is None:
+    if not all(map(_is_open, (0, 1, 2))):
         return None
-    from ya_salt import as_left
-    from ya_salt.converge.quick import is_as_left
+    from ya_salt.converge.quick import make_quick_pass
 
-    state_dir, _ = found
-    try:
-        # The lock of the whole pass, without a word on who holds it: it is over in a moment.
-        folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
+    source, now = _name_source(flags), time.time()
+    data = make_quick_pass(_find_state_dir(source), source)
+    if data is None:
         return None
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Once more: a pass may have been made until the lock was ours.
-        data = as_left.read(state_dir)
-        if data is None or data.get("source") != source or not is_as_left(data, state_dir):
-            return None
-        as_left.note_pass(state_dir, started, time.time())
-    except OSError:
-        return None
-    finally:
-        os.close(folder)
-    return _end(0, f"{_render(data, started)}\nnothing had to be done\n", is_deed=True)
+    return _end(0, f"{_render(data, now)}\nnothing had to be done\n", is_deed=True)
 
 
 def _show_status(flags: Mapping[str, str]) -> int | None:
