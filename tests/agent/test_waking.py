@@ -8,6 +8,8 @@ import time
 from helpers.agents import AgentHost, measure
 from helpers.programs import wait_for
 
+from ya_salt.store import read_store
+
 
 def test_a_dropped_file_runs_within_two_seconds(host: AgentHost) -> None:
     host.start()
@@ -153,3 +155,30 @@ def test_a_pass_that_waits_for_a_daemon_does_not_hold_up_another(host: AgentHost
     )
     assert took_s < 2
     wait_for(lambda: "porto-daemon-slow: ready" in host.log(), "slow is told to be ready", 15)
+
+
+def test_an_update_that_dies_in_its_probation_is_undone_at_once(host: AgentHost) -> None:
+    """The pass that its death wakes comes before portod starts it again, and counts it."""
+    host.drop("d")
+    host.start()
+    assert host.is_running("d")
+    good = host.text("d").replace("version: '1'", "version: '2'")
+    draft = host.folder / "draft"
+    draft.write_text(
+        good.replace("[sleep, '1000']", "[sh, -c, 'sleep 3; exit 4']\n    respawn_delay: 30s")
+    )
+    draft.rename(host.specs_dir / "d.yaml")
+
+    def look() -> tuple[str, str, str]:
+        store = read_store(str(host.state_dir))
+        assert store
+        status = store.load_records()["d"].status
+        store.close()
+        assert status
+        assert status.ready
+        return status.version, status.ready.reason, status.ready.message
+
+    wait_for(lambda: look()[0] == "2", "the update")
+    wait_for(lambda: look()[:2] == ("1", "RolledBack"), "the update is undone", 15)
+    assert host.is_running("d")
+    assert "after it had become ready" in look()[2]
