@@ -88,6 +88,19 @@ FLEET: Mapping[str, Mapping[str, Value]] = {
         'daemon="agent",instance="h3"': growing(0.2),
         'daemon="shipper",instance="h1"': growing(0.01),
     },
+    "porto_daemon_crash_looping": {
+        'daemon="agent",instance="h1"': always(0),
+        'daemon="agent",instance="h2"': since(TROUBLE, 1),
+    },
+    "porto_daemon_version_rejected": {
+        'daemon="agent",instance="h2"': always(0),
+        'daemon="shipper",instance="h1"': always(1),
+    },
+    "porto_daemon_held": {
+        'daemon="agent",instance="h1"': always(0),
+        'daemon="shipper",instance="h1"': always(0),
+    },
+    "porto_daemon_drifted": {'daemon="shipper",instance="h1"': since(TROUBLE, 3)},
     "porto_daemon_spec_rejected": {'file="/etc/x.yaml",instance="h3"': since(TROUBLE, 1)},
     "porto_daemons_rejected_files": {
         'instance="h1"': always(0),
@@ -140,6 +153,10 @@ ANSWERS: Mapping[str, Mapping[str, list[dict[str, float]]]] = {
         "Hosts": [{"": 3}],
         "Rejected files": [{"": 1}],
         "Orphans": [{"": 2}],
+        "Crash-looping": [{"": 1}],
+        "Versions rejected": [{"": 1}],
+        "Held": [{"": 0}],
+        "Drifted": [{"": 1}],
         "Ready and total": [{"agent": 2, "shipper": 1}, {"agent": 3, "shipper": 1}],
         "Worst daemons": [{"agent": 1 / 3, "shipper": 0}],
         "Not ready now": [{"agent h2": 0}],
