@@ -15,7 +15,6 @@ _QUOTED = re.compile(r"`([^`]+)`")
 def fill_page(page: Page, parser: argparse.ArgumentParser) -> None:
     """Everything that the parser knows: usage, commands, flags and exit codes."""
     commands = list_commands(parser)
-    shared = [item for item in _list_flags(parser) if item.dest != "version"]
     own = [item for item in _list_arguments(parser) if not _is_commands(item)]
     page.heading("synopsis")
     page.paragraph(
@@ -26,15 +25,14 @@ def fill_page(page: Page, parser: argparse.ArgumentParser) -> None:
     if commands:
         page.heading("commands")
     for name, command in commands.items():
-        _add_command(page, f"{parser.prog} {name}", command, {item.dest for item in shared})
+        _add_command(page, parser, name, command)
     page.heading("options" if not commands else "options of every command")
     for item in own:
         _add_argument(page, item)
     codes = _CODE.findall(parser.epilog or "")
     if codes:
         page.heading("exit status")
-        for code, meaning in codes:
-            page.term(bold(code), _render_text(meaning))
+        _add_codes(page, codes)
     elif parser.epilog:
         page.heading("signals")
         page.paragraph(_render_text(parser.epilog))
@@ -65,14 +63,28 @@ def _render_general(program: str) -> str:
     return f"{bold(program)} {italic('COMMAND')} [{italic('OPTION')}…] [{italic('ARGUMENT')}…]"
 
 
-def _add_command(page: Page, name: str, parser: argparse.ArgumentParser, shared: set[str]) -> None:
+def _add_command(
+    page: Page, program: argparse.ArgumentParser, name: str, parser: argparse.ArgumentParser
+) -> None:
+    """What the command has beside what all of them have."""
+    shared = {item.dest for item in _list_flags(program) if item.dest != "version"}
     own = [item for item in _list_arguments(parser) if item.dest not in shared]
-    page.subheading(typed(name))
-    page.paragraph(_render_usage(name, own))
+    usage = f"{program.prog} {name}"
+    page.subheading(typed(usage))
+    page.paragraph(_render_usage(usage, own))
     page.paragraph(_render_text(parser.description or ""))
     for item in own:
         if item.help:
             _add_argument(page, item)
+    codes = _CODE.findall(parser.epilog or "")
+    if codes and parser.epilog != program.epilog:
+        page.paragraph("Exit status:")
+        _add_codes(page, codes)
+
+
+def _add_codes(page: Page, codes: Sequence[tuple[str, str]]) -> None:
+    for code, meaning in codes:
+        page.term(bold(code), _render_text(meaning))
 
 
 def _add_argument(page: Page, item: argparse.Action) -> None:
