@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ya_salt.errors import OperatorError
+from ya_salt.specs import directory
 from ya_salt.specs.directory import (
     DaemonsDirectoryError,
     DaemonsDirectoryMissingError,
@@ -395,3 +396,18 @@ def test_named_fifo_or_directory_does_not_hang(tmp_path: Path) -> None:
 def test_named_files_of_one_name_are_refused(tmp_path: Path) -> None:
     paths = [str(write(tmp_path / f"{name}.yaml")) for name in "ab"]
     assert len(load_files(paths).rejected) == 2
+
+
+def test_what_was_read_before_is_parsed_anew_only_where_it_says_something_else(
+    tmp_path: Path,
+) -> None:
+
+    file = tmp_path / "one.yaml"
+    text = 'meta: {name: one, version: "1"}\nspec: {properties: {cmd: [sleep, "1"]}}\n'
+    file.write_text(text)
+    first = load_specs(str(tmp_path))
+    before = directory._parse_once.cache_info().misses
+    assert load_specs(str(tmp_path)) == first
+    assert directory._parse_once.cache_info().misses == before
+    file.write_text(text.replace('version: "1"', 'version: "2"'))
+    assert load_specs(str(tmp_path)).specs[0].version == "2"

@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import MappingProxyType
 
 from ya_salt.errors import OperatorError, SpecError, SpecProblem
@@ -141,7 +142,7 @@ def _load_entry(name: str, directory: str, folder: int, guard: Guard, note: str)
         return Ignored(path, "gone while the directory was read")
     except (OSError, RefusedFileError) as error:
         return _rejected(path, error)
-    parsed = _parse(content, path)
+    parsed = _parse_once(content, path) if len(content) <= _KEPT_BYTES else _parse(content, path)
     problem = problem or note
     return Rejected(path, (f"{path}: {problem}",), parsed.name) if problem else parsed
 
@@ -217,6 +218,16 @@ def _disown(rejected: list[Rejected], specs: list[DaemonSpec]) -> tuple[Rejected
     """Let a broken file speak for a daemon only where no good file does: it disturbs nobody."""
     names = {spec.name for spec in specs}
     return tuple(replace(one, name="") if one.name in names else one for one in rejected)
+
+
+_KEPT_BYTES = 16 << 10
+"""A spec is a few kilobytes; what is longer is parsed each time."""
+
+
+@lru_cache(maxsize=1024)
+def _parse_once(text: bytes, path: str) -> _Parsed:
+    """The same content means the same: a process that looks again does not parse again."""
+    return _parse(text, path)
 
 
 def _parse(text: bytes | str, path: str, *, is_json: bool | None = None) -> _Parsed:
