@@ -67,7 +67,8 @@ try:
     _TROUBLE = ""
 except ImportError as _error:
     _TROUBLE = (
-        f"{_error}, for {sys.executable}; install ya-salt there: salt-pip install ya-salt; "
+        f"{_error}, for {sys.executable}; put ya-salt there: its Debian package does that (where "
+        "it is installed: dpkg-reconfigure ya-salt), or salt-pip install . in a checkout of it; "
         "a synchronised copy: salt-call saltutil.sync_all"
     )
 

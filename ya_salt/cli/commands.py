@@ -613,8 +613,8 @@ def _find_dev_portod() -> list[str]:
     script = shutil.which("dev-portod")
     if script is None:
         raise UsageError(
-            "dev-portod is not installed, as it is no part of ya-salt: in a checkout of "
-            "ya-salt type `pip install ./devporto`"
+            "dev-portod is not installed, as it is no part of ya-salt: install Debian's package "
+            "ya-salt-dev-portod, or in a checkout of ya-salt type `pip install ./devporto`"
         )
     return [script]
 
