@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.passes import Passes
+from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
 from ya_salt.converge import containers
@@ -378,6 +378,27 @@ def test_where_the_earlier_one_is_not_taken_back_after_all_nobody_waits(host: Or
     assert found["b"].rejection is None
     assert found["a"].ready.status
     assert any("all the same" in warning for warning in found["a"].warnings)
+
+
+@pytest.mark.parametrize("writes", range(8, 68, 12))
+def test_killed_at_every_step_the_next_pass_starts_who_was_left(host: Ordered, writes: int) -> None:
+    host.write_one("a", "b", properties=BEFORE)
+    host.write_one("b", properties=BEFORE, min_ready_s=1)
+    assert host.run().ok
+    host.write_one("a", "b", properties=AFTER)
+    host.write_one("b", properties=AFTER, program=BAD, min_ready_s=1)
+    child = os.fork()
+    if not child:
+        try:
+            DoomedClient.writes_left = writes
+            host.run(DoomedClient)
+        finally:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    found = statuses(host)
+    assert found["b"].ready.reason == "RolledBack"
+    assert (found["a"].ready.status, found["a"].ready.reason) == (True, "Ready")
+    assert host.run(is_strict=False).touched == frozenset()
 
 
 def test_ten_slow_stops_cost_one(host: Ordered, monkeypatch: pytest.MonkeyPatch) -> None:

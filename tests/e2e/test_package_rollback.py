@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ class RollbackHost(PassHost):
     ) -> None:
         """The file of a daemon that runs `/opt/NAME/run` of its first package."""
         wanted = [pair.split("=") for pair in packages]
-        program = self.root / "opt" / wanted[0][0] / "run"
+        program = self.root / "opt" / wanted[0][0].partition(":")[0] / "run"
         spec = {
             "min_ready_s": 1,
             "ready_timeout_s": 30,
@@ -101,6 +102,23 @@ def test_version_whose_own_script_fails_is_undone(host: RollbackHost) -> None:
     assert status.ready
     assert (status.ready.status, status.ready.reason) == (True, "RolledBack"), status
     assert host.state("tuner") == {"tuner": "1.0 installed"}
+
+
+def test_a_package_of_a_foreign_architecture_goes_back(host: RollbackHost) -> None:
+    foreign = "i386" if host.apt.architecture == "amd64" else "amd64"
+    argv = ("dpkg", f"--root={host.root}", "--add-architecture", foreign)
+    subprocess.run(argv, check=True)
+    host.publish_program("tuner", "1.0", RUNS, architecture=foreign)
+    host.publish_program("tuner", "1.1", DIES, architecture=foreign)
+    name = f"tuner:{foreign}"
+    host.want("tuner", "1.0", f"{name}=1.0")
+    host.converge()
+    host.want("tuner", "1.1", f"{name}=1.1")
+    status = find(host, "tuner")
+    assert status.ready
+    assert (status.version, status.ready.reason) == ("1.0", "RolledBack"), status
+    assert host.state(name) == {name: "1.0 installed"}
+    assert host.run().touched == frozenset()
 
 
 def arrange_shared(host: RollbackHost, *bad: str) -> None:
