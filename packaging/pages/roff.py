@@ -49,7 +49,8 @@ class Page:
         self.lines.append(f'.SS "{text}"')
 
     def paragraph(self, text: str, indented: bool = False) -> None:
-        self.lines += [".IP" if indented else ".PP", *text.splitlines()]
+        self._begin(".IP" if indented else ".PP")
+        self.lines += text.splitlines()
 
     def term(self, name: str, text: str, more: Iterable[str] = ()) -> None:
         """A name and what it is; `more` are paragraphs below."""
@@ -59,7 +60,13 @@ class Page:
 
     def code(self, text: str) -> None:
         lines = (typed(line) or r"\&" for line in text.rstrip("\n").splitlines())
-        self.lines += [".PP", ".RS 4", ".EX", *lines, ".EE", ".RE"]
+        self._begin(".PP")
+        self.lines += [".RS 4", ".EX", *lines, ".EE", ".RE"]
+
+    def _begin(self, request: str) -> None:
+        """A paragraph; right below a heading one has begun already."""
+        if request != ".PP" or not self.lines or not self.lines[-1].startswith((".SH", ".SS")):
+            self.lines.append(request)
 
     def render(self) -> str:
         head = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,16 @@ from helpers.documents import REPOSITORY, Command, find_commands, find_trouble, 
 def test_a_command_of_a_document_is_one_that_there_is(path: Path) -> None:
     commands = list(find_commands(path))
     assert [f"{item}: {find_trouble(item)}" for item in commands if find_trouble(item)] == []
+
+
+def test_what_make_is_asked_for_is_a_target() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    documents = [*list_documents(), REPOSITORY / "CONTRIBUTING.md"]
+    named = re.compile(r"(?:`|^ *)make ([a-z][a-z-]*)(?=`| *#| BENCH_ARGS|$)", re.MULTILINE)
+    asked = {name for path in documents for name in named.findall(path.read_text())}
+    assert {"demo", "test", "pages", "bench"} <= asked <= targets
 
 
 @pytest.mark.parametrize(
