@@ -17,6 +17,7 @@ from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
 from ya_salt.converge import containers
+from ya_salt.converge.changes import describe_changes
 from ya_salt.converge.host import PassRequest
 from ya_salt.converge.run import run_pass
 from ya_salt.messages import make_daemon_status
@@ -212,13 +213,17 @@ def test_who_was_stopped_is_started_all_the_same(host: Ordered) -> None:
 
 def both(host: Ordered, **bad: Any) -> dict[str, DaemonStatus]:
     """a after b, both changed: b to something bad. How they stand after that pass."""
+    make_both(host, **bad)
+    return statuses(host)
+
+
+def make_both(host: Ordered, **bad: Any) -> None:
     host.write_one("a", "b", properties=BEFORE)
     host.write_one("b", properties=BEFORE, min_ready_s=1)
     assert host.run().ok
     host.take_notes()
     host.write_one("a", "b", properties=AFTER)
     host.write_one("b", **{"program": BAD, "properties": AFTER, "min_ready_s": 1, **bad})
-    return statuses(host)
 
 
 def history(host: Ordered, name: str) -> list[str]:
@@ -228,9 +233,17 @@ def history(host: Ordered, name: str) -> list[str]:
 
 
 def test_the_later_one_is_started_when_the_earlier_one_has_gone_back(host: Ordered) -> None:
-    found = both(host)
+    make_both(host)
+    result = host.run()
+    found = {status.name: status for status in result.statuses}
     assert host.take_notes() == ["stop a", "stop b", "start b", "start b", "start a"]
     assert found["b"].ready.reason == "RolledBack"
+    # What Salt tells is what it would have foretold.
+    spec = next(item for item in result.targets if item.name == "a")
+    done = [item.step for item in result.outcomes["a"].results if item.is_done]
+    changes = describe_changes(spec, done, result.before)
+    assert changes["process"] == {"old": "running", "new": "restarted"}
+    assert list(changes["container"]) == ["cwd"]
     a = found["a"]
     assert (a.ready.status, a.ready.reason, a.warnings) == (True, "Ready", ())
     assert a.restart_count == 1

@@ -114,10 +114,11 @@ def _describe_process(step: Step, observed: Observed) -> Change:
         case StartContainer(state="stopped") if before == "running":
             # It was stopped for a restart that failed, and brought back.
             return _change(before, "restarted")
-        case CreateContainer() | StartContainer():
+        case StartContainer():
             return _change(before, "running")
-        case ReplaceContainer():
-            return _change(before, "restarted")
+        case CreateContainer() | ReplaceContainer():
+            # It may be made anew because this very pass has stopped it, until another one was back.
+            return _change(before, "restarted" if container else "running")
         case RemoveContainer() | StopContainer():
             is_kept = isinstance(step, StopContainer) and step.respawn
             return _change(before, "stopped" if is_kept else "absent")
