@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -21,7 +20,9 @@ from helpers.agents import AgentHost, measure
 from helpers.programs import wait_for
 from helpers.systemd import Systemd
 
-from ya_salt.agent.drainer import _CGROUPS, Members
+from ya_salt.agent.drainer import CGROUPS, Members
+from ya_salt.messages import make_daemon_status
+from ya_salt.store import read_store
 from ya_salt.trusted_files import read_peer
 
 
@@ -72,9 +73,13 @@ class Telling:
         wait_for(lambda: self.flooded() >= wanted, what, 10)
 
     def read(self) -> dict[str, Any]:
-        told = json.loads(self.host.run("status", "--saved", "-o", "json").stdout)
-        found: dict[str, Any] = next(iter(told["portoDaemons"]), {})
-        return found
+        """What the last pass saved, as `ya-salt status --saved -o json` has it."""
+        store = read_store(str(self.host.state_dir)) if self.host.state_dir.exists() else None
+        if store is None:
+            return {}
+        with contextlib.closing(store):
+            record = store.load_records().get("d")
+        return make_daemon_status(record.status) if record and record.status else {}
 
     def ready(self) -> tuple[bool, str]:
         found = self.read().get("conditions", {}).get("ready", {})
@@ -94,6 +99,8 @@ class Telling:
         """The agent, and the daemon, which is not ready yet."""
         self.host.begin()
         wait_for(lambda: self.host.is_running("d"), "the daemon runs")
+        # Until then its container is weak: it would go with the agent.
+        wait_for(lambda: self.read() != {}, "the pass is saved")
 
     @property
     def socket(self) -> str:
@@ -392,7 +399,7 @@ def test_a_folder_that_cannot_be_made_is_told_and_holds_up_nothing(host: AgentHo
 @pytest.fixture
 def group() -> Iterator[Path]:
     """A control group as portod makes it for a container."""
-    place = next((one for one in map(Path, _CGROUPS) if one.parent.is_dir()), None)
+    place = next((one for one in map(Path, CGROUPS) if one.parent.is_dir()), None)
     if place is None:
         pytest.skip("no control groups are mounted where portod has them")
     path = place / f"test-{os.getpid()}"
@@ -401,8 +408,10 @@ def group() -> Iterator[Path]:
     except OSError as error:
         pytest.skip(f"no control group can be made here: {error.strerror}")
     yield path
-    wait_for(lambda: not (path / "cgroup.procs").read_text(), "its processes have ended")
-    path.rmdir()
+    for made in (path / "part", path):
+        with contextlib.suppress(FileNotFoundError):
+            wait_for(lambda at=made: not (at / "cgroup.procs").read_text(), "its processes ended")
+            made.rmdir()
     # Others may have theirs beside it.
     with contextlib.suppress(OSError):
         path.parent.rmdir()
@@ -418,6 +427,13 @@ def test_where_there_are_control_groups_they_tell(group: Path) -> None:
         assert "outside of its container" in members.find_problem(outside.pid, os.geteuid())
         other = Members("other", uid=os.geteuid())
         assert f"of container {group.name}" in other.find_problem(inside.pid, os.geteuid())
+        # Who runs in a container himself sees the names below it.
+        below = Members("part", os.geteuid(), group.name)
+        assert "no process of its container" in below.find_problem(inside.pid, os.geteuid())
+        (group / "part").mkdir()
+        (group / "part/cgroup.procs").write_text(str(outside.pid))
+        assert below.find_problem(outside.pid, os.geteuid()) == ""
+        assert "outside of its container" in below.find_problem(inside.pid, os.geteuid())
     finally:
         for process in (inside, outside):
             process.kill()

@@ -67,7 +67,7 @@ _MAX_NAMES = 500
 _MAX_LOGS = 20
 
 _CREDENTIALS = struct.Struct("3i")
-_CGROUPS = ("/sys/fs/cgroup/freezer/porto", "/sys/fs/cgroup/unified/porto", "/sys/fs/cgroup/porto")
+CGROUPS = ("/sys/fs/cgroup/freezer/porto", "/sys/fs/cgroup/unified/porto", "/sys/fs/cgroup/porto")
 """Where portod keeps the processes of its containers."""
 
 
@@ -94,17 +94,21 @@ class Members:
     name: str
     uid: int | None = None
     """As whom the daemon runs, where that is known."""
+    base: str = ""
+    """The container that portod is asked from: names may be below it. "" for none."""
     seen: set[int] = field(default_factory=set)
     """Other users of processes that were found to be its."""
 
     def find_problem(self, pid: int, uid: int) -> str:
         """Why a message of this process is not the daemon's, or ""."""
-        cgroup = _read_process(pid, "cgroup")
+        cgroup = read_process(pid, "cgroup")
         container = find_container(cgroup)
-        if container:
-            if not self._is_own(container):
-                return f"it is a process of container {container}"
-        elif cgroup and any(Path(place, self.name).is_dir() for place in _CGROUPS):
+        names = self._list_names()
+        if any(_is_at(container, name) for name in names):
+            pass
+        elif container and container != self.base:
+            return f"it is a process of container {container}"
+        elif cgroup and any(Path(place, name).is_dir() for place in CGROUPS for name in names):
             return "it is outside of its container"
         elif cgroup and not self._is_descendant(pid):
             return "it is no process of its container"
@@ -115,26 +119,29 @@ class Members:
             self.seen.add(uid)
         return ""
 
-    def _is_own(self, container: str) -> bool:
-        return container == self.name or container.startswith(f"{self.name}/")
+    def _list_names(self) -> tuple[str, ...]:
+        return (self.name, f"{self.base}/{self.name}") if self.base else (self.name,)
 
     def _is_descendant(self, pid: int) -> bool:
         """Of a portod without control groups (dev-portod): it or one before it says so."""
         for _ in range(_ANCESTORS):
-            variables = _read_process(pid, "environ").split("\0")
-            if any(
-                one.startswith("PORTO_NAME=") and self._is_own(one.partition("=")[2])
-                for one in variables
-            ):
+            variables = read_process(pid, "environ").split("\0")
+            told = [one.partition("=")[2] for one in variables if one.startswith("PORTO_NAME=")]
+            if any(_is_at(container, self.name) for container in told):
                 return True
-            words = _read_process(pid, "stat").rpartition(")")[2].split()
+            words = read_process(pid, "stat").rpartition(")")[2].split()
             pid = int(words[1]) if len(words) > 1 else 0
             if pid <= 1:
                 break
         return False
 
 
-def _read_process(pid: int, file: str) -> str:
+def _is_at(container: str, name: str) -> bool:
+    return container == name or container.startswith(f"{name}/")
+
+
+def read_process(pid: int | str, file: str) -> str:
+    """A file of /proc/PID; "" where there is no such process, or it may not be read."""
     try:
         return Path(f"/proc/{pid}/{file}").read_bytes().decode(errors="replace")
     except OSError:
@@ -239,6 +246,7 @@ class Drainer:
         self._peers: list[_Peer] = []
         self._selector = selectors.DefaultSelector()
         self._boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        self._base = find_container(read_process("self", "cgroup"))
         self._is_over = False
         self._alone_since = self._awake_since = read_clock()
 
@@ -385,7 +393,7 @@ class Drainer:
             _check_folder(path.parent)
             kept = self._load(name)
             told = replace(kept.get("told", Told()), listened_since=read_clock())
-            members = Members(name, kept.get("uid"))
+            members = Members(name, kept.get("uid"), self._base)
             opened = _open_socket(str(path))
             watchdog_s = kept.get("watchdog_s", 0.0)
             line = _Line(name, opened, _identify(path), members, told, watchdog_s)
