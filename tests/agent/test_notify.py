@@ -115,6 +115,11 @@ class Telling:
                 return 0
             return read_peer(asking)[0]
 
+    def kill_drainer(self) -> None:
+        pid = self.drainer()
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: self.drainer() != pid, "it is gone")
+
     def pid(self) -> int:
         return int(self.host.value("d", "root_pid"))
 
@@ -294,14 +299,14 @@ def test_a_daemon_is_never_frozen(telling_host: Telling) -> None:
     host.start()
     host.say_and_wait("READY=1")
     host.await_ready(True)
-    agent, drainer = host.host.process, host.drainer()
+    agent = host.host.process
     assert agent is not None
     host.say("!flood 1000000")
     wait_for(lambda: host.flooded() > 0, "it speaks")
     for number in (signal.SIGSTOP, signal.SIGCONT, signal.SIGKILL):
         agent.send_signal(number)
         host.await_more(2000, f"it goes on after {number!r}")
-    os.kill(drainer, signal.SIGKILL)
+    host.kill_drainer()
     host.await_more(2000, "it goes on without anybody")
 
 
@@ -340,7 +345,7 @@ def test_an_agent_that_comes_back_knows_what_was_said(telling_host: Telling, num
     host.say_and_wait("READY=1")
     # Nor is anything lost with the one that hears.
     time.sleep(0.3)
-    os.kill(host.drainer(), signal.SIGKILL)
+    host.kill_drainer()
     host.host.start()
     host.await_ready(True)
 
@@ -350,7 +355,7 @@ def test_what_nobody_could_hear_is_neither_yes_nor_no(telling_host: Telling) -> 
     host.drop(timeout_s=1)
     host.start()
     host.host.end(signal.SIGKILL)
-    os.kill(host.drainer(), signal.SIGKILL)
+    host.kill_drainer()
     assert host.say_and_wait("READY=1") == "Connection refused"
     shutil.rmtree(host.notify_dir / "drainer")
     host.host.start()
@@ -467,7 +472,7 @@ def test_without_an_agent_what_runs_goes_on(telling_host: Telling) -> None:
     host.await_ready(True)
     pid = host.pid()
     host.host.end()
-    os.kill(host.drainer(), signal.SIGKILL)
+    host.kill_drainer()
     # A change that takes a new process waits for an agent.
     host.drop(properties=", umask: '077'")
     assert host.host.run("apply").returncode == 1
