@@ -35,7 +35,7 @@ from ya_salt.model import LABEL
 from ya_salt.porto.client import PortoClient
 from ya_salt.proto import porto_pb2 as pb
 
-HOSTS = 8
+HOSTS = 6
 ROUNDS = 3
 STORIES = max(1, int(os.environ.get("YA_SALT_TEST_STORIES", "25")) // 25)
 SETTLED_S = 6.0
