@@ -378,6 +378,21 @@ def test_a_clock_of_portod_that_was_set_tells_nothing(
     assert not is_quick()
 
 
+def test_however_long_a_full_pass_takes_the_next_one_may_be_quick(
+    settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = quick.look_before
+
+    def look_and_take_long(*arguments: object) -> glance.Glance | None:
+        found = look(*arguments)
+        time.sleep(2.2)
+        return found
+
+    monkeypatch.setattr(quick, "look_before", look_and_take_long)
+    assert main(["apply", "--full"]) == 0
+    assert is_quick()
+
+
 def test_another_portod_on_the_socket_is_noticed(
     settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

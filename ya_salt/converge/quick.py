@@ -101,7 +101,7 @@ def leave(
         "entries": glimpse.entries,
         "porto_socket": settings.porto_socket,
         "peer": seen.peer,
-        "porto_step": seen.clock - time.clock_gettime(time.CLOCK_BOOTTIME),
+        "porto_step": seen.step,
         "changed": changed,
         "absent": sinks,
         "told": told,
@@ -242,8 +242,8 @@ def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
         changed = data["changed"]
         if changed:
             seen = glance.look(data["porto_socket"], list(changed))
-            step = seen.clock - time.clock_gettime(time.CLOCK_BOOTTIME)
-            if abs(step - data["porto_step"]) > _CLOCK_STEP_S or seen.peer != data["peer"]:
+            is_timed = abs(seen.step - data["porto_step"]) <= _CLOCK_STEP_S
+            if not is_timed or seen.peer != data["peer"]:
                 return False
             if seen.told != glance.say_unchanged(changed):
                 return False

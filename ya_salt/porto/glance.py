@@ -37,6 +37,8 @@ class Glance:
         """Its answer to `get`."""
         self.peer = peer
         """The process that answers, and when it was started."""
+        self.step = clock - time.clock_gettime(time.CLOCK_BOOTTIME)
+        """Its clock against the time since the boot, as it answered: a pass may take long."""
 
 
 def look(path: str, names: Sequence[str], timeout_s: float = TIMEOUT_S) -> Glance:
