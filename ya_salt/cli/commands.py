@@ -94,7 +94,7 @@ from ya_salt.text import printable
 from ya_salt.trusted_files import UntrustedError
 
 if TYPE_CHECKING:
-    from ya_salt.converge.host import PassRequest
+    from ya_salt.converge.host import PassRequest, PassResult
     from ya_salt.porto.client import PortoClient
 
 OK, FAILED, PENDING = 0, 1, 4
@@ -126,7 +126,12 @@ def make_pass(
     if options.dry_run:
         return _show_plan(options, settings, request, broken)
     override = check_override(options.override_gate)
-    request = replace(request, override_gate=override, who=request.who or name_caller())
+    request = replace(
+        request,
+        override_gate=override,
+        who=request.who or name_caller(),
+        waits=not options.no_wait,
+    )
     log = open_log(settings.log_file)
     # apt and its policy-rc.d are put away on the way out, as after Ctrl-C.
     signal.signal(signal.SIGTERM, _stop_on_signal)
@@ -145,7 +150,7 @@ def make_pass(
     if log.problem:
         # Each pass says so.
         as_left.forget(settings.state_dir)
-    _print_statuses(result.statuses, options.output, settings)
+    _print_statuses(result, options.output, settings)
     if broken or not result.ok:
         return FAILED
     return PENDING if any(item.waits for item in result.statuses) else OK
@@ -644,13 +649,14 @@ def _say_log_problem(log: LogFile) -> None:
         complain(f"ya-salt: {log.problem}")
 
 
-def _print_statuses(statuses: Sequence[DaemonStatus], form: str, settings: Settings) -> None:
+def _print_statuses(result: PassResult, form: str, settings: Settings) -> None:
+    statuses, coming = result.statuses, result.coming
     answer(
         form,
-        lambda: render_statuses(statuses, time.time(), show_actions=True),
+        lambda: render_statuses(statuses, time.time(), show_actions=True, coming=coming),
         lambda: make_host_status(statuses, None),
     )
-    bad = [item.name for item in statuses if not is_fine(item)]
+    bad = [item.name for item in statuses if not is_fine(item, is_coming=item.name in coming)]
     if bad and form == "table":
         complain(
             f"what to look at: ya-salt status {bad[0]}; ya-salt logs {bad[0]}; "

@@ -166,6 +166,11 @@ def _add_pass(parser: argparse.ArgumentParser) -> None:
     text = "only say what would be done and why"
     parser.add_argument("--dry-run", action="store_true", help=text)
     parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="do not wait until what was started is ready: the next pass sees to it",
+    )
+    parser.add_argument(
         "--override-gate",
         metavar="REASON",
         help="do not ask the rollout gate this time; for root at a terminal, logged and reported",

@@ -5,7 +5,7 @@ What comes from outside is written so that it cannot steer a terminal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -56,12 +56,14 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
     *,
     causes: Causes | None = None,
     show_actions: bool = False,
+    coming: Collection[str] = (),
     paint: Paint = paint_nothing,
     width: int = 0,
 ) -> str:
     """The table, then lines for what was done and for what somebody has to look at.
 
-    Causes are cut so that a line is at most `width` long, if that is given.
+    Causes are cut so that a line is at most `width` long, if that is given. `coming` were started
+    and not waited for.
     """
     if not statuses:
         return "no daemons"
@@ -86,22 +88,26 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
             (*row, cut(describe_cause(causes.get(item.name), now), room))
             for row, item in zip(rows, statuses, strict=True)
         ]
-    notes = [note for item in statuses for note in _list_notes(item)]
+    notes = [note for item in statuses for note in _list_notes(item, item.name in coming)]
     if show_actions:
         done = [f"{item.name}: {action}" for item in statuses for action in item.actions]
-        notes = [*done, *summarize(statuses), *notes]
+        notes = [*done, *summarize(statuses, coming), *notes]
     return "\n".join([render_table(head, rows, paint), *map(printable, notes)])
 
 
-def summarize(statuses: Sequence[DaemonStatus]) -> list[str]:
+def summarize(statuses: Sequence[DaemonStatus], coming: Collection[str] = ()) -> list[str]:
     """What came of a pass: how many daemons are done, failed or waiting, and which are down.
 
     `actions` of each are those of that pass. What is fine and had nothing done is not counted.
     """
-    failed = [item for item in statuses if not is_fine(item)]
-    waiting = [item for item in statuses if item.waits and item not in failed]
-    others = [item for item in statuses if item not in (*failed, *waiting)]
-    done = [item for item in others if item.actions]
+    failed, waiting, done = [], [], []
+    for item in statuses:
+        if not is_fine(item, is_coming=item.name in coming):
+            failed.append(item)
+        elif item.waits:
+            waiting.append(item)
+        elif item.actions:
+            done.append(item)
     if not (failed or waiting or done):
         return ["nothing had to be done"]
     counts = f"{len(done)} done, {len(failed)} failed, {len(waiting)} waiting"
@@ -146,7 +152,7 @@ def _describe_version(item: DaemonStatus) -> str:
     return f"{version} -> {item.wanted_version}"
 
 
-def _list_notes(status: DaemonStatus) -> list[str]:
+def _list_notes(status: DaemonStatus, is_coming: bool) -> list[str]:
     notes = []
     if status.error:
         notes.append(f"{status.name}: error: {status.error}")
@@ -155,7 +161,8 @@ def _list_notes(status: DaemonStatus) -> list[str]:
     elif status.hold is not None and status.ready and status.ready.reason == HELD:
         notes.append(f"{status.name}: {status.ready.message}")
     elif status.ready and not status.ready.status and status.phase != "Removed":
-        notes.append(f"{status.name}: not ready: {status.ready.reason}: {status.ready.message}")
+        how = "not waited for" if is_coming else "not ready"
+        notes.append(f"{status.name}: {how}: {status.ready.reason}: {status.ready.message}")
     elif status.ready and (status.rejection is not None or status.pin is not None):
         notes.append(f"{status.name}: {status.ready.message}")
     if status.rejection is not None:

@@ -91,7 +91,7 @@ def adopt(options: argparse.Namespace, in_force: InForce) -> int:
     complain(f"{options.name}: written: {path}; it runs on and is ya-salt's from now on")
     loaded = load_quietly(settings.specs_dir)
     request = ask_apply(options.name, loaded, {}, who)
-    options.dry_run, options.override_gate = False, None
+    options.dry_run, options.no_wait, options.override_gate = False, False, None
     return make_pass(options, settings, request, lock_wait_s=_LOCK_WAIT_S)
 
 

@@ -120,6 +120,11 @@ class PassRequest:
     """Who makes the pass: `agent`, `shell: NAME`, `Salt job ID`; "" where nobody said."""
     override_gate: str = ""
     """Why the rollout gate is not asked this time; "" asks it."""
+    waits: bool = True
+    """Whether it waits until the daemons that it starts are ready; else the next one judges them.
+
+    Those that others are started `after` are waited for all the same.
+    """
     asks_all: bool = True
     """Whether every daemon is asked if it is ready; else those whose time has come."""
     left: Mapping[str, str] = field(default_factory=dict)
@@ -185,6 +190,8 @@ class PassResult:
     """When there is more to do that nothing tells of; None: as far as is known never."""
     after: Observed = field(default_factory=Observed)
     """The host at its end."""
+    coming: frozenset[str] = frozenset()
+    """Daemons that it has started and not waited for: so far nothing of them has failed."""
     targets: tuple[DaemonSpec, ...] = ()
     """What it was about, each as it is in effect."""
     problems: tuple[str, ...] = ()
@@ -193,5 +200,5 @@ class PassResult:
     @property
     def ok(self) -> bool:
         return not (self.rejected or self.problems) and all(
-            is_fine(status) for status in self.statuses
+            is_fine(status, is_coming=status.name in self.coming) for status in self.statuses
         )

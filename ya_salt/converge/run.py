@@ -397,8 +397,9 @@ def _make_pass(
         outcomes = _blame(outcomes, lost, after)
         acted = _Acted(plans, before, after, outcomes, troubles, lost)
         left = _list_left(outcomes)
-        awaited = _list_awaited(start, outcomes, after) if left else frozenset()
-        results = _judge(start, acted, awaited)
+        is_asked = bool(left) or not request.waits
+        awaited = _list_awaited(start, outcomes, after) if is_asked else frozenset()
+        results = _judge(start, acted, awaited if left else frozenset())
         settled = report_results(gate, permits, results, host.now(), is_whole=request.whole)
     statuses = tuple(_with_standing(start, result.status, settled) for result in results)
     return _Done(
@@ -410,6 +411,7 @@ def _make_pass(
             before,
             find_due(after, host.now()),
             after=after,
+            coming=frozenset() if request.waits else _list_coming(awaited, after),
             targets=request.targets,
         ),
         records=_make_records(start, acted, statuses),
@@ -759,7 +761,9 @@ def _look_again(
         after = look_at_packages(before, targets, start.host.apt)
     try:
         specs = [spec for spec in targets if spec.name in acted]
-        wait = ReadyWait(client, prober, start.host.progress, start.host.now, start.host.is_hurried)
+        host = start.host
+        is_hurried = host.is_hurried if start.request.waits else lambda: True
+        wait = ReadyWait(client, prober, host.progress, host.now, is_hurried)
         look, lives = wait.run(specs, acted, before.lives, awaited)
     except PortoError as error:
         _log.error("pass: portod stopped answering: %s", error)
@@ -875,6 +879,16 @@ def _list_awaited(
         and container is not None
         and container.state not in _HOPELESS
         and not is_ready(spec, container, after.lives.get(spec.name, Life()))
+    )
+
+
+def _list_coming(awaited: Iterable[str], after: Observed) -> frozenset[str]:
+    """Those of them that have not died so far."""
+    found = {name: after.containers[name] for name in awaited}
+    return frozenset(
+        name
+        for name, item in found.items()
+        if item.state in {"starting", "running"} and not item.respawn_count
     )
 
 

@@ -490,12 +490,15 @@ def _since_ready(
     return moments.now if running.status else running.since
 
 
-def is_fine(status: DaemonStatus) -> bool:
-    """Whether nobody has to look at this daemon."""
+def is_fine(status: DaemonStatus, *, is_coming: bool = False) -> bool:
+    """Whether nobody has to look at this daemon.
+
+    `is_coming`: it was just started, and nobody has waited until it is ready.
+    """
     is_given_up = any(item.until for item in status.drift)
     if status.error or status.rejection is not None or is_given_up:
         return False
-    if status.ready is not None and status.ready.reason == HELD:
+    if is_coming or (status.ready is not None and status.ready.reason == HELD):
         return True
     if status.waits and status.ready is not None and status.ready.reason == "Deferred":
         return True

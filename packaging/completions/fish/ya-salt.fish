@@ -115,6 +115,7 @@ complete -c ya-salt -n '_shtab_ya_salt_using apply' -l color -xka "auto always n
 complete -c ya-salt -n '_shtab_ya_salt_using apply' -s f -l file -xka "(__fish_complete_path (commandline -ct))" -d 'only these spec files, wherever they are; may be given more than once'
 complete -c ya-salt -n '_shtab_ya_salt_using apply' -l full -d 'read everything anew, though nothing seems to have changed since the last pass'
 complete -c ya-salt -n '_shtab_ya_salt_using apply' -l dry-run -d 'only say what would be done and why'
+complete -c ya-salt -n '_shtab_ya_salt_using apply' -l no-wait -d 'do not wait until what was started is ready: the next pass sees to it'
 complete -c ya-salt -n '_shtab_ya_salt_using apply' -l override-gate -x -d 'do not ask the rollout gate this time; for root at a terminal, logged and reported'
 complete -c ya-salt -n '_shtab_ya_salt_using apply' -s o -l output -xka "table json yaml" -d 'form of the answer (table)'
 complete -c ya-salt -n '_shtab_ya_salt_using apply; and test $_shtab_ya_salt_npos -ge 0' -ka "(_ya_salt_daemons)" -d 'only these daemons of the daemons directory'
@@ -150,6 +151,7 @@ complete -c ya-salt -n '_shtab_ya_salt_using restart' -l log-file -xka "(__fish_
 complete -c ya-salt -n '_shtab_ya_salt_using restart' -l color -xka "auto always never" -d 'whether to paint: auto does on a terminal, unless NO_COLOR is set (default)'
 complete -c ya-salt -n '_shtab_ya_salt_using restart' -l reason -x -d 'why, for the history'
 complete -c ya-salt -n '_shtab_ya_salt_using restart' -l dry-run -d 'only say what would be done and why'
+complete -c ya-salt -n '_shtab_ya_salt_using restart' -l no-wait -d 'do not wait until what was started is ready: the next pass sees to it'
 complete -c ya-salt -n '_shtab_ya_salt_using restart' -l override-gate -x -d 'do not ask the rollout gate this time; for root at a terminal, logged and reported'
 complete -c ya-salt -n '_shtab_ya_salt_using restart' -s o -l output -xka "table json yaml" -d 'form of the answer (table)'
 complete -c ya-salt -n '_shtab_ya_salt_using restart; and test $_shtab_ya_salt_npos -eq 0' -ka "(_ya_salt_daemons)" -d NAME
@@ -165,6 +167,7 @@ complete -c ya-salt -n '_shtab_ya_salt_using stop' -l color -xka "auto always ne
 complete -c ya-salt -n '_shtab_ya_salt_using stop' -l for -x -d 'how long, such as 30m, 2h or 3d; then it is started again (default: until `start`)'
 complete -c ya-salt -n '_shtab_ya_salt_using stop' -l reason -x -d 'why, for the history'
 complete -c ya-salt -n '_shtab_ya_salt_using stop' -l dry-run -d 'only say what would be done and why'
+complete -c ya-salt -n '_shtab_ya_salt_using stop' -l no-wait -d 'do not wait until what was started is ready: the next pass sees to it'
 complete -c ya-salt -n '_shtab_ya_salt_using stop' -l override-gate -x -d 'do not ask the rollout gate this time; for root at a terminal, logged and reported'
 complete -c ya-salt -n '_shtab_ya_salt_using stop' -s o -l output -xka "table json yaml" -d 'form of the answer (table)'
 complete -c ya-salt -n '_shtab_ya_salt_using stop; and test $_shtab_ya_salt_npos -eq 0' -ka "(_ya_salt_daemons)" -d NAME
@@ -178,6 +181,7 @@ complete -c ya-salt -n '_shtab_ya_salt_using start' -l root -xka "(__fish_comple
 complete -c ya-salt -n '_shtab_ya_salt_using start' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'the log'
 complete -c ya-salt -n '_shtab_ya_salt_using start' -l color -xka "auto always never" -d 'whether to paint: auto does on a terminal, unless NO_COLOR is set (default)'
 complete -c ya-salt -n '_shtab_ya_salt_using start' -l dry-run -d 'only say what would be done and why'
+complete -c ya-salt -n '_shtab_ya_salt_using start' -l no-wait -d 'do not wait until what was started is ready: the next pass sees to it'
 complete -c ya-salt -n '_shtab_ya_salt_using start' -l override-gate -x -d 'do not ask the rollout gate this time; for root at a terminal, logged and reported'
 complete -c ya-salt -n '_shtab_ya_salt_using start' -s o -l output -xka "table json yaml" -d 'form of the answer (table)'
 complete -c ya-salt -n '_shtab_ya_salt_using start; and test $_shtab_ya_salt_npos -eq 0' -ka "(_ya_salt_daemons)" -d NAME
@@ -191,6 +195,7 @@ complete -c ya-salt -n '_shtab_ya_salt_using retry' -l root -xka "(__fish_comple
 complete -c ya-salt -n '_shtab_ya_salt_using retry' -l log-file -xka "(__fish_complete_path (commandline -ct))" -d 'the log'
 complete -c ya-salt -n '_shtab_ya_salt_using retry' -l color -xka "auto always never" -d 'whether to paint: auto does on a terminal, unless NO_COLOR is set (default)'
 complete -c ya-salt -n '_shtab_ya_salt_using retry' -l dry-run -d 'only say what would be done and why'
+complete -c ya-salt -n '_shtab_ya_salt_using retry' -l no-wait -d 'do not wait until what was started is ready: the next pass sees to it'
 complete -c ya-salt -n '_shtab_ya_salt_using retry' -l override-gate -x -d 'do not ask the rollout gate this time; for root at a terminal, logged and reported'
 complete -c ya-salt -n '_shtab_ya_salt_using retry' -s o -l output -xka "table json yaml" -d 'form of the answer (table)'
 complete -c ya-salt -n '_shtab_ya_salt_using retry; and test $_shtab_ya_salt_npos -eq 0' -ka "(_ya_salt_daemons)" -d NAME
@@ -205,6 +210,7 @@ complete -c ya-salt -n '_shtab_ya_salt_using rollback' -l log-file -xka "(__fish
 complete -c ya-salt -n '_shtab_ya_salt_using rollback' -l color -xka "auto always never" -d 'whether to paint: auto does on a terminal, unless NO_COLOR is set (default)'
 complete -c ya-salt -n '_shtab_ya_salt_using rollback' -l to -x -d 'one of `generations` (default: the one before the present)'
 complete -c ya-salt -n '_shtab_ya_salt_using rollback' -l dry-run -d 'only say what would be done and why'
+complete -c ya-salt -n '_shtab_ya_salt_using rollback' -l no-wait -d 'do not wait until what was started is ready: the next pass sees to it'
 complete -c ya-salt -n '_shtab_ya_salt_using rollback' -l override-gate -x -d 'do not ask the rollout gate this time; for root at a terminal, logged and reported'
 complete -c ya-salt -n '_shtab_ya_salt_using rollback' -s o -l output -xka "table json yaml" -d 'form of the answer (table)'
 complete -c ya-salt -n '_shtab_ya_salt_using rollback; and test $_shtab_ya_salt_npos -eq 0' -ka "(_ya_salt_daemons)" -d NAME
