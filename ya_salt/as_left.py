@@ -12,6 +12,8 @@ import os
 import time
 import zlib
 
+from ya_salt import __version__
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -119,7 +121,7 @@ def name_boot() -> str:
 
 def name_code() -> list[Any]:
     """What tells this ya-salt from another one."""
-    return [__file__, identify(__file__)]
+    return [__version__, __file__, identify(__file__)]
 
 
 def find_full_at(host: str) -> float:
