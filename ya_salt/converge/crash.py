@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ya_salt.life import CrashLoop, Life
 from ya_salt.messages import format_time
@@ -211,7 +212,12 @@ def note_failure(life: Life, now: float) -> Life:
 
 def read_delay(spec: DaemonSpec) -> float:
     """Seconds that its spec has portod wait before it starts the daemon again."""
-    text = spec.properties.get(DELAY, DEFAULT_DELAY)
+    return _parse_delay(spec.properties.get(DELAY, DEFAULT_DELAY))
+
+
+@lru_cache(maxsize=256)
+def _parse_delay(text: str) -> float:
+    """Most daemons have the same."""
     try:
         return int(values.parse_duration(text).removesuffix("ns")) / 1e9
     except ValueError:

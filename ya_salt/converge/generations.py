@@ -14,6 +14,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -367,6 +368,7 @@ def remember_ready(
 ) -> tuple[dict[str, Life], list[Generation]]:
     """The lives with a generation for each daemon that is ready as never before; what is new."""
     lives, made = dict(observed.lives), []
+    grown: list[tuple[DaemonSpec, Life, Generation | None]] = []
     for spec in specs:
         outcome = outcomes.get(spec.name)
         life = lives.get(spec.name, Life())
@@ -374,12 +376,14 @@ def remember_ready(
         if not is_settled or spec.delete_requested or not is_whole(spec, observed):
             continue
         mark = trials.make_version_mark(spec, observed.key)
-        grown, fresh = trials.add_generation(life, spec, mark, now)
+        grown.append((spec, *trials.add_generation(life, spec, mark, now)))
+    lost = _keep_all(state_dir, [(spec, fresh) for spec, _, fresh in grown if fresh is not None])
+    for spec, life, fresh in grown:
+        if spec.name in lost:
+            continue
         if fresh is not None:
-            if not _keep(state_dir, spec, fresh):
-                continue
             made.append(fresh)
-        lives[spec.name], old = trials.forget_old(grown)
+        lives[spec.name], old = trials.forget_old(life)
         if old:
             forget(state_dir, spec.name, old)
     return lives, made
@@ -406,6 +410,19 @@ def remember_before(
         if fresh is not None and _keep(state_dir, last, fresh):
             lives[spec.name] = grown
     return lives
+
+
+_WRITERS = 8
+"""Threads: where many files go to the disk at once, it writes its own journal once for several."""
+
+
+def _keep_all(state_dir: str, fresh: Sequence[tuple[DaemonSpec, Generation]]) -> set[str]:
+    """Names of those that could not be kept."""
+    if len(fresh) < 2:
+        return {spec.name for spec, item in fresh if not _keep(state_dir, spec, item)}
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        kept = pool.map(lambda item: _keep(state_dir, *item), fresh)
+        return {spec.name for (spec, _), is_kept in zip(fresh, kept, strict=True) if not is_kept}
 
 
 def _keep(state_dir: str, spec: DaemonSpec, fresh: Generation) -> bool:

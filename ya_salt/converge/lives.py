@@ -61,6 +61,7 @@ def look_back(
 ) -> dict[str, Life]:
     """The lives after the work: what was done to whom is in `outcomes`."""
     lives = dict(after.lives)
+    after = replace(after, lives=lives)
     for spec in specs:
         life, outcome = lives.get(spec.name, Life()), outcomes.get(spec.name)
         if outcome is not None and outcome.results:
@@ -68,7 +69,6 @@ def look_back(
                 life = crash.note_failure(life, now)
             known = _count_deaths(spec, life, after, now, outcome)
             lives[spec.name] = _keep_calm(replace(life, crash=known))
-        after = replace(after, lives=lives)
         life = watching.remember(spec, after, outcome, now)
         lives[spec.name] = drift_policy.remember(spec, life, outcome, now)
     return lives

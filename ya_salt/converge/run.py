@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -146,7 +146,7 @@ from ya_salt.monitoring.report import (
 )
 from ya_salt.packages.cache import find_protected
 from ya_salt.packages.going_back import finish_going_back
-from ya_salt.packages.keeping import keep_generation
+from ya_salt.packages.keeping import keep_generations
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.glance import Glance
@@ -803,6 +803,8 @@ class ReadyWait:
     progress: Progress
     now: Callable[[], float]
     is_hurried: Callable[[], bool] = lambda: False
+    _early: dict[str, Answer] = field(default_factory=dict, init=False)
+    """What was said by daemons that are not looked at until the end."""
 
     def run(
         self,
@@ -823,31 +825,52 @@ class ReadyWait:
             for spec in specs
             for life in [before.get(spec.name, Life())]
         }
+        candidates = [
+            spec
+            for spec in specs
+            if (outcomes[spec.name].touched or spec.name in awaited)
+            and not outcomes[spec.name].error
+        ]
+        look, asked = Look(), specs
         while True:
-            look = look_at_containers(self.client, specs, [spec.name for spec in specs])
-            answers = self.prober.take()
-            for spec in specs:
-                life, container = lives[spec.name], look.containers.get(spec.name)
-                answer = answers.get(spec.name)
-                probes = advance(spec, container, life.probes, answer, self.now())
-                lives[spec.name] = replace(life, probes=probes)
+            look = self._look(look, asked, lives)
             elapsed = time.monotonic() - started
             waiting = [
                 spec
-                for spec in specs
-                if (outcomes[spec.name].touched or spec.name in awaited)
-                and not outcomes[spec.name].error
-                and elapsed < spec.ready_timeout_s
+                for spec in candidates
+                if elapsed < spec.ready_timeout_s
                 and _is_worth_waiting(spec, look, lives[spec.name], self.now())
             ]
             if is_pressing:
                 # Somebody is down until the next round: it waits for the rest.
                 waiting = _list_going_along(waiting, specs, look, lives, self.now())
-            if not waiting or self.is_hurried():
+            is_over = not waiting or self.is_hurried()
+            if is_over and asked is specs:
                 return look, lives
+            if is_over:
+                # What became of the others meanwhile.
+                asked = specs
+                continue
+            asked = specs if len(waiting) == len(specs) else waiting
             self._ask(waiting, look, lives)
             self.progress(_describe_waiting(waiting, look.containers))
             time.sleep(_POLL_S)
+
+    def _look(self, last: Look, asked: Sequence[DaemonSpec], lives: dict[str, Life]) -> Look:
+        """`last` with how these stand now; all answers that came meanwhile are taken."""
+        names = {spec.name for spec in asked}
+        now = look_at_containers(self.client, asked, names)
+        containers = {name: item for name, item in last.containers.items() if name not in names}
+        unknown = {name: why for name, why in last.unknown.items() if name not in names}
+        look = Look({**containers, **now.containers}, {**unknown, **now.unknown})
+        answers = self.prober.take()
+        self._early.update({name: item for name, item in answers.items() if name not in names})
+        for spec in asked:
+            life, container = lives[spec.name], look.containers.get(spec.name)
+            answer = answers.get(spec.name) or self._early.pop(spec.name, None)
+            probes = advance(spec, container, life.probes, answer, self.now())
+            lives[spec.name] = replace(life, probes=probes)
+        return look
 
     def _ask(self, specs: Sequence[DaemonSpec], look: Look, lives: Mapping[str, Life]) -> None:
         for spec in specs:
@@ -950,13 +973,54 @@ def _judge_versions(
     lives, fresh = remember_ready(state_dir, targets, after, outcomes, now)
     after = replace(after, lives=lives)
     versions = {name: version for item in fresh for name, version in item.packages.items()}
-    if versions:
-        apt, tell = start.host.apt, start.host.progress
-        for name, why in keep_generation(
-            apt, versions, tell, find_protected(lives.values())
-        ).items():
-            _log.warning("package %s cannot be kept for going back: %s", name, why)
+    is_idle = not any(outcome.results for outcome in outcomes.values())
+    _keep_packages(start, versions, after, is_idle=is_idle)
     return after, {**looked.lost, **lost}
+
+
+_KEEPING = "keeping"
+"""The fact with the packages that are still to be kept for going back, and when some were."""
+_KEEPING_S = 0.5
+"""So long daemons that have just become ready are told of nobody while packages are packed."""
+_KEEPING_IDLE_S = 2.0
+_KEEPING_EVERY_S = 60.0
+
+
+def _keep_packages(
+    start: _Start, fresh: Mapping[str, str], after: Observed, *, is_idle: bool
+) -> None:
+    """Keep the .deb files of what became ready; what takes long is left to passes with no work.
+
+    Right before an update what it replaces is kept in any case.
+    """
+    left, last = _load_keeping(start.store)
+    now, host = start.host.now(), start.host
+    known = {name: item.version for name, item in after.packages.items()}
+    left = {name: version for name, version in left.items() if known.get(name) == version}
+    # Those that wait already have been looked for in archives and repositories.
+    versions = {name: version for name, version in fresh.items() if left.get(name) != version}
+    is_time = is_idle and bool(left) and abs(now - last) >= _KEEPING_EVERY_S
+    if is_time:
+        versions, left = {**left, **versions}, {}
+    if not versions:
+        return
+    within_s = _KEEPING_IDLE_S if is_time else _KEEPING_S
+    protected = find_protected(after.lives.values())
+    kept = keep_generations(host.apt, versions, host.progress, protected, within_s)
+    for name, why in kept.problems.items():
+        _log.warning("package %s cannot be kept for going back: %s", name, why)
+    left |= kept.left
+    if left or is_time:
+        # It is written with all that the pass has found.
+        start.store.save_fact(_KEEPING, {"left": left, "at": now})
+
+
+def _load_keeping(store: Store) -> tuple[dict[str, str], float]:
+    fact = store.load_fact(_KEEPING)
+    try:
+        return {str(name): str(item) for name, item in fact["left"].items()}, float(fact["at"])
+    except (TypeError, LookupError, ValueError, AttributeError):
+        return {}, 0.0
 
 
 def _remember_before(

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from ya_salt.converge.ordering import STARTS, Standing
@@ -49,6 +50,16 @@ class _Stage(IntEnum):
     OVER = 3
 
 
+@dataclass
+class _Wait:
+    """Somebody who waits for others."""
+
+    missing: dict[str, _Stage]
+    """How far those have to come that have not."""
+    is_until_end: bool
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+
 class Turns:
     """Of one pass. Methods are for any thread."""
 
@@ -63,9 +74,16 @@ class Turns:
         self._order, self._look, self._progress = order, look, progress
         self._work = threading.Semaphore(max(1, parallel))
         self._graces = threading.Semaphore(_MAX_GRACES)
-        self._moved = threading.Condition()
+        self._lock = threading.Lock()
+        self._waits: dict[str, list[_Wait]] = {}
+        """Daemon -> who waits for it to come further: nobody else is woken by that."""
         self._stages = {plan.name: _Stage.WAITING for plan in plans}
         self._stopped = {plan.name for plan in plans if _has(plan.steps, _STOPS)}
+        self._followers: dict[str, list[str]] = {}
+        """Daemon -> those that are stopped in this pass and were started after it."""
+        for name in sorted(self._stopped):
+            for other in set(order.get(name, ())):
+                self._followers.setdefault(other, []).append(name)
         self._renewed = {plan.name for plan in plans if _has(plan.steps, (ReplaceContainer,))}
         self._started = {plan.name for plan in plans if _has(plan.steps, STARTS)}
         self._is_ended = False
@@ -89,9 +107,13 @@ class Turns:
 
     def end(self) -> None:
         """Who has not begun does not; nobody waits for readiness any more."""
-        with self._moved:
+        with self._lock:
             self._is_ended = True
-            self._moved.notify_all()
+            for wait in {
+                id(wait): wait for waits in self._waits.values() for wait in waits
+            }.values():
+                if wait.is_until_end:
+                    wait.is_over.set()
 
     @contextmanager
     def grace(self) -> Iterator[None]:
@@ -108,12 +130,36 @@ class Turns:
             self._work.acquire()
 
     def _move(self, name: str, stage: _Stage) -> None:
-        with self._moved:
-            self._stages[name] = max(stage, self._stages.get(name, stage))
-            self._moved.notify_all()
+        with self._lock:
+            stage = max(stage, self._stages.get(name, stage))
+            self._stages[name] = stage
+            still = []
+            for wait in self._waits.pop(name, ()):
+                if wait.missing.get(name, stage) <= stage:
+                    wait.missing.pop(name, None)
+                else:
+                    still.append(wait)
+                if not wait.missing:
+                    wait.is_over.set()
+            if still:
+                self._waits[name] = still
+
+    def _await_past(self, needs: Mapping[str, _Stage], *, is_until_end: bool = False) -> None:
+        """Returns when each has come so far, or with `is_until_end` when the work ends."""
+        with self._lock:
+            missing = {name: stage for name, stage in needs.items() if not self._is_at(name, stage)}
+            if not missing or (is_until_end and self._is_ended):
+                return
+            wait = _Wait(missing, is_until_end)
+            for name in missing:
+                self._waits.setdefault(name, []).append(wait)
+        wait.is_over.wait()
+
+    def _is_at(self, name: str, stage: _Stage) -> bool:
+        return self._stages.get(name, _Stage.OVER) >= stage
 
     def _is_past(self, names: Iterable[str], stage: _Stage) -> bool:
-        return all(self._stages.get(name, _Stage.OVER) >= stage for name in names)
+        return all(self._is_at(name, stage) for name in names)
 
     def await_start(self, step: Step, *, insists: bool = False) -> str:
         """Wait until it may be started; for whom it cannot wait any longer, or "".
@@ -137,15 +183,16 @@ class Turns:
         first = self._list_renewed(name) if name in self._renewed else []
         self._leave_where_lost(name, first)
         self._move(name, _Stage.REHEARSED)
-        last = [other for other in self._stopped if name in self._order.get(other, ())]
+        last = self._followers.get(name, ())
 
         def is_due() -> bool:
             return self._is_past(first, _Stage.REHEARSED) and self._is_past(last, _Stage.STOPPED)
 
         if is_due():
             return
-        with self._pause(), self._moved:
-            self._moved.wait_for(is_due)
+        needs = dict.fromkeys(first, _Stage.REHEARSED) | dict.fromkeys(last, _Stage.STOPPED)
+        with self._pause():
+            self._await_past(needs)
         self._leave_where_lost(name, first)
 
     def before_start(self, name: str) -> str:
@@ -205,8 +252,7 @@ class Turns:
     ) -> dict[str, Standing]:
         started = self._list_started(others)
         self._progress(f"porto-daemon-{name}: waits for {join_words(others)}")
-        with self._moved:
-            self._moved.wait_for(lambda: self._is_ended or self._is_past(started, _Stage.OVER))
+        self._await_past(dict.fromkeys(started, _Stage.OVER), is_until_end=True)
         began = time.monotonic()
         while True:
             late = self._find_late(others)

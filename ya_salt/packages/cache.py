@@ -69,8 +69,28 @@ class Cache:
             os.utime(found[0])  # Used: the last to go.
         return found[0]
 
-    def add(self, package: Package, file: Path, *, repacked: bool = False) -> None:
-        """Take a copy, whole or not at all, and make room for it. May raise OSError."""
+    def find_lacking(self, packages: Iterable[Package]) -> list[Package]:
+        """Those of which no version is here; it counts as a use of the others."""
+        there: dict[str, list[Path]] = {}
+        for file in self.directory.glob("*.deb") if self.directory is not None else ():
+            there.setdefault(_stem_of(file), []).append(file)
+        lacking = []
+        for package in packages:
+            found = there.get(_stem(package))
+            if found is None:
+                lacking.append(package)
+                continue
+            with contextlib.suppress(OSError):
+                os.utime(min(found, key=lambda file: file.name.endswith(_REPACKED)))
+        return lacking
+
+    def add(
+        self, package: Package, file: Path, *, repacked: bool = False, is_last: bool = True
+    ) -> None:
+        """Take a copy, whole or not at all, and make room for it, and for those that came before.
+
+        That looks at every file, so of many only the last one says `is_last`. May raise OSError.
+        """
         if self.directory is None:
             return
         architecture = file.stem.rpartition("_")[2]
@@ -82,7 +102,8 @@ class Cache:
             draft.chmod(0o600)
             _sync(draft)
             draft.replace(target)
-        self._make_room()
+        if is_last:
+            self.make_room()
 
     @contextlib.contextmanager
     def drafts(self) -> Iterator[Path]:
@@ -113,13 +134,14 @@ class Cache:
         try:
             if abs(now - self.directory.stat().st_mtime) < _LOOK_EVERY_S:
                 return False
-            self._make_room(now)
+            self.make_room(now)
             os.utime(self.directory, (now, now))
         except OSError:
             return False
         return True
 
-    def _make_room(self, now: float | None = None) -> None:
+    def make_room(self, now: float | None = None) -> None:
+        """Take away what is too old or too much."""
         if self.directory is None:
             return
         oldest = (time.time() if now is None else now) - MAX_AGE_S

@@ -8,12 +8,14 @@ A repacked .deb has conffiles as they are on this host; files that somebody dele
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ya_salt.errors import PackageError
@@ -31,37 +33,71 @@ _DOWNLOAD_S = 120.0
 """How long a repository is asked: what it does not give is packed again."""
 
 
-def keep_versions(apt: Apt, packages: Sequence[Package], tell: Progress) -> dict[str, str]:
-    """Put every version that is not there yet into apt's cache of ours; package -> why not."""
-    wanted = [package for package in packages if not apt.cache.find(package)]
+@dataclass(frozen=True)
+class Kept:
+    """What came of keeping .deb files."""
+
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Package -> why it is not kept."""
+    left: Mapping[str, str] = field(default_factory=dict)
+    """Package -> version: there was no time for it, it is to be kept later."""
+
+
+def keep_versions(
+    apt: Apt, packages: Sequence[Package], tell: Progress, within_s: float = math.inf
+) -> Kept:
+    """Put every version that is not there yet into apt's cache of ours.
+
+    Packing again begins with no further package once `within_s` is over.
+    """
+    wanted = apt.cache.find_lacking(packages)
     if apt.cache.directory is None or not wanted:
-        return {}
+        return Kept()
+    until = time.monotonic() + within_s
     try:
         left = _download(apt, _take_from_archives(apt, wanted))
+        problems, later = {}, {}
+        for number, package in enumerate(left):
+            if number and time.monotonic() > until:
+                later[package.name] = package.version
+            elif why := _repack(apt, package, tell):
+                problems[package.name] = why
+        apt.cache.make_room()
     except (OSError, PackageError) as error:
         _LOG.warning("packages: cannot keep the versions in use for going back: %s", error)
-        return dict.fromkeys((p.name for p in wanted), f"its .deb cannot be kept: {error}")
-    tried = {package.name: _repack(apt, package, tell) for package in left}
-    return {name: why for name, why in tried.items() if why}
+        why = f"its .deb cannot be kept: {error}"
+        return Kept(dict.fromkeys((p.name for p in wanted), why))
+    return Kept(problems, later)
 
 
 def keep_generation(
     apt: Apt, versions: Mapping[str, str], tell: Progress, protected: Collection[Package] = ()
-) -> dict[str, str]:
+) -> Mapping[str, str]:
     """Keep the .deb files of a generation that became ready; package -> why it is not kept.
 
     Nothing on the host changes but our cache, and nothing is raised: call it once for a generation
     and remember what it said. `protected` are the versions that other daemons would go back to.
     """
-    packages = apt.shorten_packages(make_packages(versions)) if versions else ()
+    return keep_generations(apt, versions, tell, protected, math.inf).problems
+
+
+def keep_generations(
+    apt: Apt,
+    versions: Mapping[str, str],
+    tell: Progress,
+    protected: Collection[Package],
+    within_s: float,
+) -> Kept:
+    """As `keep_generation`, of many: what would take longer than this is left for later."""
     if apt.cache.directory is None:
-        return dict.fromkeys(versions, _NOTHING_KEPT)
-    mine = replace(apt, protected=frozenset({*apt.protected, *protected, *packages}))
+        return Kept(dict.fromkeys(versions, _NOTHING_KEPT))
     try:
-        return keep_versions(mine, packages, tell)
+        packages = apt.shorten_packages(make_packages(versions)) if versions else ()
+        mine = replace(apt, protected=frozenset({*apt.protected, *protected, *packages}))
+        return keep_versions(mine, packages, tell, within_s)
     except Exception as error:  # noqa: BLE001 - what cannot be kept stops no pass
         _LOG.exception("packages: keeping .deb files failed: a bug in ya-salt")
-        return dict.fromkeys(versions, f"a bug in ya-salt: {error!r}")
+        return Kept(dict.fromkeys(versions, f"a bug in ya-salt: {error!r}"))
 
 
 def can_go_back(
@@ -114,7 +150,7 @@ def _take_from(apt: Apt, folder: Path, package: Package) -> bool:
     for machine in (architecture,) if architecture else (apt.architecture, "all"):
         file = folder / f"{base}_{version}_{machine}.deb"
         if file.is_file():
-            apt.cache.add(package, file)
+            apt.cache.add(package, file, is_last=False)
             return True
     return False
 
@@ -124,7 +160,8 @@ def _repack(apt: Apt, package: Package, tell: Progress) -> str:
     tell(f"packing {package.name} {package.version} again, no repository has it")
     try:
         with apt.cache.drafts() as folder:
-            apt.cache.add(package, repack(apt, package, folder), repacked=True)
+            file = repack(apt, package, folder)
+            apt.cache.add(package, file, repacked=True, is_last=False)
     except (OSError, PackageError) as error:
         _LOG.warning("packages: cannot keep %s for going back: %s", as_argument(package), error)
         return f"it cannot be packed again: {error}"

@@ -175,10 +175,13 @@ def _sort_out(found: Iterable[_Found]) -> Loaded:
     rejected: list[Rejected] = [entry for entry in entries if isinstance(entry, Rejected)]
     specs: list[DaemonSpec] = []
     circles = _find_circles(valid)
+    namesakes: dict[str, list[_Parsed]] = {}
+    for one in valid:
+        namesakes.setdefault(one.name, []).append(one)
     for entry in entries:
         if not isinstance(entry, _Parsed):
             continue
-        twins = [other.path for other in valid if other.name == entry.name and other is not entry]
+        twins = [other.path for other in namesakes.get(entry.name, ()) if other is not entry]
         if entry.spec is None:
             rejected.append(Rejected(entry.path, _sentences(entry.problems), entry.name))
         elif twins:
