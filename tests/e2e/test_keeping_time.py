@@ -33,6 +33,7 @@ def test_what_took_too_long_is_packed_by_a_pass_with_nothing_to_do(
 ) -> None:
     crowd = Crowd(tmp_path / "host", portod.socket_path, 3)
     monkeypatch.setattr(run, "_KEEPING_S", 0.0)
+    monkeypatch.setattr(run, "_KEEPING_IDLE_S", 60.0)
     crowd.run()
     assert len(list_kept(crowd)) == 1
     crowd.run()

@@ -1010,7 +1010,7 @@ def _keep_packages(
     for name, why in kept.problems.items():
         _log.warning("package %s cannot be kept for going back: %s", name, why)
     left |= kept.left
-    if left or is_time:
+    if kept.left or is_time:
         # It is written with all that the pass has found.
         start.store.save_fact(_KEEPING, {"left": left, "at": now})
 
