@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 
 Some = TypeVar("Some")
 _MAX_NUMBER = 1e18
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+_EXACT = frozenset({str, int, bool})
+"""Kinds whose values are data already, and the only ones that are."""
 
 
 class DamagedError(ValueError):
@@ -28,10 +31,14 @@ def to_data(value: Any, *, is_sparse: bool = False) -> Any:
 
     With `is_sparse` what is at its default is left out: who reads it has the same defaults.
     """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+    kind = type(value)
+    if kind in _PLAIN:
+        # Most of what there is.
+        return value
+    if dataclasses.is_dataclass(kind):
+        found = {name: getattr(value, name) for name in _names(kind)}
         if is_sparse:
-            defaults = _defaults(type(value))
+            defaults = _defaults(kind)
             found = {
                 name: item
                 for name, item in found.items()
@@ -45,6 +52,11 @@ def to_data(value: Any, *, is_sparse: bool = False) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value)
     return value
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(item.name for item in dataclasses.fields(kind))
 
 
 @cache
@@ -67,11 +79,15 @@ def from_data(kind: type[Some], data: object) -> Some:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _hints(kind: type) -> tuple[tuple[str, Any], ...]:
+    """Every field with its type."""
+    hints = typing.get_type_hints(kind)
+    return tuple((name, hints[name]) for name in _names(kind))
 
 
-def _read(kind: Any, data: object, place: str) -> Any:
+def _read(kind: Any, data: object, place: str) -> Any:  # noqa: PLR0911 - a return a kind
+    if type(data) is kind and kind in _EXACT:
+        return data
     inside = typing.get_args(kind)
     match typing.get_origin(kind):
         case None:
@@ -105,11 +121,10 @@ def _read_one(kind: Any, data: object, place: str) -> Any:
 def _read_fields(kind: type, data: object, place: str) -> Any:
     if not isinstance(data, dict):
         raise DamagedError(f"{place} is of another kind")
-    known = _hints(kind)
     found = {
-        item.name: _read(known[item.name], data[item.name], f"{place}.{item.name}")
-        for item in dataclasses.fields(kind)
-        if item.name in data
+        name: _read(hint, data[name], f"{place}.{name}")
+        for name, hint in _hints(kind)
+        if name in data
     }
     try:
         return kind(**found)
