@@ -182,8 +182,7 @@ def _judge_start(told: Told, started: float, now: float, said: str) -> Word:
     if told.listened_since > started + _SLACK_S:
         return Word(
             "unknown",
-            "it was started before anybody listened, so it may have said READY=1 unheard; "
-            "if it works, start it anew",
+            "it was started before anybody listened, so it may have said READY=1 unheard",
         )
     return Word("no", f"it has not said READY=1{said}")
 

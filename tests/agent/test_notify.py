@@ -363,7 +363,9 @@ def test_what_nobody_could_hear_is_neither_yes_nor_no(telling_host: Telling) -> 
     host.host.run("apply")
     told = host.read()
     assert told["probe"]["failures"] == 0
-    assert "unheard" in told["conditions"]["ready"]["message"]
+    message = told["conditions"]["ready"]["message"]
+    assert "unheard" in message
+    assert "ya-salt restart d" in message
 
 
 def test_it_outlives_the_service_of_the_agent(telling_host: Telling, service: Systemd) -> None:

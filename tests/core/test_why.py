@@ -141,6 +141,11 @@ CASES: Mapping[str, tuple[Evidence, tuple[str, ...], str]] = {
         "--override-gate",
     ),
     "GateHalted": (make(waiting("Halted")), ("Halted",), "orlyctl resume"),
+    "NoAgent": (
+        make(unready("NoAgent", "readiness.notify needs the agent, and none runs; start it")),
+        ("needs the agent",),
+        "systemctl start ya-salt",
+    ),
     "WaitsFor": (
         make(unready("WaitsFor", "waits for proxy, which is not ready")),
         ("waits for proxy",),

@@ -124,7 +124,7 @@ class Listening:
             raise
         except ListeningError as error:
             why = str(error)
-        return f"readiness.notify needs the agent: {why}: {_REMEDY}"
+        return f"readiness.notify needs the agent, and {why}; {_REMEDY}"
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
         connection = connect(self.control)
@@ -132,13 +132,15 @@ class Listening:
             connection.send(json.dumps(request).encode())
             answer = json.loads(connection.recv(_MAX_ANSWER))
         except OSError as error:
-            raise ListeningError(f"its drainer does not answer: {explain(error)}") from error
+            raise ListeningError(
+                f"the agent's drainer does not answer: {explain(error)}"
+            ) from error
         except ValueError as error:
-            raise ListeningError("its drainer has just ended") from error
+            raise ListeningError("the agent's drainer has just ended") from error
         finally:
             connection.close()
         if not isinstance(answer, dict) or "problem" in answer:
-            raise ListeningError(f"its drainer is of another version: {quote(str(answer))}")
+            raise ListeningError(f"the agent's drainer is of another version: {quote(str(answer))}")
         return answer
 
 

@@ -176,6 +176,8 @@ class Prober:
         now = read_clock()
         told = self._listening.ask(spec.name, started)
         word = judge(told, started, now, readiness.watchdog_s, spec.ready_deadline_s)
+        if word.says == "unknown":
+            word = replace(word, words=f"{word.words}; if it works: ya-salt restart {spec.name}")
         return replace(word, until=self._now() + word.until - now if word.until > now else 0.0)
 
     def _ask_one(self, spec: DaemonSpec, readiness: Readiness, container: Container) -> _Verdict:

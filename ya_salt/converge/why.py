@@ -262,6 +262,13 @@ def _say_blocked(e: Evidence) -> Answer | None:
     return Answer("WaitsFor", (message,), step)
 
 
+def _say_unheard(e: Evidence) -> Answer | None:
+    reason, message = _find_reason(e)
+    if reason != "NoAgent":
+        return None
+    return Answer("NoAgent", (message,), "systemctl start ya-salt; ya-salt status")
+
+
 def _say_memory(e: Evidence) -> Answer | None:
     message = _find_exit(e)
     if "more memory than memory_limit" not in message:
@@ -405,6 +412,7 @@ _CASES: Sequence[Callable[[Evidence], Answer | None]] = (
     _say_refused,
     _say_gate,
     _say_blocked,
+    _say_unheard,
     _say_memory,
     _say_looping,
     _say_exit,
