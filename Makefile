@@ -72,9 +72,9 @@ docs-tables: $(READY)
 docs: $(READY)
 	$(BIN)/python -m sphinx -n -W --keep-going -q -b html docs build/docs
 
-# docs/schemas, from the tables that check files.
+# docs/schemas, from the tables that check files, and from proto/ya_salt.proto.
 schemas: $(READY)
-	for what in spec rule settings; do $(BIN)/ya-salt schema $$what >docs/schemas/$$what.json || exit; done
+	PYTHONPATH=tests $(BIN)/python -m helpers.schema_files
 
 # The README's pictures, of what ya-salt prints on a host that is gone afterwards.
 pictures: $(READY)

@@ -85,7 +85,9 @@ def with_files(last_pass: Mapping[str, Any] | None, loaded: Loaded) -> dict[str,
     """
     return {
         **(last_pass or {"started_at": 0.0, "duration_s": 0.0, "result": None, "error": ""}),
-        "rejected": [[item.path, list(item.problems)] for item in loaded.rejected],
+        "rejected": [
+            [item.path, list(item.problems)] for item in loaded.rejected if not item.is_hidden
+        ],
         "ignored": [[item.path, item.reason] for item in loaded.ignored],
     }
 

@@ -121,6 +121,8 @@ class Settings:
     """Bound of our cache of .deb files for going back."""
     allow_removals: tuple[str, ...] = ()
     """Packages that apt may remove, downgrade or upgrade though no spec names them."""
+    read_group: str = "porto"
+    """Whose members may read what passes have left; "" nobody but root."""
     hostname: str = ""
     """Under which name monitoring and the gate know this host; "" is its FQDN."""
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
@@ -246,6 +248,8 @@ class Rejected:
     path: str
     problems: tuple[str, ...]
     name: str = ""
+    is_hidden: bool = False
+    """Only who looks now, another than root, may not read it: nothing is wrong with it."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,12 @@ def parse_word(text: str) -> str:
     return text
 
 
+def parse_read_group(text: str) -> str:
+    if text and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is not the name of a group")
+    return text
+
+
 def parse_hostname(text: str) -> str:
     if (
         not text.isascii()
@@ -217,6 +223,11 @@ SETTINGS = (
         check_package_name,
         "packages that apt may remove, downgrade or upgrade though no spec names them",
         is_list=True,
+    ),
+    Setting(
+        "read_group",
+        parse_read_group,
+        "group whose members may read how daemons stand without root; nobody where it is empty",
     ),
     Setting("hostname", parse_hostname, "the host's name in monitoring; its FQDN unless set"),
     Setting("monitoring.yasm.enabled", parse_switch, "push signals to YASM's agent"),

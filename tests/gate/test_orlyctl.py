@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.contracts import check_output
 from helpers.etcd import EtcdServer
 from helpers.programs import find_free_ports
 
@@ -50,6 +51,7 @@ def run(*words: str, stdin: str = "", **variables: str) -> Ran:
         env={**kept, **variables},
     )
     assert "Traceback" not in done.stderr, done.stderr
+    check_output(words, done.stdout, "orlyctl-")
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from helpers.apart import name_variables
+from helpers.contracts import check_output
 from helpers.debs import Repository, make_root
 from helpers.portod import DevPortod
 from ya_salt.porto.client import PortoClient
@@ -114,8 +115,8 @@ class ExampleHost:
     def run(
         self, *words: str, capture: bool = True, stdin: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run `ya-salt WORDS…` as its user would."""
-        return subprocess.run(
+        """Run `ya-salt WORDS…` as its user would; what it prints as JSON has to be as promised."""
+        done = subprocess.run(
             [sys.executable, "-m", "ya_salt.cli.main", *words],
             env=self.environment,
             input=stdin,
@@ -124,6 +125,9 @@ class ExampleHost:
             timeout=180,
             check=False,
         )
+        if capture:
+            check_output(words, done.stdout)
+        return done
 
     def client(self) -> PortoClient:
         return PortoClient(self.portod.socket_path)

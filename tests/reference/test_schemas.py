@@ -12,13 +12,16 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from helpers.schema_files import FOLDER, render
 from helpers.yaml_reader import read
 from specs.test_spec_meaning import PROPERTIES
 
+from ya_salt.cli.parser import SCHEMAS as SCHEMA_NAMES
 from ya_salt.errors import SettingsError, SpecError
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.reference.fields import list_roots, read_yaml_value, walk
 from ya_salt.reference.kinds import list_kinds
+from ya_salt.reference.outputs import list_outputs
 from ya_salt.reference.schema import TITLES, make_schema
 from ya_salt.settings import load_settings
 from ya_salt.specs.directory import parse_spec
@@ -65,10 +68,14 @@ def test_schema_is_of_draft_07_and_refuses_unknown_fields(name: str) -> None:
     assert schema["additionalProperties"] is False
 
 
-@pytest.mark.parametrize("name", TITLES)
+@pytest.mark.parametrize("name", SCHEMA_NAMES)
 def test_shipped_schema_is_up_to_date(name: str) -> None:
-    shipped = (ROOT / f"docs/schemas/{name}.json").read_text()
-    assert json.loads(shipped) == make_schema(name), "make schemas"
+    assert (FOLDER / f"{name}.json").read_text() == render(name), "make schemas"
+
+
+def test_no_other_schema_is_shipped() -> None:
+    assert sorted(SCHEMA_NAMES) == sorted(path.stem for path in FOLDER.iterdir())
+    assert set(SCHEMA_NAMES) == {*TITLES, *list_outputs()}
 
 
 # -- bad files -----------------------------------------------------------------------------------

@@ -464,10 +464,14 @@ _HISTORY_LINES = 10
 def _load_now(settings: Settings) -> Loaded | None:
     """The daemons directory as it is; None, with a word on it, where it cannot be read."""
     try:
-        return load_specs(settings.specs_dir)
+        loaded = load_specs(settings.specs_dir)
     except DaemonsDirectoryError as error:
         complain(f"ya-salt: {error}")
         return None
+    hidden = [item.path for item in loaded.rejected if item.is_hidden]
+    if hidden:
+        complain(f"not readable for you, shown as the last pass has it: {', '.join(hidden)}")
+    return loaded
 
 
 def history(options: argparse.Namespace, in_force: InForce) -> int:

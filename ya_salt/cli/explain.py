@@ -30,5 +30,12 @@ def explain(options: argparse.Namespace) -> int:
 
 def schema(options: argparse.Namespace) -> int:
     """`ya-salt schema WHAT`: byte for byte what docs/schemas holds."""
-    say(json.dumps(make_schema(options.what), indent=2))
+    if options.what.startswith("output-"):
+        # Loaded where it is used: protobuf takes a while.
+        from ya_salt.reference.outputs import make_output  # noqa: PLC0415
+
+        made = make_output(options.what)
+    else:
+        made = make_schema(options.what)
+    say(json.dumps(made, indent=2))
     return OK

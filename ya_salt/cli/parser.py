@@ -59,8 +59,13 @@ _WITHOUT_SETTINGS = {
 }
 """Commands for which it does not matter what is in force -> their modules."""
 
-SCHEMAS = ("spec", "rule", "settings")
-"""Of what there are schemas."""
+_OUTPUTS = (
+    *("apply", "restart", "stop", "start", "retry", "rollback", "adopt", "plan", "status", "spec"),
+    *("report", "history", "why", "describe", "generations", "settings", "explain"),
+    *(f"orlyctl-{name}" for name in ("apply-rule", "list", "get", "status", "simulate")),
+)
+SCHEMAS = ("spec", "rule", "settings", *(f"output-{name}" for name in _OUTPUTS))
+"""Of what there are schemas: files, and what commands print with -o json."""
 
 _DEEDS = frozenset(
     {"apply", "report", "adopt", "restart", "stop", "start", "retry", "rollback", "run"}
@@ -297,7 +302,8 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_schema(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", metavar="WHAT", choices=SCHEMAS, help=f"{', '.join(SCHEMAS)}")
+    text = "spec, rule, settings, or output-COMMAND: of what `ya-salt COMMAND -o json` prints"
+    parser.add_argument("what", metavar="WHAT", choices=SCHEMAS, help=text)
 
 
 def _add_init(parser: argparse.ArgumentParser) -> None:

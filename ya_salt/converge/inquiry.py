@@ -49,6 +49,9 @@ def gather(host: Host, name: str) -> Evidence:
         raise UsageError(say_unknown(name, loaded, records))
     status, trouble = _look(host, record, loaded)
     plan, changes = (None, {}) if spec is None or trouble else _preview(host, spec, loaded)
+    if record is not None and any(item.is_hidden for item in rejected):
+        # Who may not read the file is told what the last pass made of it.
+        spec, rejected = spec or record.spec, tuple(x for x in rejected if not x.is_hidden)
     known = spec or (record.spec if record else None)
     return Evidence(
         name=name,

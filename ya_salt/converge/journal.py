@@ -135,7 +135,8 @@ class Journal:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
                 # What is no file must not hold the pass up.
                 flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-                self._file = os.open(self._path, flags, 0o600)
+                # For root, and for the group of the directory: see `readers`.
+                self._file = os.open(self._path, flags, 0o640)
             if not self._is_locked:
                 self._is_locked = _try_lock(self._file, fcntl.LOCK_SH)
             os.write(self._file, json.dumps(line).encode() + b"\n")

@@ -126,6 +126,8 @@ def _look_at_all(
 def judge_file(status: DaemonStatus, loaded: Loaded) -> DaemonStatus:
     """The status by its file as it is now, which may be another than the last pass saw."""
     rejected = {item.path: item for item in loaded.rejected}.get(status.path)
+    if rejected is not None and rejected.is_hidden:
+        return status
     if rejected is not None and status.phase in {"Managed", "Orphaned"}:
         return replace(status, phase="Rejected", error="; ".join(rejected.problems[:1]))
     if rejected is None and status.phase == "Rejected":

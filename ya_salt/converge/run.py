@@ -45,6 +45,7 @@ from ya_salt.converge.host import (
     settle_request,
 )
 from ya_salt.converge.host_key import make_key
+from ya_salt.converge.journal import FILE_NAME as JOURNAL_NAME
 from ya_salt.converge.journal import (
     SAVED,
     Deed,
@@ -150,6 +151,8 @@ from ya_salt.packages.keeping import keep_generations
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.glance import Glance
+from ya_salt.readers import share
+from ya_salt.store import FILE_NAME as STORE_NAME
 from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store, save_portod
 
 _RELEARNING = "relearning"
@@ -170,6 +173,7 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
     request = settle_request(request, host)
     with hold_lock(host.settings.state_dir, lock_wait_s):
         store = open_store(host.settings.state_dir)
+        _share(host)
         try:
             return _run_locked(host, request, store)
         finally:
@@ -189,8 +193,14 @@ def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
         done = _make_round(host, request, store, started)
         results.append(done.result)
     _report(host, request, store, done)
+    _share(host)
     _leave(host, request, store, seen, done)
     return _join(results)
+
+
+def _share(host: Host) -> None:
+    """Let the readers read; also a store that was made anew meanwhile."""
+    share(host.settings.state_dir, (STORE_NAME, JOURNAL_NAME), host.settings.read_group)
 
 
 def _leave(

@@ -455,6 +455,11 @@ _KINDS: Mapping[Parser, Kind] = {
         takes_boolean=True,
         more={"maxLength": 253},
     ),
+    settings.parse_read_group: Kind(
+        "a group's name, or nothing",
+        pattern=_whole(r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,30}\$?)?"),
+        takes_boolean=True,
+    ),
     settings.parse_url: Kind(
         "a URL such as http://localhost:9093/",
         pattern=_whole(_URL),

@@ -161,7 +161,8 @@ def _rejected(path: str, error: Exception) -> Rejected:
     if isinstance(error, RefusedFileError):
         return Rejected(path, (f"{path}: {error}",))
     reason = getattr(error, "strerror", None) or str(error)
-    return Rejected(path, (f"{path}: cannot be read: {reason}",))
+    is_hidden = isinstance(error, PermissionError) and os.geteuid() != 0
+    return Rejected(path, (f"{path}: cannot be read: {reason}",), is_hidden=is_hidden)
 
 
 def _printable(text: str) -> str:
