@@ -150,6 +150,19 @@ def test_each_death_is_counted_once_however_often_it_is_looked_at() -> None:
             assert trial.deaths == number // 2 + 1, (number, trial)
 
 
+@pytest.mark.parametrize("is_seen_down", [True, False])
+def test_a_death_is_counted_once_where_portod_is_just_starting_it(is_seen_down: bool) -> None:
+    """It counts right before it does: for a moment both say so."""
+    looks = [(0, "respawning", 1000)] if is_seen_down else []
+    trial: Trial | None = STARTED
+    for respawns, state, started_at in [*looks, (1, "respawning", 1000), (1, "running", 1005)]:
+        assert trial
+        container = replace(RUNNING, respawn_count=respawns, state=state, started_at=started_at)
+        trial = judge(trial, SPEC, Sight(container, host=HOST), 1010).trial
+        assert trial
+        assert trial.deaths == 1, (respawns, state)
+
+
 def test_a_dead_one_that_is_started_again_is_counted_once() -> None:
     patient = replace(SPEC, update=UpdatePolicy(max_failures=5))
     seen = replace(STARTED, was_dead=True, deaths=1)

@@ -154,6 +154,7 @@ from ya_salt.porto.glance import Glance
 from ya_salt.readers import share
 from ya_salt.store import FILE_NAME as STORE_NAME
 from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store, save_portod
+from ya_salt.text import join_words
 
 _RELEARNING = "relearning"
 """The fact that says that a store has begun anew, and what only others know is not asked yet."""
@@ -380,6 +381,8 @@ def _make_pass(
             host.listening.serve,
         )
         request, before, plans = looked.request, looked.observed, looked.plans
+        if looked.lost:
+            plans = _leave_again(plans, request.left, looked.lost)
         if recalled.blindness:
             plans = hold_packages(plans, recalled.blindness, before)
         start = _Start(host, request, store, _count_cut_short(recalled, before))
@@ -406,7 +409,7 @@ def _make_pass(
         _drop_copies(start, after.lives)
         outcomes = _blame(outcomes, lost, after)
         acted = _Acted(plans, before, after, outcomes, troubles, lost)
-        left = _list_left(outcomes)
+        left = {**(request.left if looked.lost else {}), **_list_left(outcomes)}
         is_asked = bool(left) or not request.waits
         awaited = _list_awaited(start, outcomes, after) if is_asked else frozenset()
         results = _judge(start, acted, awaited if left else frozenset())
@@ -899,6 +902,17 @@ def _list_left(outcomes: Mapping[str, Outcome]) -> dict[str, str]:
         if outcome.is_down and outcome.blocked
         for stopped in [item.step for item in outcome.results if item.blocked]
     }
+
+
+def _leave_again(
+    plans: Iterable[DaemonPlan], left: Collection[str], lost: Iterable[str]
+) -> tuple[DaemonPlan, ...]:
+    """The plans without a start of those that were left for this round: the next one goes back."""
+    words = f"waits for {join_words(sorted(lost))}, whose update fails"
+    return tuple(
+        replace(plan, steps=(), waiting=plan.steps, blocked=words) if plan.name in left else plan
+        for plan in plans
+    )
 
 
 def _list_awaited(

@@ -415,14 +415,25 @@ def _was_restarted(trial: Trial, container: Container) -> bool:
 def count_deaths(trial: Trial, container: Container) -> int:
     """How often the version died since it was looked at last."""
     is_same = trial.container == _identify(container)
-    died = container.respawn_count - (trial.respawns if is_same else 0)
-    if died < 0:
-        # Somebody set portod's count back.
-        died = container.respawn_count
     # One that was seen to be down was counted then, before portod did.
-    died = max(0, died + (container.state == "respawning") - (is_same and trial.was_respawning))
+    counted = trial.respawns + trial.was_respawning if is_same else 0
+    if is_same and container.respawn_count < trial.respawns:
+        # Somebody set portod's count back.
+        counted = 0
+    died = _count_respawns(trial, container) + (container.state == "respawning") - counted
     is_counted = is_same and trial.was_dead and trial.started_at == container.started_at
-    return died + (container.state == "dead" and not is_counted)
+    return max(0, died + (container.state == "dead" and not is_counted))
+
+
+def _count_respawns(trial: Trial, container: Container) -> int:
+    """What portod has counted, but for a start that it is about to make: that death is counted."""
+    is_being_started = (
+        container.state == "respawning"
+        and trial.container == _identify(container)
+        and container.respawn_count > trial.respawns
+        and container.started_at == trial.started_at
+    )
+    return container.respawn_count - is_being_started
 
 
 def is_hopeless(life: Life, spec: DaemonSpec, container: Container) -> bool:
@@ -455,7 +466,7 @@ def _see(trial: Trial, container: Container | None) -> Trial:
     return replace(
         trial,
         container=_identify(container),
-        respawns=container.respawn_count,
+        respawns=_count_respawns(trial, container),
         started_at=container.started_at,
         was_dead=container.state == "dead",
         was_respawning=container.state == "respawning",
