@@ -172,6 +172,22 @@ def test_another_root_is_another_host(settled: ExampleHost, tmp_path: Path) -> N
     assert is_quick()
 
 
+def test_what_the_long_way_warns_of_the_quick_one_does(
+    settled: ExampleHost, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = SPEC.format(name="three").replace("{cmd", "{user: root, cmd")
+    (settled.specs_dir / "three.yaml").write_text(text)
+    settle()
+    capfd.readouterr()
+    assert main(["apply", "--full"]) == 0
+    long = capfd.readouterr().out
+    warnings = [line for line in long.splitlines() if line.startswith("three: warning: group")]
+    assert len(warnings) == 1
+    for words in (["apply"], ["status"]):
+        assert answer_quickly(words) == 0
+        assert warnings[0] in capfd.readouterr().out.splitlines()
+
+
 # -- what it notices: files ----------------------------------------------------------------------
 
 

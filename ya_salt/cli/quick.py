@@ -100,7 +100,8 @@ def _apply(flags: Mapping[str, str]) -> int | None:
     data = make_quick_pass(_find_state_dir(source), source)
     if data is None:
         return None
-    return _end(0, f"{_render(data, now)}\nnothing had to be done\n", is_deed=True)
+    text = "\n".join([_render(data, now), "nothing had to be done", *data["warnings"]])
+    return _end(0, f"{text}\n", is_deed=True)
 
 
 def _show_status(flags: Mapping[str, str]) -> int | None:
@@ -132,9 +133,8 @@ def _show_status(flags: Mapping[str, str]) -> int | None:
         *lines.describe_sinks(told["sinks"], now),
         *lines.describe_gate_trouble(told["gate"], now),
     ]
-    return _end(
-        0, _render(data, now, used, told["causes"]) + "\n", "".join(f"{line}\n" for line in aside)
-    )
+    text = "\n".join([_render(data, now, used, told["causes"]), *data["warnings"]])
+    return _end(0, f"{text}\n", "".join(f"{line}\n" for line in aside))
 
 
 def _render(

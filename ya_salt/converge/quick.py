@@ -86,6 +86,8 @@ def leave(
     sinks = _find_absent(settings, told["sinks"])
     if sinks is None or not _is_plain(request, result, changed, seen.clock):
         return
+    from ya_salt.text import printable
+
     glimpse, state_dir = request.glimpse, settings.state_dir
     data = {
         "source": glimpse.source,
@@ -105,6 +107,12 @@ def leave(
         "changed": changed,
         "absent": sinks,
         "told": told,
+        # Of the spec, or of what portod took of it: they stand as long as nothing changes.
+        "warnings": [
+            printable(f"{item.name}: warning: {words}")
+            for item in result.statuses
+            for words in item.warnings
+        ],
         "daemons": [
             [
                 item.name,
@@ -156,7 +164,6 @@ def _is_plain(
         and status.ready is not None
         and status.ready.reason == "Ready"
         and status.gate is None
-        and not status.warnings
         and status.wanted_version == status.version
         for status in result.statuses
     )
