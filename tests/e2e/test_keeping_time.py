@@ -32,17 +32,23 @@ def test_what_took_too_long_is_packed_by_a_pass_with_nothing_to_do(
     tmp_path: Path, portod: DevPortod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = Crowd(tmp_path / "host", portod.socket_path, 3)
-    monkeypatch.setattr(run, "_KEEPING_S", 0.0)
+    monkeypatch.setattr(run, "_KEEPING_FEW", 3)
     monkeypatch.setattr(run, "_KEEPING_IDLE_S", 60.0)
     crowd.run()
-    assert len(list_kept(crowd)) == 1
+    assert list_kept(crowd) == []
     crowd.run()
-    assert len(list_kept(crowd)) == 1, "once a minute"
+    assert list_kept(crowd) == [], "once a minute"
     crowd.write_all(limit=65)
     crowd.run(now=lambda: time.time() + 61)
-    assert len(list_kept(crowd)) == 1, "it has something to do"
+    assert list_kept(crowd) == [], "it has something to do"
     crowd.run(now=lambda: time.time() + 61)
     assert list_kept(crowd) == ["package-0", "package-1", "package-2", "package-common"]
     folder = Path(crowd.settings.state_dir, "debs")
     for path in folder.glob("*.deb"):
         assert "Version: 1.0" in read_control(path)
+
+
+def test_a_few_are_packed_at_once(tmp_path: Path, portod: DevPortod) -> None:
+    crowd = Crowd(tmp_path / "host", portod.socket_path, 1)
+    crowd.run()
+    assert list_kept(crowd) != []

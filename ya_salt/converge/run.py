@@ -1004,9 +1004,13 @@ def _judge_versions(
 
 _KEEPING = "keeping"
 """The fact with the packages that are still to be kept for going back, and when some were."""
-_KEEPING_S = 0.5
+_KEEPING_S = 0.25
 """So long daemons that have just become ready are told of nobody while packages are packed."""
+_KEEPING_FEW = 8
+"""Of more packages than this only those are kept at once that apt still has."""
 _KEEPING_IDLE_S = 2.0
+_KEEPING_IDLE = 32
+"""So many packages at most such a pass asks a repository for."""
 _KEEPING_EVERY_S = 60.0
 
 
@@ -1025,10 +1029,12 @@ def _keep_packages(
     versions = {name: version for name, version in fresh.items() if left.get(name) != version}
     is_time = is_idle and bool(left) and abs(now - last) >= _KEEPING_EVERY_S
     if is_time:
-        versions, left = {**left, **versions}, {}
+        waiting = [*{**left, **versions}.items()]
+        versions, left = dict(waiting[:_KEEPING_IDLE]), dict(waiting[_KEEPING_IDLE:])
     if not versions:
         return
-    within_s = _KEEPING_IDLE_S if is_time else _KEEPING_S
+    hurried_s = _KEEPING_S if len(versions) <= _KEEPING_FEW else 0.0
+    within_s = _KEEPING_IDLE_S if is_time else hurried_s
     protected = find_protected(after.lives.values())
     kept = keep_generations(host.apt, versions, host.progress, protected, within_s)
     for name, why in kept.problems.items():

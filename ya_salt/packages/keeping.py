@@ -48,15 +48,19 @@ def keep_versions(
 ) -> Kept:
     """Put every version that is not there yet into apt's cache of ours.
 
-    Packing again begins with no further package once `within_s` is over.
+    Packing again begins with no further package once `within_s` is over; 0 takes what apt has in
+    its archives, and asks no repository either.
     """
     wanted = apt.cache.find_lacking(packages)
     if apt.cache.directory is None or not wanted:
         return Kept()
     until = time.monotonic() + within_s
     try:
-        left = _download(apt, _take_from_archives(apt, wanted))
+        left = _take_from_archives(apt, wanted)
         problems, later = {}, {}
+        if within_s <= 0:
+            later, left = {package.name: package.version for package in left}, []
+        left = _download(apt, left) if left else []
         for number, package in enumerate(left):
             if number and time.monotonic() > until:
                 later[package.name] = package.version
