@@ -1,8 +1,14 @@
-"""Debian machines that know nothing of ya-salt, and the packages that `make deb` has built."""
+"""Debian machines that know nothing of ya-salt, and the packages that `make deb` has built.
+
+YA_SALT_TEST_SUITES says which: "bookworm trixie" unless told otherwise, "here" is this machine's
+own Debian, quick but not bare.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,13 +41,24 @@ def image(request: pytest.FixtureRequest, packages: list[Path]) -> Path:
 
 @pytest.fixture
 def machine(image: Path, folder: Path) -> Iterator[Machine]:
-    """A bare Debian, but for a repository with the packages of the document's example."""
-    with Machine(image, folder) as machine:
-        repository = Repository(machine.root / "srv/repository")
-        add_client(repository, VERSION)
-        add_config(repository)
-        publish(machine)
-        sources = machine.root / "etc/apt/sources.list"
-        with sources.open("a") as file:
-            file.write("deb [trusted=yes] file:/srv/repository ./\n")
+    """A Debian with a repository that has the packages of the document's example."""
+    with contextlib.ExitStack() as stack:
+        try:
+            machine = stack.enter_context(Machine(image, folder))
+        except NoMachineError as error:
+            pytest.skip(f"no Debian of one's own on this machine: {error}")
+        _prepare(machine)
         yield machine
+
+
+def _prepare(machine: Machine) -> None:
+    repository = Repository(machine.root / "srv/repository")
+    add_client(repository, VERSION)
+    add_config(repository)
+    publish(machine)
+    sources = machine.root / "etc/apt/sources.list"
+    shutil.rmtree(sources.with_suffix(".list.d"))
+    with sources.open("a") as file:
+        file.write("deb [trusted=yes] file:/srv/repository ./\n")
+    # As images of containers have one: here services are to start.
+    (machine.root / "usr/sbin/policy-rc.d").unlink(missing_ok=True)

@@ -18,6 +18,10 @@ from helpers.machine import Machine, repack
 
 REPO = Path(__file__).parents[2]
 SALT_VENV = Path(os.environ.get("SALT_VENV", REPO / ".venv-salt"))
+ONE = """\
+meta: {name: one, version: "1"}
+spec: {min_ready_s: 0, properties: {cmd: [/bin/sleep, "100000"]}}
+"""
 PLACE = "opt/saltstack/salt"
 # What Salt's packages lack, and what is of the tests.
 LACKING = (
@@ -51,7 +55,9 @@ def build_salt(site: Path, version: str, folder: Path) -> Path:
         onedir = tree / PLACE
         (onedir / "bin").mkdir(parents=True)
         (onedir / "bin/python3").symlink_to("/usr/bin/python3")
-        (onedir / "pyvenv.cfg").write_text("home = /usr/bin\n")
+        (onedir / "pyvenv.cfg").write_text(
+            "home = /usr/bin\ninclude-system-site-packages = false\n"
+        )
         target = onedir / "lib" / site.parent.name / site.name
         shutil.copytree(site, target, ignore=shutil.ignore_patterns(*LACKING), symlinks=True)
     (tree / "DEBIAN/control").write_text(CONTROL.format(version=version))
@@ -97,7 +103,10 @@ def test_salt_finds_ya_salt_and_finds_it_again_after_its_upgrade(
     # An upgrade of ya-salt is one for Salt.
     machine.install(repack(packages[0], "9", folder / "p"))
     assert call(machine, "porto_daemon.version")["ya_salt"].startswith("9+")
-    done = call(machine, "state.apply", "porto_daemons", "test=True")
-    assert done == {} or all(item["result"] is not False for item in done.values()), done
+    (machine.root / "etc/hostman/porto-daemons.d/one.yaml").write_text(ONE)
+    root = "--file-root=/usr/share/ya-salt/file_root"
+    done = call(machine, root, "state.apply", "porto_daemons", "test=True")
+    (state,) = (state for tag, state in done.items() if "one.yaml" in tag)
+    assert state["result"] is not False, state
     machine.run("apt-get", "remove", "--yes", "ya-salt")
     assert machine.run("find", f"/{PLACE}", "-name", "ya-salt*") == ""

@@ -47,8 +47,11 @@ _INIT = """\
 set -e
 mount --make-rprivate /
 mount -t tmpfs tmpfs {folder}
-mkdir {folder}/upper {folder}/work {folder}/root
 cd {folder}
+mkdir work root upper upper/etc upper/etc/systemd upper/etc/systemd/system
+for unit in {masked}; do
+    ln -s /dev/null upper/etc/systemd/system/$unit.service
+done
 mount -t overlay -o lowerdir={image},upperdir=upper,workdir=work overlay root
 cd root
 mount -t proc proc proc
@@ -62,8 +65,12 @@ if [ -d /sys/fs/cgroup/systemd ]; then
 else
     mount -t cgroup2 cgroup2 sys/fs/cgroup
 fi
-exec chroot . /lib/systemd/systemd --system --unit=multi-user.target --show-status=no
+exec chroot . /lib/systemd/systemd --system --unit={target} --show-status=no
 """
+
+
+HERE = Path("/")
+"""This machine itself as an image: quick, though not bare, and only where it is a Debian."""
 
 
 class NoMachineError(Exception):
@@ -91,11 +98,12 @@ def make_image(suite: str, folder: Path, packages: Sequence[Path]) -> Path:
 
     Raises NoMachineError.
     """
-    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
-    if missing:
-        raise NoMachineError(f"not installed: {', '.join(missing)}")
-    if os.geteuid() != 0:
-        raise NoMachineError("only root may make a machine")
+    _check_machine()
+    if suite == "here":
+        if not Path("/lib/systemd/systemd").exists():
+            raise NoMachineError("this machine has no systemd")
+        find_mirror()
+        return HERE
     image = folder / suite
     if (image / "made").exists():
         return image
@@ -121,11 +129,17 @@ def make_image(suite: str, folder: Path, packages: Sequence[Path]) -> Path:
     (image / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:/{ARCHIVE} ./\n")
     shutil.rmtree(image / "var/lib/apt/lists")
     _call("chroot", str(image), "apt-get", "-q", "update")
-    for name in _MASKED:
-        (image / f"etc/systemd/system/{name}.service").symlink_to("/dev/null")
     (image / "etc/hosts").write_text("127.0.0.1 localhost\n")
     (image / "made").touch()
     return image
+
+
+def _check_machine() -> None:
+    missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
+    if missing:
+        raise NoMachineError(f"not installed: {', '.join(missing)}")
+    if os.geteuid() != 0:
+        raise NoMachineError("only root may make a machine")
 
 
 def _call(*command: str) -> None:
@@ -136,7 +150,10 @@ def _call(*command: str) -> None:
 
 
 class Machine:
-    """A context manager: an image, up and running; what changes in it is in memory alone."""
+    """A context manager: an image, up and running; what changes in it is in memory alone.
+
+    Raises NoMachineError on entering.
+    """
 
     def __init__(self, image: Path, folder: Path) -> None:
         self._image = image
@@ -151,7 +168,11 @@ class Machine:
         self._cgroup.mkdir()
         memory = self._folder / "memory"
         memory.mkdir()
-        (self._folder / "init.sh").write_text(_INIT.format(image=self._image, folder=memory))
+        # Of this machine's own services none.
+        target = "sysinit.target" if self._image == HERE else "multi-user.target"
+        masked = " ".join(_MASKED)
+        script = _INIT.format(image=self._image, folder=memory, target=target, masked=masked)
+        (self._folder / "init.sh").write_text(script)
         script = _IN_NAMESPACES.format(cgroup=self._cgroup, folder=self._folder)
         (self._folder / "boot.sh").write_text(script)
         with self._log.open("wb") as log:
@@ -165,15 +186,15 @@ class Machine:
             )
         try:
             wait_for(self._is_up, "systemd is up", _BOOT_S)
-        except BaseException:
+        except (OSError, TimeoutError) as error:
             self.__exit__()
-            raise
+            raise NoMachineError(f"{error}: {self._log.read_text()[-500:]}") from error
         return self
 
     def _is_up(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise OSError(f"it ended at once: {self._log.read_text()[-500:]}")
+            raise OSError("it ended at once")
         if not self._init:
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
             self._init = int((children.read_text().split() or ["0"])[0])
