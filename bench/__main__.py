@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.changes import describe_changes, measure_changes
 from bench.facts import describe, gather_facts
 from bench.host import BenchHost
 from bench.measure import Command, Samples, run_in_turns
@@ -41,6 +42,7 @@ from bench.salt import run_salt
 
 _MOST = 2000
 """Daemons: each has a process, and each peer as many."""
+_CHANGES_ROUNDS = 5
 
 
 def main() -> None:
@@ -62,6 +64,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--n", type=int, nargs="+", default=[1, 100, 500], help="daemons")
     parser.add_argument("--packages", type=int, default=0, help="on the host (default: as daemons)")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument(
+        "--changes", action="store_true", help="also what one change costs, and a cold start"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to it too")
     names = [*PEERS, "salt"]
     parser.add_argument("--peers", nargs="*", choices=names, default=names, metavar="PEER")
@@ -78,10 +83,14 @@ def measure(folder: Path, count: int, options: argparse.Namespace) -> Mapping[st
         commands = [*list_own(host), *enter_peers(stack, host, options.peers)]
         requests = host.time_requests()
         samples = run_in_turns(commands, options.rounds)
+        # Last: it makes all containers anew.
+        changes = measure_changes(host, _CHANGES_ROUNDS) if options.changes else {}
     verdicts = judge(list_promises(count), samples)
     print(f"\n{count} daemons, {max(count, options.packages)} packages on the host")
     print_table(commands, samples)
     print_verdicts(verdicts)
+    if changes:
+        print(describe_changes(changes))
     print(f"  dev-portod alone, ms: {', '.join(f'{k} {v:.2f}' for k, v in requests.items())}")
     return {
         "daemons": count,
@@ -99,6 +108,7 @@ def measure(folder: Path, count: int, options: argparse.Namespace) -> Mapping[st
             }
             for one in verdicts
         ],
+        "changes": changes,
         "dev_portod_ms": requests,
     }
 

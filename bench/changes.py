@@ -42,8 +42,7 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="ysb.") as folder,
         BenchHost(Path(folder) / "h", options.n, options.packages) as host,
     ):
-        for name, figure in measure_changes(host, options.rounds).items():
-            print(f"  {name:48} {figure:10.2f}")
+        print(describe_changes(measure_changes(host, options.rounds)))
 
 
 def measure_changes(host: BenchHost, rounds: int) -> dict[str, float]:
@@ -65,6 +64,7 @@ def _measure_one(host: BenchHost, rounds: int) -> dict[str, float]:
     wall: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     requests: dict[str, float] = {}
+    alone: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, contents in changes.items():
             path.write_text(contents[0])
@@ -79,6 +79,7 @@ def _measure_one(host: BenchHost, rounds: int) -> dict[str, float]:
             writing = [item for item in recorder.conversations if _has_writes(item)]
             requests[f"requests of one {name}"] = sum(map(len, recorder.conversations))
             requests[f"requests of one {name}, about it alone"] = sum(map(len, writing))
+            alone.setdefault(name, []).append(_replay(host, writing))
     found: dict[str, float] = {}
     for name, values in wall.items():
         found[f"{name}, ms"] = statistics.median(values) * 1e3
@@ -88,6 +89,7 @@ def _measure_one(host: BenchHost, rounds: int) -> dict[str, float]:
         pairs = zip(wall[f"one {name}"], base[name == "restart" :: 2], strict=True)
         more = statistics.median(one - nothing for one, nothing in pairs) * 1e3
         found[f"one {name}, ms more than the no-op"] = more
+        found[f"one {name}, portod's own share, ms"] = statistics.median(alone[name]) * 1e3
     path.write_text(text)
     host.run("apply")
     return {**found, **requests}
@@ -253,7 +255,7 @@ def _recording(host: BenchHost) -> Iterator[_Recorder]:
         recorder.close()
 
 
-def describe(figures: Mapping[str, float]) -> str:
+def describe_changes(figures: Mapping[str, float]) -> str:
     return "\n".join(f"  {name:48} {figure:10.2f}" for name, figure in figures.items())
 
 

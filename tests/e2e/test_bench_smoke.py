@@ -61,3 +61,23 @@ def test_a_pass_without_changes_is_near_what_is_promised(
 def test_twenty_daemons_cost_hardly_more_than_one(figures: dict[int, dict[str, Any]]) -> None:
     one, twenty = (figures[count]["commands"]["ya-salt apply"] for count in (1, 20))
     assert twenty["to_floor_least"] < 3 * one["to_floor_least"]
+
+
+def test_what_a_change_costs_can_be_measured_too() -> None:
+    words = ["-m", "bench.changes", "--n", "3", "--rounds", "1"]
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = dict(line.strip().rsplit(maxsplit=1) for line in done.stdout.splitlines())
+    figures = {name.strip(): float(figure) for name, figure in told.items()}
+    # The value, `private` and the label; beside them what was noted last and what reads back.
+    assert figures["requests of one live change, about it alone"] == 5
+    assert figures["requests of a cold start"] / 3 <= 20
+    assert figures["one restart, portod's own share, ms"] > 0
+    assert figures["cold start to the same requests alone, x"] > 0
