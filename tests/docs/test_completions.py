@@ -59,7 +59,7 @@ def test_commands_flags_and_choices_are_offered(shell: str) -> None:
     assert ask(shell, "ya-salt st") == ["start", "status", "stop"]
     assert ask(shell, "ya-salt status --s") == ["--saved", "--specs-dir", "--state-dir"]
     assert ask(shell, "ya-salt plan -o ") == ["json", "table", "yaml"]
-    assert ask(shell, "ya-salt schema ") == ["rule", "settings", "spec"]
+    assert ask(shell, "ya-salt schema s") == ["settings", "spec"]
     assert ask(shell, "orlyctl re") == ["release", "resume"]
     assert ask(shell, "dev-portod --s") == ["--socket", "--sysroot"]
 
