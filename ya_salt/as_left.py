@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE_NAME = "as-left"
 PASS_FILE_NAME = "as-left.pass"  # noqa: S105 - a pass over the host, no password
 """When the last quick pass was: the store is not written by one."""
-FORMAT = 2
+FORMAT = 3
 SETTLED_S = 3.0
 """What changed so lately may change again without its times showing it: the kernel stamps files
 from a clock that ticks each 4 to 10 ms, and some file systems keep whole seconds."""

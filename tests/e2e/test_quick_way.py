@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 from helpers.example import ExampleHost
+from helpers.receiver import Receiver, make_juggler, make_yasm
 
 from ya_salt import as_left
 from ya_salt.cli.main import main
 from ya_salt.cli.quick import answer_quickly
 from ya_salt.converge import quick
+from ya_salt.monitoring import steady
 from ya_salt.porto import glance
 
 NAMES = ("one", "two")
@@ -525,3 +527,95 @@ def test_an_answer_that_nobody_takes_is_said(settled: ExampleHost) -> None:
     )
     assert done.returncode == 0
     assert "the answer was not shown whole" in done.stderr
+
+
+# -- who is told ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(
+    settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Receiver, Receiver, Path]]:
+    """YASM's agent, Juggler's client and node_exporter's directory, all told in each pass."""
+    textfile = settled.folder / "textfile"
+    textfile.mkdir()
+    # A trial's textfile is its own only where it is named with it.
+    monkeypatch.setenv("YA_SALT_MONITORING_PROMETHEUS_TEXTFILE_DIR", str(textfile))
+    with make_yasm() as yasm, make_juggler() as juggler:
+        monkeypatch.setenv("YA_SALT_MONITORING_YASM_URL", yasm.url)
+        monkeypatch.setenv("YA_SALT_MONITORING_JUGGLER_URL", juggler.url)
+        settle()
+        yield yasm, juggler, textfile / "ya-salt.prom"
+        assert not yasm.problems + juggler.problems
+
+
+def test_a_quick_pass_tells_all_that_a_full_one_does(
+    told: tuple[Receiver, Receiver, Path],
+) -> None:
+    yasm, juggler, textfile = told
+    assert main(["apply", "--full"]) == 0
+    full = yasm.accepted[-1], juggler.accepted[-1], textfile.read_text()
+    settle()
+    before = len(yasm.accepted), len(juggler.accepted)
+    assert is_quick()
+    assert (len(yasm.accepted), len(juggler.accepted)) == (before[0] + 1, before[1] + 1)
+    assert (yasm.accepted[-1], juggler.accepted[-1]) == full[:2]
+    new = textfile.read_text()
+    assert steady.sign_text(new) == steady.sign_text(full[2])
+    values, old = read_samples(new), read_samples(full[2])
+    assert values.keys() == old.keys()
+    assert (
+        values["porto_daemons_pass_timestamp_seconds"] > old["porto_daemons_pass_timestamp_seconds"]
+    )
+    assert values['porto_daemon_memory_usage_bytes{daemon="one"}'] > 0
+    assert textfile.stat().st_mode & 0o777 == 0o644
+
+
+def read_samples(text: str) -> dict[str, float]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+@pytest.mark.parametrize(
+    "mode", ["503", "stall", "drip", "drip-body", "endless", "hang-up", "garbage"]
+)
+def test_whoever_does_not_take_it_is_told_by_a_full_pass(
+    told: tuple[Receiver, Receiver, Path], mode: str
+) -> None:
+    yasm, juggler, _ = told
+    for receiver in (yasm, juggler):
+        receiver.mode = mode
+        started = time.monotonic()
+        assert not is_quick()
+        assert time.monotonic() - started < 3
+        receiver.mode = "accept"
+    assert is_quick()
+
+
+def test_a_no_to_one_event_is_no_yes(told: tuple[Receiver, Receiver, Path]) -> None:
+    _, juggler, _ = told
+    juggler.answer = lambda body: {"events": [{"code": 400} for _ in body["events"]]}
+    assert not is_quick()
+
+
+@pytest.mark.parametrize("change", ["gone", "edited", "open", "a link"])
+def test_a_textfile_that_is_another_is_written_by_a_full_pass(
+    told: tuple[Receiver, Receiver, Path], change: str, tmp_path: Path
+) -> None:
+    textfile = told[2]
+    if change == "edited":
+        textfile.write_text(textfile.read_text().replace("ready", "steady"))
+    elif change == "open":
+        textfile.parent.chmod(0o777)
+    else:
+        textfile.rename(tmp_path / "elsewhere")
+        if change == "a link":
+            textfile.symlink_to(tmp_path / "elsewhere")
+    assert not is_quick()
+
+
+def test_an_agent_of_yasm_that_has_gone_is_told_of(told: tuple[Receiver, Receiver, Path]) -> None:
+    yasm, _, _ = told
+    assert yasm._server is not None
+    yasm._server.server_close()
+    assert not is_quick()

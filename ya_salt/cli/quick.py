@@ -120,7 +120,8 @@ def _show_status(flags: Mapping[str, str]) -> int | None:
     started = data["told"]["passed"] if last is None else last[0]
     try:
         names = [daemon[0] for daemon in data["daemons"]]
-        used = glance.look_at_memory(data["porto_socket"], names) if names else {}
+        socket, asked = data["porto_socket"], ("memory_usage",)
+        used = glance.look_at_use(socket, names, asked) if names else {}
     except glance.NoGlanceError:
         return None
     # After everything that is shown was read.
@@ -140,7 +141,7 @@ def _show_status(flags: Mapping[str, str]) -> int | None:
 def _render(
     data: Mapping[str, Any],
     now: float,
-    used: Mapping[str, int] | None = None,
+    used: Mapping[str, Sequence[int]] | None = None,
     causes: Mapping[str, Any] | None = None,
 ) -> str:
     """The table of daemons; with what they use and what was done to each last, if that is given."""
@@ -154,7 +155,7 @@ def _render(
         age = lines.format_age(now - since)
         row = [name, version or "-", phase, state or "-", "yes", age, str(respawns), str(restarts)]
         if used is not None and causes is not None:
-            row.append(lines.format_memory(used.get(name)))
+            row.append(lines.format_memory(used[name][0] if name in used else None))
             row.append(lines.describe_cause(causes.get(name), now))
         rows.append(row)
     if used is not None:

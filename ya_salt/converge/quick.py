@@ -77,14 +77,18 @@ def leave(
     """Write down how the pass has left the host, if nothing of it is out of the ordinary.
 
     Call it under the pass lock, when everything else is written. `told`: what `status` shows
-    besides the daemons,
-    with when the pass was; under "sinks" how each sink took what it was told.
+    besides the daemons, with when the pass was ("passed") and how each sink took what it was told
+    ("sinks"); "pushes" is what each would be told next, None where that will be something else.
     """
     if seen is None or request.glimpse is None or not result.ok:
         return
     changed = glance.parse_changes(seen.told)
     sinks = _find_absent(settings, told["sinks"])
-    if sinks is None or not _is_plain(request, result, changed, seen.clock):
+    if (
+        sinks is None
+        or told["pushes"] is None
+        or not _is_plain(request, result, changed, seen.clock)
+    ):
         return
     from ya_salt.text import printable
 
@@ -127,9 +131,10 @@ def leave(
         ],
     }
     try:
+        data["textfile"] = _sign_textfile(settings, told["sinks"])
         kept = as_left.identify_all(os.path.join(state_dir, name) for name in _KEPT)
         as_left.write(state_dir, {**data, "files": {**glimpse.files, **kept}})
-    except OSError:
+    except (OSError, ValueError):
         as_left.forget(state_dir)
 
 
@@ -189,12 +194,14 @@ def _is_plain_life(life: Life | None) -> bool:
 def _find_absent(settings: Settings, sinks: Iterable[Mapping[str, Any]]) -> list[Any] | None:
     """Where nobody was to be told, so that one only has to see that this is still so.
 
-    None where somebody is told: that takes a full pass.
+    None where that takes a full pass, or somebody did not take what he was told.
     """
     monitoring = settings.monitoring
     urls = {"yasm": monitoring.yasm.url, "juggler": monitoring.juggler.url}
     found: list[Any] = []
     for sink in sinks:
+        if sink["state"] == "accepted":
+            continue
         if sink["state"] != "absent":
             return None
         if sink["name"] == "prometheus":
@@ -207,6 +214,24 @@ def _find_absent(settings: Settings, sinks: Iterable[Mapping[str, Any]]) -> list
             return None
         found.append([parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)])
     return found
+
+
+def _sign_textfile(settings: Settings, sinks: Iterable[Mapping[str, Any]]) -> list[Any] | None:
+    """The textfile's directory, name and what of it stays; None where none was written.
+
+    Raises OSError, ValueError.
+    """
+    from ya_salt.monitoring import steady
+    from ya_salt.monitoring.render.prometheus import FILE_NAME
+
+    if all((sink["name"], sink["state"]) != ("prometheus", "accepted") for sink in sinks):
+        return None
+    path = settings.monitoring.prometheus.textfile_dir
+    folder = steady.open_folder(path)
+    try:
+        return [path, FILE_NAME, steady.sign_text(steady.read_text(folder, FILE_NAME))]
+    finally:
+        os.close(folder)
 
 
 # -- the quick way -------------------------------------------------------------------------------
@@ -229,6 +254,8 @@ def make_quick_pass(state_dir: str, source: Mapping[str, Any]) -> dict[str, Any]
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         data = as_left.read(state_dir)
         if data is None or data.get("source") != source or not is_as_left(data, state_dir):
+            return None
+        if not _tell(data, started):
             return None
         as_left.note_pass(state_dir, started, time.time())
     except OSError:
@@ -257,6 +284,40 @@ def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
         return all(map(_is_absent, data["absent"]))
     except (OSError, glance.NoGlanceError, LookupError, TypeError, ValueError, AttributeError):
         return False
+
+
+def _tell(data: Mapping[str, Any], started: float) -> bool:
+    """Whether all who watch were told as by the last full pass, as far as anybody was."""
+    if not data["told"]["pushes"] and data["textfile"] is None:
+        return True
+    from ya_salt.monitoring import steady
+
+    try:
+        return _renew_textfile(data, started) and steady.push_all(data["told"]["pushes"])
+    except (OSError, ValueError, TypeError, glance.NoGlanceError):
+        return False
+
+
+def _renew_textfile(data: Mapping[str, Any], started: float) -> bool:
+    """Put what daemons use now, and when this pass was, into node_exporter's file."""
+    if data["textfile"] is None:
+        return True
+    from ya_salt.monitoring import steady
+
+    path, name, sign = data["textfile"]
+    names = list(data["changed"])
+    asked = ("memory_usage", "cpu_usage")
+    usage = glance.look_at_use(data["porto_socket"], names, asked) if names else {}
+    folder = steady.open_folder(path)
+    try:
+        text = steady.read_text(folder, name)
+        new = steady.renew_text(text, usage, started, time.time())
+        if new is None or steady.sign_text(text) != sign:
+            return False
+        steady.write_text(folder, name, new.encode())
+    finally:
+        os.close(folder)
+    return True
 
 
 def _is_absent(where: Any) -> bool:

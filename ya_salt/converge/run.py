@@ -141,6 +141,7 @@ from ya_salt.monitoring.report import (
     ReportInput,
     list_sinks,
     load_memory,
+    render_steady,
     report,
     save_hostname,
     save_memory,
@@ -209,11 +210,16 @@ def _leave(
 ) -> None:
     """Write down how the host is left, for the next pass to be quick."""
     try:
-        last = store.load_fact(LAST_PASS)
+        last, gate = store.load_fact(LAST_PASS), load_gate(store)
+        kind = host.settings.gate.type
+        found = ReportInput(done.result.statuses, last, host.now(), find_gate_facts(kind, gate))
+        find_name = done.recalled.hostname.find
+        pushes = render_steady(host.settings, done.counters, found, find_name)
         told = {
+            "pushes": None if pushes is None else [push.to_data() for push in pushes],
             "passed": last["started_at"],
             "sinks": list_sinks(store.load_fact(MONITORING)),
-            "gate": describe_gate(host.settings.gate.type, load_gate(store)),
+            "gate": describe_gate(kind, gate),
             "causes": load_last_causes(store, host.settings.state_dir),
         }
         quick.leave(host.settings, request, seen, done.result, told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from ya_salt.errors import StoreError
 from ya_salt.hostname import FACT as HOSTNAME
@@ -17,6 +19,7 @@ from ya_salt.http import Deadline
 from ya_salt.model import DaemonStatus, PrometheusSettings, Settings
 from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
 from ya_salt.monitoring.metrics import Metrics, make_metrics
+from ya_salt.monitoring.render import alertmanager, juggler, yasm
 from ya_salt.monitoring.sinks import (
     AlertmanagerSink,
     Delivery,
@@ -26,6 +29,7 @@ from ya_salt.monitoring.sinks import (
     YasmSink,
     remove_textfile,
 )
+from ya_salt.monitoring.steady import LOCAL, Push
 from ya_salt.store import Store
 
 LIMIT_S = 1.0
@@ -144,6 +148,44 @@ def _mark(store: Store, memory: Memory, totals: dict[str, Totals]) -> bool:
         _log.error("monitoring: counts are not told to yasm: %s", error)
         return False
     return True
+
+
+def render_steady(
+    settings: Settings, memory: Memory, found: ReportInput, find_name: Callable[[], str]
+) -> list[Push] | None:
+    """What the sinks that took it would be told if nothing changes from here on.
+
+    None where they are told something else then: counts are pending, or an alert fires.
+    """
+    metrics = make_metrics(found.statuses, memory, found.last_pass, found.now, found.gate)
+    if memory.doubted or memory.alerts or any(map(any, metrics.news.values())):
+        return None
+    told = settings.monitoring
+    bodies: list[tuple[str, str, Any]] = []
+    for name, sink in memory.sinks.items():
+        if sink.state != "accepted" or name == "prometheus":
+            continue
+        if name == "yasm":
+            bodies.append((name, told.yasm.url, yasm.render_push(metrics, told.yasm)))
+        elif name == "juggler":
+            events = juggler.render_events(metrics, told.juggler, find_name())
+            requests = juggler.render_requests(events, told.juggler.source)
+            bodies += [(name, told.juggler.url, body) for body in requests]
+        else:
+            url = told.alertmanager.url.rstrip("/") + alertmanager.API
+            bodies.append((name, url, []))
+    pushes = [_make_push(name, url, body) for name, url, body in bodies]
+    return None if None in pushes else [push for push in pushes if push is not None]
+
+
+def _make_push(name: str, url: str, body: object) -> Push | None:
+    """None where it takes more than a plain connection to this host."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or parts.hostname not in LOCAL:
+        return None
+    path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+    place = (parts.hostname, parts.port or 80)
+    return Push(name, place, path, json.dumps(body, ensure_ascii=False))
 
 
 # -- threads -----------------------------------------------------------------------------------

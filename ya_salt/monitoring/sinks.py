@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from ya_salt.model import (
 from ya_salt.monitoring.counters import Totals
 from ya_salt.monitoring.metrics import Metrics
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
+from ya_salt.monitoring.steady import write_text
 from ya_salt.trusted_files import UntrustedError, explain, find_problem
 
 State = Literal["accepted", "absent", "refused", "unanswered"]
@@ -217,7 +217,7 @@ class PrometheusSink:
             return Delivery(self.name, "refused", "there was no time left to write the file")
         try:
             with _open_textfile_dir(path) as folder:
-                _write_file(folder, text)
+                write_text(folder, prometheus.FILE_NAME, text)
         except OSError as error:
             return Delivery(self.name, "refused", f"cannot write to {path}: {explain(error)}")
         except UntrustedError as error:
@@ -239,19 +239,6 @@ def _open_textfile_dir(path: str) -> Iterator[int]:
         yield folder
     finally:
         os.close(folder)
-
-
-def _write_file(folder: int, data: bytes) -> None:
-    # Not a name that node_exporter reads.
-    beside = f".{prometheus.FILE_NAME}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(beside, dir_fd=folder)
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(beside, flags, 0o644, dir_fd=folder), "wb") as file:
-        file.write(data)
-        # node_exporter runs as a user of its own, whatever our umask is.
-        os.fchmod(file.fileno(), 0o644)
-    os.replace(beside, prometheus.FILE_NAME, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def remove_textfile(path: str) -> str:

@@ -46,15 +46,17 @@ def look(path: str, names: Sequence[str], timeout_s: float = TIMEOUT_S) -> Glanc
     return _ask(path, _encode_get(names, ("state",), NEVER), timeout_s)
 
 
-def look_at_memory(path: str, names: Sequence[str], timeout_s: float = TIMEOUT_S) -> dict[str, int]:
-    """What those of them use that tell, in bytes. Raises NoGlanceError."""
-    answer = _ask(path, _encode_get(names, ("memory_usage",), 0), timeout_s)
+def look_at_use(
+    path: str, names: Sequence[str], variables: Sequence[str], timeout_s: float = TIMEOUT_S
+) -> dict[str, list[int]]:
+    """What those of them use that tell, by `variables`, each a number. Raises NoGlanceError."""
+    answer = _ask(path, _encode_get(names, variables, 0), timeout_s)
     found = {}
     for number, entry in _list_fields(answer.told):
         if number == 1 and isinstance(entry, bytes):
-            name, value = _read_value(entry)
-            if value.isdigit():
-                found[name] = int(value)
+            name, values = _read_values(entry)
+            if len(values) == len(variables) and all(map(bytes.isdigit, values)):
+                found[name] = [int(value) for value in values]
     return found
 
 
@@ -82,15 +84,15 @@ def parse_changes(told: bytes) -> dict[str, int]:
     return found
 
 
-def _read_value(entry: bytes) -> tuple[str, bytes]:
-    name, value = "", b""
+def _read_values(entry: bytes) -> tuple[str, list[bytes]]:
+    name, values = "", []
     for number, data in _list_fields(entry):
         if number == 1 and isinstance(data, bytes):
             name = data.decode("utf-8", "replace")
         elif number == 2 and isinstance(data, bytes):
             told = dict(_list_fields(data)).get(4, b"")
-            value = told if isinstance(told, bytes) else b""
-    return name, value
+            values.append(told if isinstance(told, bytes) else b"")
+    return name, values
 
 
 # -- the wire ------------------------------------------------------------------------------------

@@ -1,0 +1,209 @@
+"""Tell monitoring that everything is as it was: what a full pass has rendered, sent once more.
+
+Only for a host on which nothing has changed. What does not go exactly as with that pass (another
+answer, no answer, another file) is no success, and then a full pass tells everybody, and says what
+is wrong. Loads next to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import zlib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
+LIMIT_S = 0.9
+"""For all sinks together."""
+LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Whoever is elsewhere may take a resolver, which knows no deadline."""
+_MAX_ANSWER_BYTES = 1 << 20
+_MAX_FILE_BYTES = 64 << 20
+_UNKNOWN = 1 << 62
+"""The length of a body that does not say it: it ends with the connection."""
+_MEMORY = "porto_daemon_memory_usage_bytes"
+_CPU = "porto_daemon_cpu_usage_seconds_total"
+_ENDED = "porto_daemons_pass_timestamp_seconds"
+_DURATION = "porto_daemons_pass_duration_seconds"
+_MODE_OTHERS_WRITE = 0o022
+
+
+class Push:
+    """One request to a sink on this host, and how it has to be answered."""
+
+    def __init__(self, sink: str, place: Sequence[Any], path: str, body: str) -> None:
+        self.sink = sink
+        self.place = place
+        """Host and port."""
+        self.path = path
+        self.body = body
+
+    def to_data(self) -> list[Any]:
+        return [self.sink, list(self.place), self.path, self.body]
+
+
+def push_all(pushes: Iterable[Sequence[Any]]) -> bool:
+    """Whether every sink took what it was told. Raises nothing."""
+    until = time.monotonic() + LIMIT_S
+    try:
+        return all(_push(Push(*data), until) for data in pushes)
+    except (OSError, ValueError, TypeError, LookupError):
+        return False
+
+
+def _push(push: Push, until: float) -> bool:
+    status, answer = _post(push, until)
+    return 200 <= status < 300 and _is_taken(push, answer)
+
+
+def _post(push: Push, until: float) -> tuple[int, bytes]:
+    """Status and body of the answer. Raises OSError, ValueError: it is none, or comes too late.
+
+    HTTP/1.0, whose answers end where the connection does. By hand, as http.client takes as long to
+    load as all the rest of a quick pass, and waits for ever for an answer that drips.
+    """
+    host, port = push.place
+    body = push.body.encode()
+    head = (
+        f"POST {push.path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((host.encode(), port), _find_left(until)) as connection:
+        connection.settimeout(_find_left(until))
+        connection.sendall(head.encode("ascii") + body)
+        return _read_answer(connection, until)
+
+
+def _read_answer(connection: socket.socket, until: float) -> tuple[int, bytes]:
+    data, is_over = bytearray(), False
+    while True:
+        start, _, body = bytes(data).partition(b"\r\n\r\n")
+        lines = start.split(b"\r\n")
+        wanted = _find_length(lines[1:])
+        if is_over or (b"\r\n\r\n" in data and len(body) >= wanted):
+            break
+        connection.settimeout(_find_left(until))
+        piece = connection.recv(1 << 16)
+        data += piece
+        is_over = not piece
+        if len(data) > _MAX_ANSWER_BYTES:
+            raise ValueError("the answer has no end")
+    words = lines[0].split(b" ")
+    if not words[0].startswith(b"HTTP/1.") or (is_over and len(body) < wanted < _UNKNOWN):
+        raise ValueError("that is no answer, or a part of one")
+    return int(words[1]), body
+
+
+def _find_length(headers: Iterable[bytes]) -> int:
+    for line in headers:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length":
+            return int(value)
+    return _UNKNOWN
+
+
+def _find_left(until: float) -> float:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _is_taken(push: Push, answer: bytes) -> bool:
+    """Whether the answer is the yes that the sink says; raises ValueError where it is no JSON."""
+    if push.sink == "yasm":
+        told = json.loads(answer) if answer.strip() else None
+        return not (isinstance(told, dict) and told.get("status") == "error")
+    if push.sink == "juggler":
+        told = json.loads(answer)
+        verdicts = told.get("events") if isinstance(told, dict) else None
+        events = json.loads(push.body)["events"]
+        return (
+            isinstance(verdicts, list)
+            and len(verdicts) == len(events)
+            and all(isinstance(item, dict) and item.get("code") == 200 for item in verdicts)
+        )
+    return True
+
+
+# -- node_exporter's file --------------------------------------------------------------------------
+
+
+def sign_text(text: str) -> int:
+    """Of a textfile, what does not change while nothing happens to its daemons."""
+    return zlib.crc32("\n".join(line for line in text.split("\n") if not _is_moving(line)).encode())
+
+
+def _is_moving(line: str) -> bool:
+    return line.startswith((_MEMORY + "{", _CPU + "{", _ENDED + " ", _DURATION + " "))
+
+
+def renew_text(
+    text: str, usage: Mapping[str, Sequence[int]], started: float, ended: float
+) -> str | None:
+    """The file as a pass would write it now. `usage`: container -> bytes, and nanoseconds of CPU.
+
+    None where a daemon in it does not tell what it uses.
+    """
+    moments = {_ENDED: ended, _DURATION: round(ended - started, 3)}
+    try:
+        return "\n".join(_renew(text.split("\n"), usage, moments))
+    except (LookupError, ValueError):
+        return None
+
+
+def _renew(
+    lines: Iterable[str], usage: Mapping[str, Sequence[int]], moments: Mapping[str, float]
+) -> Iterator[str]:
+    for line in lines:
+        if not _is_moving(line):
+            yield line
+            continue
+        name, brace, rest = line.partition("{")
+        if not brace:
+            name = line.split(" ")[0]
+            yield f"{name} {moments[name]!r}"
+            continue
+        # A daemon's name has nothing in it that would be escaped.
+        daemon = rest.split('"')[1]
+        memory_bytes, cpu_ns = usage[daemon]
+        value = float(memory_bytes) if name == _MEMORY else cpu_ns / 1e9
+        yield f"{name}{{{rest.partition('}')[0]}}} {value!r}"
+
+
+def read_text(folder: int, name: str) -> str:
+    """The file of an open directory. Raises OSError, ValueError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+        return file.read(_MAX_FILE_BYTES).decode()
+
+
+def open_folder(path: str) -> int:
+    """Of textfiles. Raises OSError, ValueError where others may write into it."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    found = os.fstat(folder)
+    if found.st_uid not in {0, os.geteuid()} or found.st_mode & _MODE_OTHERS_WRITE:
+        os.close(folder)
+        raise ValueError(path)
+    return folder
+
+
+def write_text(folder: int, name: str, data: bytes) -> None:
+    """Put the file in place of the one before: it is always whole. Raises OSError."""
+    # Not a name that node_exporter reads.
+    beside = f".{name}.new"
+    try:
+        os.unlink(beside, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(beside, flags, 0o644, dir_fd=folder), "wb") as file:
+        file.write(data)
+        # node_exporter runs as a user of its own, whatever our umask is.
+        os.fchmod(file.fileno(), 0o644)
+    os.replace(beside, name, src_dir_fd=folder, dst_dir_fd=folder)
