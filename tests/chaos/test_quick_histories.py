@@ -438,13 +438,14 @@ def test_a_pass_that_goes_the_quick_way_had_nothing_to_find(debs: Path, story: i
     chance = random.Random(story)
     # Each thing happens alone at least once in a while, and with others.
     left: list[Deed] = []
-    quick = 0
     with contextlib.ExitStack() as stack:
         hosts = []
         for number in range(HOSTS):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ysq.")))
             host = Host(folder, debs, number % 2 == 1, random.Random(chance.randrange(1 << 32)))
             hosts.append(stack.enter_context(host.run()))
+        settle(hosts)
+        assert make_pass(hosts[0]), "a quiet night is quick, or nothing is shown here"
         for _ in range(ROUNDS):
             settle(hosts)
             for host in hosts:
@@ -452,5 +453,4 @@ def test_a_pass_that_goes_the_quick_way_had_nothing_to_find(debs: Path, story: i
                     left = chance.sample(DEEDS, len(DEEDS))
                 deeds = [left.pop(), *chance.sample(DEEDS, chance.choice([0, 0, 0, 1, 2]))]
                 live(host, deeds)
-                quick += make_pass(host)
-    assert quick, [host.told for host in hosts]
+                make_pass(host)
