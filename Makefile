@@ -22,7 +22,7 @@ test-core: $(READY) $(SERVERS_READY)
 
 # Salt lives in an environment of its own, which takes some minutes to make.
 test-salt: $(SALT_READY) $(SERVERS_READY)
-	$(WITH_SERVERS) $(SALT_VENV)/bin/python -m pytest tests/salt -n 2 --dist loadfile $(SALT_PYTEST_ARGS)
+	$(WITH_SERVERS) $(SALT_VENV)/bin/python -m pytest tests/salt -n 3 --dist loadfile $(SALT_PYTEST_ARGS)
 
 # Debian packages of ya-salt and dev-portod, into dist/.
 deb:
