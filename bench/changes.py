@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.host import BenchHost
-from ya_salt.porto.client import FrameReader, encode_frame
+from ya_salt.porto.frames import FrameReader, encode_frame
 from ya_salt.proto import porto_pb2 as pb
 
 _CONNECTIONS = 4

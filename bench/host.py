@@ -32,7 +32,7 @@ from helpers.debs import Repository, make_root  # noqa: E402 - as above
 from helpers.portod import DevPortod  # noqa: E402 - as above
 from helpers.receiver import Receiver, make_juggler, make_yasm  # noqa: E402 - as above
 
-from ya_salt.porto.client import encode_frame  # noqa: E402 - after the path above
+from ya_salt.porto.frames import encode_frame  # noqa: E402 - after the path above
 from ya_salt.proto import porto_pb2 as pb  # noqa: E402 - after the path above
 
 FLOOR = Path(__file__).with_name("floor.py")

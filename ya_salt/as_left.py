@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE_NAME = "as-left"
 PASS_FILE_NAME = "as-left.pass"  # noqa: S105 - a pass over the host, no password
 """When the last quick pass was: the store is not written by one."""
-FORMAT = 3
+FORMAT = 4
 SETTLED_S = 3.0
 """What changed so lately may change again without its times showing it: the kernel stamps files
 from a clock that ticks each 4 to 10 ms, and some file systems keep whole seconds."""
@@ -93,16 +93,21 @@ def is_guarded(path: str) -> bool:
             found = None
         except OSError:
             return False
-        if found is not None and not _is_ours(found):
+        if found is not None and not _is_way(found):
             return False
         if real == "/":
             return True
         real = os.path.dirname(real)
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    is_closed = not found.st_mode & _MODE_OTHERS_WRITE or bool(found.st_mode & _STICKY)
-    return found.st_uid in {0, os.geteuid()} and is_closed
+def is_ours(found: os.stat_result) -> bool:
+    """Whether nobody else owns it or may write it."""
+    return found.st_uid in {0, os.geteuid()} and not found.st_mode & _MODE_OTHERS_WRITE
+
+
+def _is_way(found: os.stat_result) -> bool:
+    """Whether what lies in it may be ours: in a sticky directory nobody replaces what is."""
+    return found.st_uid in {0, os.geteuid()} if found.st_mode & _STICKY else is_ours(found)
 
 
 def find_step() -> float:
@@ -174,7 +179,7 @@ def read(state_dir: str) -> dict[str, Any] | None:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:
-            if not _is_ours(os.fstat(file.fileno())):
+            if not is_ours(os.fstat(file.fileno())):
                 return None
             head, _, body = file.read(_MAX_BYTES).partition(b"\n")
         if head != b"%08x" % zlib.crc32(body):

@@ -1,6 +1,12 @@
-"""The settings that have a flag. Loads next to nothing."""
+"""Where settings come from, and those that have a flag. Loads next to nothing."""
 
 from __future__ import annotations
+
+DEFAULT_FILE = "/etc/hostman/ya-salt.yaml"
+ENVIRONMENT_PREFIX = "YA_SALT_"
+CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
+STATE_DIR = "/var/lib/ya-salt"
+"""Where nothing says otherwise."""
 
 
 class Flag:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from ya_salt.flags import STATE_DIR
 from ya_salt.life import Change, Hold, Life, Pin, Rejection, Trial
 
 Progress = Callable[[str], None]
@@ -100,7 +101,7 @@ class Settings:
     """What is in force on this host; `settings.py` reads it, docs/settings.md explains it."""
 
     specs_dir: str = "/etc/hostman/porto-daemons.d"
-    state_dir: str = "/var/lib/ya-salt"
+    state_dir: str = STATE_DIR
     porto_socket: str = "/run/portod.socket"
     root: str = "/"
     """dpkg's and apt's root; containers run on the host whatever it is."""

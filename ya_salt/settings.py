@@ -17,22 +17,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ya_salt.errors import SettingsError
-from ya_salt.flags import FLAGS
+from ya_salt.flags import CONFIG_VARIABLE, DEFAULT_FILE, ENVIRONMENT_PREFIX, FLAGS
 from ya_salt.model import PrometheusSettings, Settings
 from ya_salt.names import check_package_name
 from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar, read_yaml
 from ya_salt.trusted_files import UntrustedError, explain, open_trusted
 
 _TEXTFILE_DIR = "monitoring.prometheus.textfile_dir"
-DEFAULT_FILE = "/etc/hostman/ya-salt.yaml"
-ENVIRONMENT_PREFIX = "YA_SALT_"
 _TEST_PREFIX = "YA_SALT_TEST_"
 """Variables of the test suite, which say how long its longest tests go on."""
 _MAX_BYTES = 1 << 20
 _SOCKET_MAX_BYTES = 107
 _NOTIFY_MAX_BYTES = 43
 """With the longest name that a daemon with a socket may have it is a socket's path."""
-_CONFIG_VARIABLE = f"{ENVIRONMENT_PREFIX}CONFIG"
 _FIELDS = frozenset(item.name for item in fields(Settings))
 
 
@@ -298,7 +295,7 @@ def find_settings_file(environment: Mapping[str, str], config: str | None = None
 
 
 def _name_file(environment: Mapping[str, str], config: str | None) -> str | None:
-    return config or environment.get(_CONFIG_VARIABLE)
+    return config or environment.get(CONFIG_VARIABLE)
 
 
 def _spare_textfile(in_force: InForce, rank: Mapping[str, int]) -> InForce:
@@ -358,7 +355,7 @@ def _read_environment(environment: Mapping[str, str]) -> _Found:
 
 def _is_unknown(variable: str) -> bool:
     is_ours = variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith(_TEST_PREFIX)
-    return is_ours and variable != _CONFIG_VARIABLE
+    return is_ours and variable != CONFIG_VARIABLE
 
 
 def _read_flags(flags: Mapping[str, str]) -> _Found:
@@ -496,7 +493,7 @@ def _scalar_text(node: Node) -> str:
 def _suggest_variable(variable: str, known: Collection[str]) -> str:
     # What all of them begin with would make any two look alike.
     start = len(ENVIRONMENT_PREFIX)
-    names = [name[start:] for name in (*known, _CONFIG_VARIABLE)]
+    names = [name[start:] for name in (*known, CONFIG_VARIABLE)]
     return _suggest(variable[start:], names, ENVIRONMENT_PREFIX)
 
 

@@ -11,12 +11,12 @@ import os
 import shlex
 import socket
 import stat
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ya_salt.errors import OperatorError
+from ya_salt.processes import read_peer
 
 _MAX_LINKS = 40
 _OPEN = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW
@@ -177,28 +177,6 @@ def find_peer_problem(connection: socket.socket) -> str:
     if uid in {0, os.geteuid()}:
         return ""
     return f"who listens there (pid {pid}) runs as user {uid}, not as root"
-
-
-def find_peer(connection: socket.socket) -> str:
-    """The process at the other end of a unix socket, so that another one of its number differs.
-
-    "" where /proc does not tell.
-    """
-    pid, _uid = read_peer(connection)
-    try:
-        # After the name, which may hold anything: the 22nd field is when it was started.
-        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return f"{pid}:{int(words[19])}"
-    except (OSError, IndexError, ValueError):
-        return ""
-
-
-def read_peer(connection: socket.socket) -> tuple[int, int]:
-    """(pid, uid) of who made, or listens at, the other end of a unix socket."""
-    size = struct.calcsize("3i")
-    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
-    pid, uid, _gid = struct.unpack("3i", peer)
-    return pid, uid
 
 
 def explain(error: OSError) -> str:

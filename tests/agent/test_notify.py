@@ -22,8 +22,8 @@ from helpers.systemd import Systemd
 
 from ya_salt.agent.drainer import CGROUPS, Members
 from ya_salt.messages import make_daemon_status
+from ya_salt.processes import read_peer
 from ya_salt.store import read_store
-from ya_salt.trusted_files import read_peer
 
 
 class Telling:

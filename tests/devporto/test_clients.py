@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.portod import DevPortod, Wire
 from tests.helpers.processes import copy_for_everybody
-from ya_salt.porto.client import encode_frame
+from ya_salt.porto.frames import encode_frame
 from ya_salt.proto import porto_pb2 as pb
 
 ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="being somebody else takes root")

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ya_salt.porto.client import FrameReader, encode_frame
+from ya_salt.porto.frames import FrameReader, encode_frame
 from ya_salt.proto import porto_pb2 as pb
 
 Change = Callable[[pb.TContainerRequest, pb.TContainerResponse], pb.TContainerResponse | None]

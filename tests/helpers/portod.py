@@ -16,7 +16,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from ya_salt.porto.client import FrameReader, encode_frame
+from ya_salt.porto.frames import FrameReader, encode_frame
 from ya_salt.proto import porto_pb2 as pb
 
 READY_TIMEOUT_S = 20.0

@@ -23,6 +23,7 @@ from ya_salt.model import (
 )
 from ya_salt.monitoring.metrics import MAX_PASS_AGE_S, cut_text
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
+from ya_salt.monitoring.verdicts import find_refused
 
 NAMES = st.text(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-@:./", min_size=1, max_size=100
@@ -394,7 +395,7 @@ def test_fifty_events_go_into_a_request() -> None:
     ],
 )
 def test_every_events_code_is_checked(answer, codes: list[int]) -> None:
-    found = juggler.find_refused([{"service": "a"}, {"service": "b"}], answer)
+    found = find_refused([{"service": "a"}, {"service": "b"}], answer)
     assert [code for _, code, _ in found] == codes
 
 

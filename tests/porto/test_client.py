@@ -14,7 +14,8 @@ from helpers.portod import DevPortod
 from helpers.processes import listen_as
 
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
-from ya_salt.porto.client import FrameReader, FramingError, PortoClient, encode_frame, parse_labels
+from ya_salt.porto.client import PortoClient, parse_labels
+from ya_salt.porto.frames import FrameReader, FramingError, encode_frame
 from ya_salt.proto import porto_pb2 as pb
 
 

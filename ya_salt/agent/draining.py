@@ -20,9 +20,9 @@ from ya_salt import __version__
 from ya_salt.converge.listening import ListeningError, connect
 from ya_salt.model import DaemonSpec
 from ya_salt.packages.unit import find_obstacle
+from ya_salt.processes import read_peer
 from ya_salt.specs.sockets import is_notify
 from ya_salt.text import printable
-from ya_salt.trusted_files import read_peer
 
 _WAIT_S = 10.0
 """How long a pass waits until its daemons are heard; then it goes on without."""

@@ -497,6 +497,8 @@ class Agent:
         self._tell_manager(made)
         if result is not None or made.error is not None:
             self._watch()
+            # A quick pass loads nothing more.
+            self._signature = {**itself.sign_files(), **self._signature}
         self._renew_itself(now)
 
     def _wait_on(self, made: _Pass, result: PassResult, now: float) -> None:
@@ -634,7 +636,6 @@ class Agent:
         if self._is_stopping:
             return
         if not itself.is_changed(self._signature):
-            self._signature = {**itself.sign_files(), **self._signature}
             return
         if find_holder(self._host.apt.place.transaction_locks):
             # Half of it may be the old one still; and its package may restart this service.

@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 import sys
 
+from ya_salt.flags import CONFIG_VARIABLE, DEFAULT_FILE, ENVIRONMENT_PREFIX, FLAGS, STATE_DIR
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
     from typing import Any
-
-_PREFIX = "YA_SALT_"
-_DEFAULT_CONFIG = "/etc/hostman/ya-salt.yaml"
-_DEFAULT_STATE_DIR = "/var/lib/ya-salt"
 
 
 def answer_quickly(words: Sequence[str]) -> int | None:
@@ -34,16 +32,16 @@ def answer_quickly(words: Sequence[str]) -> int | None:
 
 def name_source(options: argparse.Namespace) -> dict[str, Any]:
     """What the settings of a command are made of, as the quick way has it."""
-    from ya_salt.flags import FLAGS
-
     names = ("config", *(flag.name for flag in FLAGS))
     given = {name: getattr(options, name, None) for name in names}
     return _name_source({name: text for name, text in given.items() if text is not None})
 
 
 def _name_source(flags: Mapping[str, str]) -> dict[str, Any]:
-    environment = {name: text for name, text in os.environ.items() if name.startswith(_PREFIX)}
-    config = flags.get("config") or environment.get(f"{_PREFIX}CONFIG") or _DEFAULT_CONFIG
+    environment = {
+        name: text for name, text in os.environ.items() if name.startswith(ENVIRONMENT_PREFIX)
+    }
+    config = flags.get("config") or environment.get(CONFIG_VARIABLE) or DEFAULT_FILE
     return {
         "config": os.path.abspath(config),
         "environment": environment,
@@ -53,8 +51,6 @@ def _name_source(flags: Mapping[str, str]) -> dict[str, Any]:
 
 def _parse(words: Sequence[str]) -> tuple[str, dict[str, str]]:
     """The command and its flags; "" where there is anything else on the line."""
-    from ya_salt.flags import FLAGS
-
     known = {"--config": "config", **{flag.word: flag.name for flag in FLAGS}}
     command, flags, rest = "", {}, list(words)
     while rest:
@@ -74,8 +70,10 @@ def _find_state_dir(source: Mapping[str, Any]) -> str:
 
     Where the settings file says otherwise, one that lies here is of other settings.
     """
-    state_dir = source["flags"].get("state_dir") or source["environment"].get(f"{_PREFIX}STATE_DIR")
-    return os.path.abspath(state_dir or _DEFAULT_STATE_DIR)
+    state_dir = source["flags"].get("state_dir") or source["environment"].get(
+        f"{ENVIRONMENT_PREFIX}STATE_DIR"
+    )
+    return os.path.abspath(state_dir or STATE_DIR)
 
 
 def _read(source: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ya_salt.model import DaemonSpec
 from ya_salt.names import quote
+from ya_salt.processes import read_start
 from ya_salt.specs.digest import make_digest
 from ya_salt.specs.sockets import is_notify, list_properties
 from ya_salt.told import Told, decode
@@ -190,8 +191,5 @@ def read_clock() -> float:
 
 def find_start(pid: int) -> float | None:
     """When a process was started, in hundredths of a second; None where it is gone."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return int(words[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError):
-        return None
+    ticks = read_start(pid)
+    return None if ticks is None else ticks / os.sysconf("SC_CLK_TCK")

@@ -17,7 +17,7 @@ from ya_salt.porto import glance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from ya_salt.converge.host import PassRequest, PassResult
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 _CLOCK_STEP_S = 2
 """portod tells whole seconds."""
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _CONNECT_S = 0.2
 _KEPT = ("store.sqlite3", "journal", "secret.key")
 """What a pass keeps beside the snapshot and goes by."""
@@ -72,23 +71,19 @@ def leave(
     request: PassRequest,
     seen: glance.Glance | None,
     result: PassResult,
-    told: Mapping[str, Any],
+    tell: Callable[[], Mapping[str, Any]],
 ) -> None:
     """Write down how the pass has left the host, if nothing of it is out of the ordinary.
 
-    Call it under the pass lock, when everything else is written. `told`: what `status` shows
-    besides the daemons, with when the pass was ("passed") and how each sink took what it was told
-    ("sinks"); "pushes" is what each would be told next, None where that will be something else.
+    Call it under the pass lock, when everything else is written. `tell` is called only then, for
+    what `status` shows besides the daemons: when the pass was ("passed"), "sinks", "gate",
+    "causes"; and "steady", what keeps the sinks told, None where that takes a full pass. What it
+    raises of OSError and ValueError leaves nothing.
     """
     if seen is None or request.glimpse is None or not result.ok:
         return
     changed = glance.parse_changes(seen.told)
-    sinks = _find_absent(settings, told["sinks"])
-    if (
-        sinks is None
-        or told["pushes"] is None
-        or not _is_plain(request, result, changed, seen.clock)
-    ):
+    if not _is_plain(request, result, changed, seen.clock):
         return
     from ya_salt.text import printable
 
@@ -109,8 +104,6 @@ def leave(
         "peer": seen.peer,
         "porto_step": seen.step,
         "changed": changed,
-        "absent": sinks,
-        "told": told,
         # Of the spec, or of what portod took of it: they stand as long as nothing changes.
         "warnings": [
             printable(f"{item.name}: warning: {words}")
@@ -131,9 +124,11 @@ def leave(
         ],
     }
     try:
-        data["textfile"] = _sign_textfile(settings, told["sinks"])
+        told = tell()
+        if told["steady"] is None:
+            return
         kept = as_left.identify_all(os.path.join(state_dir, name) for name in _KEPT)
-        as_left.write(state_dir, {**data, "files": {**glimpse.files, **kept}})
+        as_left.write(state_dir, {**data, "told": told, "files": {**glimpse.files, **kept}})
     except (OSError, ValueError):
         as_left.forget(state_dir)
 
@@ -191,49 +186,6 @@ def _is_plain_life(life: Life | None) -> bool:
     return replace(life, generations=(), crash=None, corrections={}, corrected="") == Life()
 
 
-def _find_absent(settings: Settings, sinks: Iterable[Mapping[str, Any]]) -> list[Any] | None:
-    """Where nobody was to be told, so that one only has to see that this is still so.
-
-    None where that takes a full pass, or somebody did not take what he was told.
-    """
-    monitoring = settings.monitoring
-    urls = {"yasm": monitoring.yasm.url, "juggler": monitoring.juggler.url}
-    found: list[Any] = []
-    for sink in sinks:
-        if sink["state"] == "accepted":
-            continue
-        if sink["state"] != "absent":
-            return None
-        if sink["name"] == "prometheus":
-            found.append(monitoring.prometheus.textfile_dir)
-            continue
-        from urllib.parse import urlsplit
-
-        parts = urlsplit(urls.get(sink["name"], monitoring.alertmanager.url))
-        if parts.hostname not in _LOCAL:
-            return None
-        found.append([parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)])
-    return found
-
-
-def _sign_textfile(settings: Settings, sinks: Iterable[Mapping[str, Any]]) -> list[Any] | None:
-    """The textfile's directory, name and what of it stays; None where none was written.
-
-    Raises OSError, ValueError.
-    """
-    from ya_salt.monitoring import steady
-    from ya_salt.monitoring.render.prometheus import FILE_NAME
-
-    if all((sink["name"], sink["state"]) != ("prometheus", "accepted") for sink in sinks):
-        return None
-    path = settings.monitoring.prometheus.textfile_dir
-    folder = steady.open_folder(path)
-    try:
-        return [path, FILE_NAME, steady.sign_text(steady.read_text(folder, FILE_NAME))]
-    finally:
-        os.close(folder)
-
-
 # -- the quick way -------------------------------------------------------------------------------
 
 
@@ -281,43 +233,29 @@ def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
                 return False
             if seen.told != glance.say_unchanged(changed):
                 return False
-        return all(map(_is_absent, data["absent"]))
+        return all(map(_is_absent, data["told"]["steady"]["absent"]))
     except (OSError, glance.NoGlanceError, LookupError, TypeError, ValueError, AttributeError):
         return False
 
 
 def _tell(data: Mapping[str, Any], started: float) -> bool:
     """Whether all who watch were told as by the last full pass, as far as anybody was."""
-    if not data["told"]["pushes"] and data["textfile"] is None:
+    pushes, textfile = (data["told"]["steady"][name] for name in ("pushes", "textfile"))
+    if not pushes and textfile is None:
         return True
     from ya_salt.monitoring import steady
 
     try:
-        return _renew_textfile(data, started) and steady.push_all(data["told"]["pushes"])
+        if textfile is not None:
+            names = list(data["changed"])
+            asked = ("memory_usage", "cpu_usage")
+            usage = glance.look_at_use(data["porto_socket"], names, asked) if names else {}
+            path, name, sign = textfile
+            if not steady.renew_file(path, name, sign, usage, started):
+                return False
+        return steady.push_all(pushes)
     except (OSError, ValueError, TypeError, glance.NoGlanceError):
         return False
-
-
-def _renew_textfile(data: Mapping[str, Any], started: float) -> bool:
-    """Put what daemons use now, and when this pass was, into node_exporter's file."""
-    if data["textfile"] is None:
-        return True
-    from ya_salt.monitoring import steady
-
-    path, name, sign = data["textfile"]
-    names = list(data["changed"])
-    asked = ("memory_usage", "cpu_usage")
-    usage = glance.look_at_use(data["porto_socket"], names, asked) if names else {}
-    folder = steady.open_folder(path)
-    try:
-        text = steady.read_text(folder, name)
-        new = steady.renew_text(text, usage, started, time.time())
-        if new is None or steady.sign_text(text) != sign:
-            return False
-        steady.write_text(folder, name, new.encode())
-    finally:
-        os.close(folder)
-    return True
 
 
 def _is_absent(where: Any) -> bool:

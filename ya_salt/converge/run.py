@@ -209,20 +209,22 @@ def _leave(
     host: Host, request: PassRequest, store: Store, seen: Glance | None, done: _Done
 ) -> None:
     """Write down how the host is left, for the next pass to be quick."""
-    try:
+
+    def tell() -> dict[str, Any]:
         last, gate = store.load_fact(LAST_PASS), load_gate(store)
         kind = host.settings.gate.type
         found = ReportInput(done.result.statuses, last, host.now(), find_gate_facts(kind, gate))
         find_name = done.recalled.hostname.find
-        pushes = render_steady(host.settings, done.counters, found, find_name)
-        told = {
-            "pushes": None if pushes is None else [push.to_data() for push in pushes],
+        return {
             "passed": last["started_at"],
             "sinks": list_sinks(store.load_fact(MONITORING)),
             "gate": describe_gate(kind, gate),
             "causes": load_last_causes(store, host.settings.state_dir),
+            "steady": render_steady(host.settings, done.counters, found, find_name),
         }
-        quick.leave(host.settings, request, seen, done.result, told)
+
+    try:
+        quick.leave(host.settings, request, seen, done.result, tell)
     except Exception:  # noqa: BLE001 - what spares the next pass work may not fail this one
         _log.exception("pass: the next one will not be quick: a bug in ya-salt")
 

@@ -6,6 +6,7 @@ but wait, for a daemon that ends slowly or for another one to become ready.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -109,9 +110,7 @@ class Turns:
         """Who has not begun does not; nobody waits for readiness any more."""
         with self._lock:
             self._is_ended = True
-            for wait in {
-                id(wait): wait for waits in self._waits.values() for wait in waits
-            }.values():
+            for wait in itertools.chain(*self._waits.values()):
                 if wait.is_until_end:
                     wait.is_over.set()
 

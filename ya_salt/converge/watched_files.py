@@ -21,6 +21,7 @@ from ya_salt.life import Life, SeenFile
 from ya_salt.model import Container, DaemonSpec, FileNow, Observed, WatchedFiles
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
+from ya_salt.processes import read_start
 
 MAX_FILES = 1000
 """That one entry may match: more are a mistake, and would cost every pass."""
@@ -91,13 +92,10 @@ def _is_close(files: WatchedFiles, life: Life, container: Container) -> bool:
 
 def find_start(pid: str) -> float:
     """When a process was started, to a hundredth of a second; 0 where that cannot be told."""
-    try:
-        if not pid.isdecimal():
-            return 0.0
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+    ticks = read_start(pid) if pid.isdecimal() else None
+    if ticks is None:
         return 0.0
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age_s
 
 

@@ -17,9 +17,10 @@ from ya_salt.hostname import FACT as HOSTNAME
 from ya_salt.hostname import HostName
 from ya_salt.http import Deadline
 from ya_salt.model import DaemonStatus, PrometheusSettings, Settings
+from ya_salt.monitoring import steady
 from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
 from ya_salt.monitoring.metrics import Metrics, make_metrics
-from ya_salt.monitoring.render import alertmanager, juggler, yasm
+from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 from ya_salt.monitoring.sinks import (
     AlertmanagerSink,
     Delivery,
@@ -29,7 +30,6 @@ from ya_salt.monitoring.sinks import (
     YasmSink,
     remove_textfile,
 )
-from ya_salt.monitoring.steady import LOCAL, Push
 from ya_salt.store import Store
 
 LIMIT_S = 1.0
@@ -38,6 +38,9 @@ _ABORT_S = 0.9
 """When whoever still hangs is woken, so that it can say what became of it."""
 
 FACT = "monitoring"
+
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Whoever is elsewhere may take a resolver, which knows no deadline."""
 
 _log = logging.getLogger("ya_salt.monitoring")
 
@@ -152,40 +155,62 @@ def _mark(store: Store, memory: Memory, totals: dict[str, Totals]) -> bool:
 
 def render_steady(
     settings: Settings, memory: Memory, found: ReportInput, find_name: Callable[[], str]
-) -> list[Push] | None:
-    """What the sinks that took it would be told if nothing changes from here on.
+) -> dict[str, Any] | None:
+    """What a quick pass needs to tell the sinks that nothing has changed, as plain data.
 
-    None where they are told something else then: counts are pending, or an alert fires.
+    "absent": where nobody was to be told (a directory, or host and port); "pushes": what the others
+    are told, for `steady.push_all`; "textfile": directory, name and what of it stays, or None.
+    None where that takes a full pass: counts are pending, an alert fires, somebody did not take
+    what he was told or is not on this host. Raises OSError, ValueError.
     """
     metrics = make_metrics(found.statuses, memory, found.last_pass, found.now, found.gate)
     if memory.doubted or memory.alerts or any(map(any, metrics.news.values())):
         return None
     told = settings.monitoring
-    bodies: list[tuple[str, str, Any]] = []
+    urls = {
+        "yasm": told.yasm.url,
+        "juggler": told.juggler.url,
+        "alertmanager": told.alertmanager.url.rstrip("/") + alertmanager.API,
+    }
+    steady_data: dict[str, Any] = {"absent": [], "pushes": [], "textfile": None}
     for name, sink in memory.sinks.items():
-        if sink.state != "accepted" or name == "prometheus":
+        is_there = sink.state == "accepted"
+        if not is_there and sink.state != "absent":
+            return None
+        if name == "prometheus":
+            path = told.prometheus.textfile_dir
+            if is_there:
+                sign = steady.sign_file(path, prometheus.FILE_NAME)
+                steady_data["textfile"] = [path, prometheus.FILE_NAME, sign]
+            else:
+                steady_data["absent"].append(path)
             continue
-        if name == "yasm":
-            bodies.append((name, told.yasm.url, yasm.render_push(metrics, told.yasm)))
-        elif name == "juggler":
-            events = juggler.render_events(metrics, told.juggler, find_name())
-            requests = juggler.render_requests(events, told.juggler.source)
-            bodies += [(name, told.juggler.url, body) for body in requests]
-        else:
-            url = told.alertmanager.url.rstrip("/") + alertmanager.API
-            bodies.append((name, url, []))
-    pushes = [_make_push(name, url, body) for name, url, body in bodies]
-    return None if None in pushes else [push for push in pushes if push is not None]
+        parts = urlsplit(urls[name])
+        if parts.hostname not in _LOCAL or (is_there and parts.scheme != "http"):
+            return None
+        place = [parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)]
+        if not is_there:
+            steady_data["absent"].append(place)
+            continue
+        path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        steady_data["pushes"] += [
+            [name, place, path, json.dumps(body, ensure_ascii=False)]
+            for body in _render_bodies(name, metrics, settings, find_name)
+        ]
+    return steady_data
 
 
-def _make_push(name: str, url: str, body: object) -> Push | None:
-    """None where it takes more than a plain connection to this host."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or parts.hostname not in LOCAL:
-        return None
-    path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
-    place = (parts.hostname, parts.port or 80)
-    return Push(name, place, path, json.dumps(body, ensure_ascii=False))
+def _render_bodies(
+    name: str, metrics: Metrics, settings: Settings, find_name: Callable[[], str]
+) -> list[Any]:
+    told = settings.monitoring
+    if name == "yasm":
+        return [yasm.render_push(metrics, told.yasm)]
+    if name == "juggler":
+        events = juggler.render_events(metrics, told.juggler, find_name())
+        return list(juggler.render_requests(events, told.juggler.source))
+    # Nothing fires.
+    return [[]]
 
 
 # -- threads -----------------------------------------------------------------------------------

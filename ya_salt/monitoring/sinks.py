@@ -30,6 +30,7 @@ from ya_salt.monitoring.counters import Totals
 from ya_salt.monitoring.metrics import Metrics
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 from ya_salt.monitoring.steady import write_text
+from ya_salt.monitoring.verdicts import find_refused, says_no
 from ya_salt.trusted_files import UntrustedError, explain, find_problem
 
 State = Literal["accepted", "absent", "refused", "unanswered"]
@@ -128,9 +129,7 @@ class YasmSink:
         return yasm.render_push(replace(self.metrics, news={}), self.settings)
 
     def _judge(self, answer: Answer, totals: Mapping[str, Totals]) -> Delivery:
-        told = answer.parse()
-        said_no = isinstance(told, dict) and told.get("status") == "error"
-        if answer.ok and not said_no:
+        if answer.ok and not says_no(answer.parse()):
             return Delivery(self.name, "accepted", totals=totals)
         return Delivery(self.name, "refused", answer.describe())
 
@@ -183,7 +182,7 @@ class JugglerSink:
             raise _SaidNoError(answer.describe())
         if answer.body is None:
             raise UnansweredError(answer.missing)
-        refused = juggler.find_refused(events, answer.parse())
+        refused = find_refused(events, answer.parse())
         again = [event for event, code, _ in refused if code >= _SERVER_ERROR]
         if not again or not may_try_again:
             return refused

@@ -13,6 +13,9 @@ import socket
 import time
 import zlib
 
+from ya_salt.as_left import is_ours
+from ya_salt.monitoring.verdicts import find_refused, says_no
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
 
 LIMIT_S = 0.9
 """For all sinks together."""
-LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-"""Whoever is elsewhere may take a resolver, which knows no deadline."""
 _MAX_ANSWER_BYTES = 1 << 20
 _MAX_FILE_BYTES = 64 << 20
 _UNKNOWN = 1 << 62
@@ -30,47 +31,31 @@ _MEMORY = "porto_daemon_memory_usage_bytes"
 _CPU = "porto_daemon_cpu_usage_seconds_total"
 _ENDED = "porto_daemons_pass_timestamp_seconds"
 _DURATION = "porto_daemons_pass_duration_seconds"
-_MODE_OTHERS_WRITE = 0o022
-
-
-class Push:
-    """One request to a sink on this host, and how it has to be answered."""
-
-    def __init__(self, sink: str, place: Sequence[Any], path: str, body: str) -> None:
-        self.sink = sink
-        self.place = place
-        """Host and port."""
-        self.path = path
-        self.body = body
-
-    def to_data(self) -> list[Any]:
-        return [self.sink, list(self.place), self.path, self.body]
 
 
 def push_all(pushes: Iterable[Sequence[Any]]) -> bool:
-    """Whether every sink took what it was told. Raises nothing."""
+    """Whether every sink took what it was told: sink, (host, port), path, body. Raises nothing."""
     until = time.monotonic() + LIMIT_S
     try:
-        return all(_push(Push(*data), until) for data in pushes)
+        return all(_push(until, *push) for push in pushes)
     except (OSError, ValueError, TypeError, LookupError):
         return False
 
 
-def _push(push: Push, until: float) -> bool:
-    status, answer = _post(push, until)
-    return 200 <= status < 300 and _is_taken(push, answer)
+def _push(until: float, sink: str, place: Sequence[Any], path: str, body: str) -> bool:
+    status, answer = _post(place, path, body.encode(), until)
+    return 200 <= status < 300 and _is_taken(sink, body, answer)
 
 
-def _post(push: Push, until: float) -> tuple[int, bytes]:
+def _post(place: Sequence[Any], path: str, body: bytes, until: float) -> tuple[int, bytes]:
     """Status and body of the answer. Raises OSError, ValueError: it is none, or comes too late.
 
     HTTP/1.0, whose answers end where the connection does. By hand, as http.client takes as long to
     load as all the rest of a quick pass, and waits for ever for an answer that drips.
     """
-    host, port = push.place
-    body = push.body.encode()
+    host, port = place
     head = (
-        f"POST {push.path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n"
+        f"POST {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     with socket.create_connection((host.encode(), port), _find_left(until)) as connection:
@@ -114,20 +99,12 @@ def _find_left(until: float) -> float:
     return left
 
 
-def _is_taken(push: Push, answer: bytes) -> bool:
+def _is_taken(sink: str, body: str, answer: bytes) -> bool:
     """Whether the answer is the yes that the sink says; raises ValueError where it is no JSON."""
-    if push.sink == "yasm":
-        told = json.loads(answer) if answer.strip() else None
-        return not (isinstance(told, dict) and told.get("status") == "error")
-    if push.sink == "juggler":
-        told = json.loads(answer)
-        verdicts = told.get("events") if isinstance(told, dict) else None
-        events = json.loads(push.body)["events"]
-        return (
-            isinstance(verdicts, list)
-            and len(verdicts) == len(events)
-            and all(isinstance(item, dict) and item.get("code") == 200 for item in verdicts)
-        )
+    if sink == "yasm":
+        return not says_no(json.loads(answer) if answer.strip() else None)
+    if sink == "juggler":
+        return not find_refused(json.loads(body)["events"], json.loads(answer))
     return True
 
 
@@ -176,6 +153,31 @@ def _renew(
         yield f"{name}{{{rest.partition('}')[0]}}} {value!r}"
 
 
+def sign_file(path: str, name: str) -> int:
+    """`sign_text` of a file in this directory. Raises OSError, ValueError."""
+    folder = open_folder(path)
+    try:
+        return sign_text(read_text(folder, name))
+    finally:
+        os.close(folder)
+
+
+def renew_file(
+    path: str, name: str, sign: int, usage: Mapping[str, Sequence[int]], started: float
+) -> bool:
+    """Renew a file whose rest is as it was; False where it is not. Raises OSError, ValueError."""
+    folder = open_folder(path)
+    try:
+        text = read_text(folder, name)
+        new = renew_text(text, usage, started, time.time())
+        if new is None or sign_text(text) != sign:
+            return False
+        write_text(folder, name, new.encode())
+    finally:
+        os.close(folder)
+    return True
+
+
 def read_text(folder: int, name: str) -> str:
     """The file of an open directory. Raises OSError, ValueError."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -186,8 +188,7 @@ def read_text(folder: int, name: str) -> str:
 def open_folder(path: str) -> int:
     """Of textfiles. Raises OSError, ValueError where others may write into it."""
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    found = os.fstat(folder)
-    if found.st_uid not in {0, os.geteuid()} or found.st_mode & _MODE_OTHERS_WRITE:
+    if not is_ours(os.fstat(folder)):
         os.close(folder)
         raise ValueError(path)
     return folder

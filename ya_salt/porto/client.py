@@ -10,16 +10,18 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
+from ya_salt.porto.frames import FrameReader, FramingError, encode_frame
+from ya_salt.processes import find_peer
 from ya_salt.proto import porto_pb2 as pb
 from ya_salt.text import printable
-from ya_salt.trusted_files import find_peer, find_peer_problem
+from ya_salt.trusted_files import find_peer_problem
 
 DEFAULT_SOCKET = "/run/portod.socket"
 READ_TIMEOUT_S = 5.0
@@ -430,64 +432,3 @@ def parse_labels(text: str) -> Mapping[str, str]:
     """Porto's `A.b: 1; A.c: 2` as a mapping."""
     pairs = (item.partition(": ") for item in text.split("; ") if item)
     return {key: value for key, _, value in pairs}
-
-
-MAX_MESSAGE_BYTES = 32 << 20
-"""portod closes a connection that announces more than this (its RPC_MSG_MAX is of that order)."""
-
-
-class FramingError(ValueError):
-    """The bytes are no message of Porto's."""
-
-
-def encode_frame(message: Message) -> bytes:
-    """The bytes that carry `message`."""
-    body = message.SerializeToString()
-    return _encode_varint(len(body)) + body
-
-
-def _encode_varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-class FrameReader:
-    """Cuts a stream of bytes, fed as it arrives, into the bodies of whole messages."""
-
-    def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self._buffer = bytearray()
-        self._max_bytes = max_bytes
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield each body that `data` completes. Raises FramingError on a senseless length."""
-        self._buffer += data
-        while (body := self._take()) is not None:
-            yield body
-
-    def _take(self) -> bytes | None:
-        header = self._parse_length()
-        if header is None:
-            return None
-        start, length = header
-        if len(self._buffer) < start + length:
-            return None
-        body = bytes(self._buffer[start : start + length])
-        del self._buffer[: start + length]
-        return body
-
-    def _parse_length(self) -> tuple[int, int] | None:
-        """(bytes of the varint, its value), or None while it is not complete."""
-        length = 0
-        for index, byte in enumerate(self._buffer[:5]):
-            length |= (byte & 0x7F) << (7 * index)
-            if length > self._max_bytes:
-                raise FramingError(f"a message of {length} bytes is too long")
-            if byte < 0x80:
-                return index + 1, length
-        if len(self._buffer) >= 5:
-            raise FramingError("a message's length takes more than 5 bytes")
-        return None

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
+
+from ya_salt.porto.frames import FrameReader, FramingError, encode_varint, frame
+from ya_salt.processes import find_peer, read_peer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 NEVER = 1 << 33
 """Seconds since 1970: no clock has come to it, and none of portod's will."""
 TIMEOUT_S = 1.0
-_MAX_BYTES = 32 << 20
 
 
 class NoGlanceError(Exception):
@@ -65,7 +66,7 @@ def say_unchanged(changed: Mapping[str, int]) -> bytes:
     return b"".join(
         _field(
             1,
-            _field(1, name.encode()) + b"\x18" + _varint(when) + b"\x20\x01",
+            _field(1, name.encode()) + b"\x18" + encode_varint(when) + b"\x20\x01",
         )
         for name, when in changed.items()
     )
@@ -104,10 +105,12 @@ def _ask(path: str, request: bytes, timeout_s: float) -> Glance:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout_s)
             connection.connect(path)
-            peer = _find_peer(connection)
-            connection.sendall(_varint(len(request)) + request)
+            if read_peer(connection)[1] not in {0, os.geteuid()}:
+                raise NoGlanceError("it runs as somebody else")
+            peer = find_peer(connection)
+            connection.sendall(frame(request))
             body = _receive(connection, until)
-    except OSError as error:
+    except (OSError, FramingError) as error:
         raise NoGlanceError(str(error)) from error
     clock, told, code = 0, b"", 0
     for number, value in _list_fields(body):
@@ -117,18 +120,15 @@ def _ask(path: str, request: bytes, timeout_s: float) -> Glance:
             told = value
         elif number == 1000 and isinstance(value, int):
             clock = value
-    if code or not clock:
+    if code or not clock or not peer:
         raise NoGlanceError("portod does not say")
     return Glance(clock, told, peer)
 
 
 def _receive(connection: socket.socket, until: float) -> bytes:
-    """The body of one message. Raises OSError, NoGlanceError."""
-    data = bytearray()
+    """The body of one message. Raises OSError, FramingError, NoGlanceError."""
+    frames = FrameReader()
     while True:
-        start, length = _read_length(data)
-        if start and len(data) >= start + length:
-            return bytes(data[start : start + length])
         left = until - time.monotonic()
         if left <= 0:
             raise NoGlanceError("no answer in time")
@@ -136,54 +136,20 @@ def _receive(connection: socket.socket, until: float) -> bytes:
         more = connection.recv(1 << 18)
         if not more:
             raise NoGlanceError("portod closed the connection")
-        data += more
-
-
-def _read_length(data: bytearray) -> tuple[int, int]:
-    """(where the body begins, its length), the first 0 while that is not known."""
-    length = 0
-    for index, byte in enumerate(data[:5]):
-        length |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            if length > _MAX_BYTES:
-                break
-            return index + 1, length
-    if len(data) >= 5:
-        raise NoGlanceError("that is no message of Porto's")
-    return 0, 0
-
-
-def _find_peer(connection: socket.socket) -> str:
-    """Who listens: process and when it was started. Raises NoGlanceError, OSError."""
-    # struct ucred: three numbers of four bytes.
-    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid, uid = (int.from_bytes(peer[at : at + 4], sys.byteorder) for at in (0, 4))
-    if uid not in {0, os.geteuid()}:
-        raise NoGlanceError("it runs as somebody else")
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        words = file.read().rpartition(b")")[2].split()
-    return f"{pid}:{int(words[19])}"
+        for body in frames.feed(more):
+            return body
 
 
 def _encode_get(names: Iterable[str], variables: Iterable[str], changed_since: int) -> bytes:
     body = b"".join(_field(1, name.encode()) for name in names)
     body += b"".join(_field(2, name.encode()) for name in variables)
     if changed_since:
-        body += b"\x30" + _varint(changed_since)
+        body += b"\x30" + encode_varint(changed_since)
     return _field(15, body)
 
 
 def _field(number: int, data: bytes) -> bytes:
-    return _varint(number << 3 | 2) + _varint(len(data)) + data
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return encode_varint(number << 3 | 2) + encode_varint(len(data)) + data
 
 
 def _list_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -191,14 +157,14 @@ def _list_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     at, end = 0, len(data)
     try:
         while at < end:
-            tag, at = _read_varint(data, at)
+            tag, at = _readencode_varint(data, at)
             kind = tag & 7
             if kind == 0:
-                value, at = _read_varint(data, at)
+                value, at = _readencode_varint(data, at)
                 yield tag >> 3, value
                 continue
             if kind == 2:
-                length, at = _read_varint(data, at)
+                length, at = _readencode_varint(data, at)
             elif kind in {1, 5}:
                 length = 8 if kind == 1 else 4
             else:
@@ -211,7 +177,7 @@ def _list_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         raise NoGlanceError("a message of Porto's that is cut off") from error
 
 
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+def _readencode_varint(data: bytes, at: int) -> tuple[int, int]:
     byte = data[at]
     if byte < 0x80:
         return byte, at + 1

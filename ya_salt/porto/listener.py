@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
-from ya_salt.porto.client import FrameReader, FramingError, encode_frame
+from ya_salt.porto.frames import FrameReader, FramingError, encode_frame
 from ya_salt.proto import porto_pb2 as pb
 from ya_salt.text import printable
 from ya_salt.trusted_files import find_peer_problem

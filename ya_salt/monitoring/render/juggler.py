@@ -7,7 +7,6 @@ from typing import Any
 
 from ya_salt.model import JugglerSettings
 from ya_salt.monitoring.metrics import Metrics, cut_text
-from ya_salt.text import printable
 
 TAG = "porto-daemon"
 MAX_EVENTS = 50
@@ -52,26 +51,3 @@ def render_requests(events: Sequence[Event], source: str) -> Iterator[dict[str, 
     """Bodies of requests, each with as many events as Juggler takes at once."""
     for start in range(0, len(events), MAX_EVENTS):
         yield {"source": source, "events": list(events[start : start + MAX_EVENTS])}
-
-
-def find_refused(events: Sequence[Event], answer: Any) -> list[tuple[Event, int, str]]:
-    """(event, code, words) of every event that the answer's `events[].code` does not accept.
-
-    Code 0 stands for an answer that says nothing about the event: that is no yes either.
-    """
-    told = answer.get("events") if isinstance(answer, dict) else None
-    verdicts = told if isinstance(told, list) else []
-    refused = []
-    for index, event in enumerate(events):
-        verdict = verdicts[index] if index < len(verdicts) else None
-        code, words = _read_verdict(verdict)
-        if code != 200:
-            refused.append((event, code, words))
-    return refused
-
-
-def _read_verdict(verdict: Any) -> tuple[int, str]:
-    if not isinstance(verdict, dict) or not isinstance(verdict.get("code"), int):
-        return 0, "the answer says nothing about it"
-    words = verdict.get("error") or verdict.get("message")
-    return verdict["code"], printable(words, 200) if isinstance(words, str) else ""

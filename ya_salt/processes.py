@@ -1,0 +1,37 @@
+"""Which process it is: at the other end of a socket, and as told from another of its number.
+
+Loads next to nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+
+def read_peer(connection: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of who made, or listens at, the other end of a unix socket."""
+    # struct ucred: three numbers of four bytes.
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid, uid = (int.from_bytes(peer[at : at + 4], sys.byteorder) for at in (0, 4))
+    return pid, uid
+
+
+def find_peer(connection: socket.socket) -> str:
+    """The process at the other end of a unix socket, so that another one of its number differs.
+
+    "" where /proc does not tell.
+    """
+    pid, _uid = read_peer(connection)
+    ticks = read_start(pid)
+    return "" if ticks is None else f"{pid}:{ticks}"
+
+
+def read_start(pid: int | str) -> int | None:
+    """When a process was started, in clock ticks since the boot; None where /proc does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # After the name, which may hold anything: the 22nd field is when it was started.
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None
