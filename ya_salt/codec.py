@@ -11,15 +11,13 @@ import collections.abc
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 Some = TypeVar("Some")
 _MAX_NUMBER = 1e18
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-_EXACT = frozenset({str, int, bool})
-"""Kinds whose values are data already, and the only ones that are."""
 
 
 class DamagedError(ValueError):
@@ -73,69 +71,136 @@ def _defaults(kind: type) -> dict[str, Any]:
 
 def from_data(kind: type[Some], data: object) -> Some:
     """The inverse. Raises DamagedError."""
-    found = _read(kind, data, kind.__name__)
-    assert isinstance(found, kind)  # noqa: S101 - tells mypy what _read promises
+    try:
+        found = _make_reader(typing.cast(Any, kind))(data)
+    except DamagedError as error:
+        raise DamagedError(f"{kind.__name__}{error}") from error
+    assert isinstance(found, kind)  # noqa: S101 - tells mypy what the reader promises
     return found
 
 
+# A reader is made once for each kind: a record has a hundred values, and there are many records.
+# Its errors begin with where, seen from its own value: each reader around it adds its part.
+_Reader = Callable[[Any], Any]
+_OTHER_KIND = " is of another kind"
+
+
 @cache
-def _hints(kind: type) -> tuple[tuple[str, Any], ...]:
-    """Every field with its type."""
-    hints = typing.get_type_hints(kind)
-    return tuple((name, hints[name]) for name in _names(kind))
-
-
-def _read(kind: Any, data: object, place: str) -> Any:  # noqa: PLR0911 - a return a kind
-    if type(data) is kind and kind in _EXACT:
-        return data
+def _make_reader(kind: Any) -> _Reader:  # noqa: PLR0911 - a return a kind
     inside = typing.get_args(kind)
     match typing.get_origin(kind):
         case None:
-            return _read_one(kind, data, place)
+            return _make_plain_reader(kind)
         case types.UnionType | typing.Union:
-            return None if data is None else _read(inside[0], data, place)
+            return _make_reader_of_maybe(_make_reader(inside[0]))
+        case builtins.tuple if inside[-1] is Ellipsis:
+            return _make_reader_of_many(_make_reader(inside[0]), tuple)
         case builtins.tuple:
-            return _read_tuple(inside, data, place)
+            return _make_reader_of_row([_make_reader(one) for one in inside])
         case builtins.frozenset:
-            return frozenset(_read_tuple((*inside, ...), data, place))
-        case typing.Literal if data in inside:
-            return data
-        case collections.abc.Mapping | builtins.dict if isinstance(data, dict):
-            return {name: _read(inside[1], item, f"{place}.*") for name, item in data.items()}
-        case _:
-            raise DamagedError(f"{place} is of another kind")
+            return _make_reader_of_many(_make_reader(inside[0]), frozenset)
+        case typing.Literal:
+            return _make_reader_of_words(inside)
+        case collections.abc.Mapping | builtins.dict:
+            return _make_reader_of_mapping(_make_reader(inside[1]))
+    raise TypeError(f"{kind} is nothing that is kept as data")
 
 
-def _read_one(kind: Any, data: object, place: str) -> Any:
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _read_fields(kind, data, place)
+def _make_plain_reader(kind: Any) -> _Reader:
     if kind is Any:
-        return data
+        return lambda data: data
+    if kind is float:
+        return _read_number
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _make_reader_of_fields(kind)
+
+    def read(data: Any) -> Any:
+        if type(data) is kind:
+            return data
+        raise DamagedError(_OTHER_KIND)
+
+    return read
+
+
+def _read_number(data: Any) -> Any:
     # JSON writes 5.0 as it likes; a number that no clock knows is none of ours.
-    is_number = kind is float and type(data) in {int, float} and abs(data) < _MAX_NUMBER  # type: ignore[arg-type]
-    if is_number or (type(data) is kind and kind is not float):
+    if type(data) in {int, float} and abs(data) < _MAX_NUMBER:
         return data
-    raise DamagedError(f"{place} is of another kind")
+    raise DamagedError(_OTHER_KIND)
 
 
-def _read_fields(kind: type, data: object, place: str) -> Any:
-    if not isinstance(data, dict):
-        raise DamagedError(f"{place} is of another kind")
-    found = {
-        name: _read(hint, data[name], f"{place}.{name}")
-        for name, hint in _hints(kind)
-        if name in data
-    }
-    try:
-        return kind(**found)
-    except TypeError as error:
-        raise DamagedError(f"{place} lacks a field") from error
+def _make_reader_of_fields(kind: type) -> _Reader:
+    readers: dict[str, _Reader] = {}
+
+    def read(data: Any) -> Any:
+        if type(data) is not dict:
+            raise DamagedError(_OTHER_KIND)
+        if not readers:
+            # Not before: a kind may be among its own fields.
+            hints = typing.get_type_hints(kind)
+            readers.update((name, _make_reader(hints[name])) for name in _names(kind))
+        found, name = {}, ""
+        try:
+            for name, item in data.items():
+                if name in readers:
+                    found[name] = readers[name](item)
+        except DamagedError as error:
+            raise DamagedError(f".{name}{error}") from error
+        try:
+            return kind(**found)
+        except TypeError as error:
+            raise DamagedError(" lacks a field") from error
+
+    return read
 
 
-def _read_tuple(inside: tuple[Any, ...], data: object, place: str) -> tuple[Any, ...]:
-    if not isinstance(data, list):
-        raise DamagedError(f"{place} is of another kind")
-    kinds = [inside[0]] * len(data) if inside[-1] is Ellipsis else list(inside)
-    if len(kinds) != len(data):
-        raise DamagedError(f"{place} has another length")
-    return tuple(_read(kind, item, f"{place}[]") for kind, item in zip(kinds, data, strict=True))
+def _make_reader_of_maybe(read_one: _Reader) -> _Reader:
+    return lambda data: None if data is None else read_one(data)
+
+
+def _make_reader_of_many(read_one: _Reader, make: Callable[[list[Any]], Any]) -> _Reader:
+    def read(data: Any) -> Any:
+        if type(data) is not list:
+            raise DamagedError(_OTHER_KIND)
+        try:
+            return make([read_one(item) for item in data])
+        except DamagedError as error:
+            raise DamagedError(f"[]{error}") from error
+
+    return read
+
+
+def _make_reader_of_row(readers: Sequence[_Reader]) -> _Reader:
+    def read(data: Any) -> Any:
+        if type(data) is not list:
+            raise DamagedError(_OTHER_KIND)
+        if len(data) != len(readers):
+            raise DamagedError(" has another length")
+        try:
+            return tuple(read_one(item) for read_one, item in zip(readers, data, strict=True))
+        except DamagedError as error:
+            raise DamagedError(f"[]{error}") from error
+
+    return read
+
+
+def _make_reader_of_words(words: tuple[Any, ...]) -> _Reader:
+    def read(data: Any) -> Any:
+        # 1 and True are equal, and of two kinds.
+        if any(data == word and type(data) is type(word) for word in words):
+            return data
+        raise DamagedError(_OTHER_KIND)
+
+    return read
+
+
+def _make_reader_of_mapping(read_one: _Reader) -> _Reader:
+    def read(data: Any) -> Any:
+        if type(data) is not dict:
+            raise DamagedError(_OTHER_KIND)
+        try:
+            return {name: read_one(item) for name, item in data.items()}
+        except DamagedError as error:
+            raise DamagedError(f".*{error}") from error
+
+    return read

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import traceback
-from dataclasses import dataclass
+from operator import attrgetter
+
+from ya_salt.quick_dataclass import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class YaSaltError(Exception):
@@ -34,7 +40,7 @@ class LockHeldError(RetryError):
     """Another pass is running on this host."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class SpecProblem:
     """One thing wrong with a spec file. `line` and `column` count from 1."""
 
@@ -49,6 +55,12 @@ class SpecProblem:
         return (
             f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
         )
+
+
+def list_in_order(problems: Iterable[SpecProblem]) -> tuple[SpecProblem, ...]:
+    """Return them as they stand in the file."""
+    place = attrgetter("path", "line", "column", "field", "message")
+    return tuple(sorted(problems, key=place))
 
 
 class SpecError(OperatorError):

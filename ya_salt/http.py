@@ -21,11 +21,11 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.text import parse_json, printable
 from ya_salt.trusted_files import UntrustedError, open_trusted
 

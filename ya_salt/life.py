@@ -7,8 +7,10 @@ lies beside its generations.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from ya_salt.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import StoreError
 from ya_salt.model import Event, Portod, Record
 from ya_salt.porto.properties import mask_secrets
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.store_file import (
     Content,
     Found,
@@ -312,7 +313,7 @@ def _is_record(name: str, text: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=4096)
 def _read_record(text: str) -> Record:
     """Once for each text: it is asked for when the store is opened and again by every reader."""
     return from_data(Record, json.loads(text))

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ya_salt import __version__
@@ -21,6 +20,7 @@ from ya_salt.converge.listening import ListeningError, connect
 from ya_salt.model import DaemonSpec
 from ya_salt.packages.unit import find_obstacle
 from ya_salt.processes import read_peer
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.specs.sockets import is_notify
 from ya_salt.text import printable
 

@@ -9,7 +9,8 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from ya_salt.quick_dataclass import dataclass
 
 MODIFY = 0x00000002
 ATTRIB = 0x00000004

@@ -9,7 +9,8 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from ya_salt.quick_dataclass import dataclass
 
 WINDOW_S = 60.0
 _MAX_KINDS = 500

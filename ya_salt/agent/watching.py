@@ -12,11 +12,11 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ya_salt.agent import inotify
 from ya_salt.agent.inotify import Event, Inotify
+from ya_salt.quick_dataclass import dataclass
 
 _WRITING = inotify.MODIFY | inotify.CREATE
 _WRITTEN = inotify.CLOSE_WRITE | inotify.MOVED_TO | inotify.MOVED_FROM | inotify.DELETE

@@ -13,11 +13,11 @@ import re
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ya_salt.model import DaemonSpec
 from ya_salt.names import quote
+from ya_salt.quick_dataclass import dataclass
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HARMLESS = ("/bin/true", "/usr/bin/true")

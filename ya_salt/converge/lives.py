@@ -6,12 +6,13 @@ Each concern has a module of its own; here stands their order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ya_salt.converge import crash, drift_policy, holds, readiness, watching
 from ya_salt.converge.drift import make_mark
 from ya_salt.life import CrashLoop, Life, Order
 from ya_salt.model import Container, DaemonSpec, Observed, Outcome, SignalContainer
+from ya_salt.quick_dataclass import dataclass
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -152,6 +152,7 @@ from ya_salt.packages.keeping import keep_generations
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.glance import Glance
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.readers import share
 from ya_salt.store import FILE_NAME as STORE_NAME
 from ya_salt.store import LAST_PASS, Store, load_portod, mask_record, open_store, save_portod

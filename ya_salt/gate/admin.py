@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ya_salt.errors import GateError, RetryError
 from ya_salt.gate.decide import Pause
@@ -24,6 +23,7 @@ from ya_salt.gate.overview import Released, RuleStatus, find_released
 from ya_salt.gate.records import Keys, make_statuses, read_pause
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_change import RuleResult, compare_rule
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.text import printable
 
 RELEASED_TTL_S = 7 * 24 * 3600

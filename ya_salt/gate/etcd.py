@@ -13,7 +13,6 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -31,6 +30,7 @@ from ya_salt.http import (
     UnansweredError,
 )
 from ya_salt.model import GateSettings
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.text import printable, redact
 
 T = TypeVar("T")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, Protocol
 
 from ya_salt.model import Deferral
+from ya_salt.quick_dataclass import dataclass
 
 RULE_PREFIX = "porto-daemon-"
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, get_args
 
 from ya_salt.errors import GateError, SpecError
@@ -19,6 +18,7 @@ from ya_salt.gate.overview import Holder, Release, RuleStatus
 from ya_salt.gate.protocol import Operation, State
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.text import parse_json, printable
 
 _DIGITS = 5

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.rule import Rule
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.text import parse_json
 
 _MAX_DEPTH = 16

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-from ya_salt.errors import OperatorError, SpecError, SpecProblem
+from ya_salt.errors import OperatorError, SpecError, SpecProblem, list_in_order
 from ya_salt.gate.rule import DAYS, Freeze, Rate, Rule, Window
 from ya_salt.names import NAME_ALPHABET, quote
 from ya_salt.porto.values import (
@@ -123,7 +123,7 @@ def parse_rule(text: str, origin: str, *, is_json: bool = False) -> Rule:
     diagnostics = tree.diagnostics + (report.diagnostics if tree.is_whole else [])
     if diagnostics:
         found = {SpecProblem(origin, *place, name, words) for place, name, words in diagnostics}
-        raise SpecError(tuple(sorted(found)))
+        raise SpecError(list_in_order(found))
     return rule
 
 

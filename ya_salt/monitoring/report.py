@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +30,7 @@ from ya_salt.monitoring.sinks import (
     YasmSink,
     remove_textfile,
 )
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.store import Store
 
 LIMIT_S = 1.0

@@ -12,11 +12,11 @@ import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ya_salt.life import Life
 from ya_salt.model import Package
+from ya_salt.quick_dataclass import dataclass
 
 MAX_AGE_S = 7 * 86400.0
 """How long a file is kept that nobody would go back to now."""

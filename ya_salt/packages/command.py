@@ -14,12 +14,12 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from ya_salt.errors import PackageError
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.text import escape
 
 _MAX_LINES = 2000

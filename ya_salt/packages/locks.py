@@ -8,10 +8,10 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ya_salt.errors import PackageError
+from ya_salt.quick_dataclass import dataclass
 
 _POLL_S = 0.2
 _REMIND_S = 10.0

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 
 from ya_salt.errors import PackageError
+from ya_salt.quick_dataclass import dataclass
 
 # apt-get(8), -s: `Inst foo [1.0] (2.0 repo [all])`, `Remv foo [1.0]`, `Purg foo [1.0]`.
 _LINE = re.compile(

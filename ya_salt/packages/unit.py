@@ -15,12 +15,12 @@ import select
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from ya_salt.errors import PackageError
 from ya_salt.packages.command import Finished, Worker, run_short, start_child
+from ya_salt.quick_dataclass import dataclass
 
 _LOG = logging.getLogger("ya_salt.packages")
 _BOOTED = Path("/run/systemd/system")

@@ -8,11 +8,12 @@ controllers on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
 from ya_salt.porto import values
+from ya_salt.quick_dataclass import dataclass
 
 Parse = Callable[[str], str]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ya_salt.errors import YaSaltError
 from ya_salt.model import DaemonStatus, Settings
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.salt_api.queries import list_statuses
 from ya_salt.text import escape_lines
 

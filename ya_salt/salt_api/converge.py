@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from ya_salt.cli.logs import LogFile
 from ya_salt.converge.changes import Changes, describe_changes
@@ -29,6 +29,7 @@ from ya_salt.model import (
     Settings,
     describe_step,
 )
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.salt_api.desired_state import (
     DesiredState,
     DesiredStateError,

@@ -9,7 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import yaml
 from ya_salt.errors import OperatorError, SpecError
 from ya_salt.model import DaemonSpec, Loaded
 from ya_salt.porto.properties import PROPERTIES
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.specs.checks import index, spellings
 from ya_salt.specs.directory import load_files, parse_spec
 

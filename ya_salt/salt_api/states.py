@@ -7,12 +7,13 @@ Salt's own (`require`, `order`, …).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ya_salt.errors import YaSaltError
 from ya_salt.model import Settings
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.salt_api.configuration import read_settings
 from ya_salt.salt_api.converge import LOCK_WAIT_S, Declared, Mode, StateReturn, converge
 from ya_salt.salt_api.desired_state import (

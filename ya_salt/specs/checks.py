@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import yaml
 
 from ya_salt.names import quote
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.specs.tree import Diagnostic, ListNode, MapNode, Node, Place, Scalar
 
 T = TypeVar("T")

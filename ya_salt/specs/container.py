@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ya_salt.porto import values
 from ya_salt.porto.properties import (
@@ -13,6 +13,7 @@ from ya_salt.porto.properties import (
     Property,
     find_controller,
 )
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,

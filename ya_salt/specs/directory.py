@@ -6,11 +6,11 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
-from ya_salt.errors import OperatorError, SpecError, SpecProblem
+from ya_salt.errors import OperatorError, SpecError, SpecProblem, list_in_order
 from ya_salt.model import (
     PROBED_READY_TIMEOUT_S,
     READY_TIMEOUT_S,
@@ -19,6 +19,7 @@ from ya_salt.model import (
     Loaded,
     Rejected,
 )
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.specs.checks import Diagnostics
 from ya_salt.specs.daemon import Draft, read_manifest
 from ya_salt.specs.digest import make_digest, make_document
@@ -253,7 +254,7 @@ def _parse(text: bytes | str, path: str, *, is_json: bool | None = None) -> _Par
 
 def _problems(path: str, diagnostics: Iterable[Diagnostic]) -> tuple[SpecProblem, ...]:
     found = {SpecProblem(path, *place, name, message) for place, name, message in diagnostics}
-    return tuple(sorted(found))
+    return list_in_order(found)
 
 
 def _decode(report: Diagnostics, text: bytes | str, *, is_json: bool) -> str | None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
+from ya_salt.quick_dataclass import dataclass
 from ya_salt.trusted_files import find_problem
 
 MAX_BYTES = 1 << 20

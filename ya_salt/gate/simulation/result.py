@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from ya_salt.gate.protocol import Operation
 from ya_salt.gate.rule import Rule
 from ya_salt.model import Deferral
+from ya_salt.quick_dataclass import dataclass
 
 MAX_EVENTS = 1_000_000
 """Nothing is simulated further than that, so that it always ends."""
