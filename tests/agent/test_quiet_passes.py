@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from helpers.agents import AgentHost
 from helpers.programs import wait_for
 
 from ya_salt import as_left
+from ya_salt.converge.quick import Reader
 from ya_salt.porto.client import PortoClient
 
 
@@ -59,3 +61,31 @@ def test_what_happens_meanwhile_is_acted_on_as_ever(host: AgentHost) -> None:
     wait_for(lambda: host.value("one", "root_pid") not in {"", old}, "one runs again", 20)
     host.drop("three")
     wait_for(lambda: host.is_running("three"), "three runs", 20)
+
+
+def test_the_snapshot_is_read_again_only_where_it_is_another(tmp_path: Path) -> None:
+    reader, state_dir = Reader(), str(tmp_path)
+    assert reader.read(state_dir) is None
+    as_left.write(state_dir, {"number": 1, "changed": {"one": 5}})
+    first = reader.read(state_dir)
+    assert first is not None
+    # While it may be written again without its times showing it, it is not relied upon.
+    assert reader.read(state_dir) is not first
+    time.sleep(as_left.SETTLED_S + 0.1)
+    kept = reader.read(state_dir)
+    assert reader.read(state_dir) is kept is not None
+    question = reader.make_question(kept["changed"])
+    assert reader.make_question(kept["changed"]) is question
+    as_left.write(state_dir, {"number": 2, "changed": {"one": 6}})
+    other = reader.read(state_dir)
+    assert other is not None
+    assert other["number"] == 2
+    assert reader.make_question(other["changed"]).unchanged != question.unchanged
+    as_left.forget(state_dir)
+    assert reader.read(state_dir) is None
+
+
+def test_a_snapshot_that_is_taken_away_means_a_full_pass(host: AgentHost) -> None:
+    time.sleep(as_left.SETTLED_S + 1.0)
+    as_left.forget(str(host.state_dir))
+    wait_for(lambda: as_left.read(str(host.state_dir)) is not None, "another snapshot", 20)

@@ -386,13 +386,13 @@ def test_a_clock_that_was_set_tells_nothing(
 def test_a_clock_of_portod_that_was_set_tells_nothing(
     settled: ExampleHost, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    look = glance.look
+    ask = glance.ask
 
-    def look_late(path: str, names: list[str]) -> glance.Glance:
-        found = look(path, names)
+    def ask_late(path: str, request: bytes, timeout_s: float = 1.0) -> glance.Glance:
+        found = ask(path, request, timeout_s)
         return glance.Glance(found.clock + step, found.told, found.peer)
 
-    monkeypatch.setattr(glance, "look", look_late)
+    monkeypatch.setattr(glance, "ask", ask_late)
     assert not is_quick()
 
 
@@ -414,13 +414,13 @@ def test_however_long_a_full_pass_takes_the_next_one_may_be_quick(
 def test_another_portod_on_the_socket_is_noticed(
     settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = glance.look
+    ask = glance.ask
 
-    def look_elsewhere(path: str, names: list[str]) -> glance.Glance:
-        found = look(path, names)
+    def ask_elsewhere(path: str, request: bytes, timeout_s: float = 1.0) -> glance.Glance:
+        found = ask(path, request, timeout_s)
         return glance.Glance(found.clock, found.told, "1:1")
 
-    monkeypatch.setattr(glance, "look", look_elsewhere)
+    monkeypatch.setattr(glance, "ask", ask_elsewhere)
     assert not is_quick()
 
 

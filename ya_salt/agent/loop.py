@@ -159,6 +159,7 @@ class Agent:
         self._said: set[str] = set()
         """Daemons that have said something of themselves, which nobody has looked at yet."""
         self._wishes = Wishes()
+        self._snapshots = quick.Reader()
         self._pass: _Pass | None = None
         self._known: frozenset[str] = frozenset()
         """Daemons: only what becomes of them is news."""
@@ -421,7 +422,7 @@ class Agent:
             probes = self._rounds.probes
             may_be_quick = self._has_looked and not (unfinished or probes)
             source, settings = self._around.source, self._settings
-            if may_be_quick and quick.make_quick_pass(settings.state_dir, source) is not None:
+            if may_be_quick and quick.make_quick_pass(settings.state_dir, source, self._snapshots):
                 return
             glimpse = quick.take_glimpse(settings, source)
             reading = self._directory.read(unfinished)

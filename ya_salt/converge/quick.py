@@ -189,12 +189,39 @@ def _is_plain_life(life: Life | None) -> bool:
 # -- the quick way -------------------------------------------------------------------------------
 
 
-def make_quick_pass(state_dir: str, source: Mapping[str, Any]) -> dict[str, Any] | None:
+class Reader:
+    """Reads the snapshot, and for who asks again what it has read, while that is the same file."""
+
+    def __init__(self) -> None:
+        self._identity: as_left.Identity | None = None
+        self._data: dict[str, Any] | None = None
+        self._question: glance.Question | None = None
+
+    def read(self, state_dir: str) -> dict[str, Any] | None:
+        """As `as_left.read`. Raises OSError."""
+        now, path = time.time(), os.path.join(state_dir, as_left.FILE_NAME)
+        identity = as_left.identify(path)
+        if identity is None or identity != self._identity or not as_left.is_settled(identity, now):
+            self._data, self._question = as_left.read(state_dir), None
+            self._identity = identity
+        return self._data
+
+    def make_question(self, changed: Mapping[str, int]) -> glance.Question:
+        """What portod is asked about the snapshot that was read last."""
+        if self._question is None:
+            self._question = glance.Question(changed)
+        return self._question
+
+
+def make_quick_pass(
+    state_dir: str, source: Mapping[str, Any], reader: Reader | None = None
+) -> dict[str, Any] | None:
     """The snapshot, where a pass finds everything as it has it, and that pass is remembered.
 
-    None where there has to be a full one. Raises nothing.
+    None where there has to be a full one. `reader` spares who makes many passes reading it each
+    time. Raises nothing.
     """
-    started = time.time()
+    started, reader = time.time(), reader or Reader()
     if not os.path.exists(os.path.join(state_dir, as_left.FILE_NAME)):
         return None
     try:
@@ -204,10 +231,10 @@ def make_quick_pass(state_dir: str, source: Mapping[str, Any]) -> dict[str, Any]
     try:
         # The lock of every pass, without a word on who holds it: it is over in a moment.
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        data = as_left.read(state_dir)
-        if data is None or data.get("source") != source or not is_as_left(data, state_dir):
+        data = reader.read(state_dir)
+        if data is None or data.get("source") != source:
             return None
-        if not _tell(data, started):
+        if not (is_as_left(data, state_dir, reader.make_question) and _tell(data, started)):
             return None
         as_left.note_pass(state_dir, started, time.time())
     except OSError:
@@ -217,7 +244,11 @@ def make_quick_pass(state_dir: str, source: Mapping[str, Any]) -> dict[str, Any]
     return data
 
 
-def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
+def is_as_left(
+    data: Mapping[str, Any],
+    state_dir: str,
+    make_question: Callable[[Mapping[str, int]], glance.Question] = glance.Question,
+) -> bool:
     """Whether a pass would find nothing to do and nothing to tell. Raises nothing.
 
     Call it under the pass lock if it is to stand in for a pass.
@@ -227,11 +258,12 @@ def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
             return False
         changed = data["changed"]
         if changed:
-            seen = glance.look(data["porto_socket"], list(changed))
+            question = make_question(changed)
+            seen = glance.ask(data["porto_socket"], question.request)
             is_timed = abs(seen.step - data["porto_step"]) <= _CLOCK_STEP_S
             if not is_timed or seen.peer != data["peer"]:
                 return False
-            if seen.told != glance.say_unchanged(changed):
+            if seen.told != question.unchanged:
                 return False
         return all(map(_is_absent, data["told"]["steady"]["absent"]))
     except (OSError, glance.NoGlanceError, LookupError, TypeError, ValueError, AttributeError):

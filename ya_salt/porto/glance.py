@@ -42,16 +42,27 @@ class Glance:
         """Its clock against the time since the boot, as it answered: a pass may take long."""
 
 
+class Question:
+    """Which containers have changed, and the answer where none has.
+
+    `changed`: container -> its change time.
+    """
+
+    def __init__(self, changed: Mapping[str, int]) -> None:
+        self.request = _encode_get(changed, ("state",), NEVER)
+        self.unchanged = say_unchanged(changed)
+
+
 def look(path: str, names: Sequence[str], timeout_s: float = TIMEOUT_S) -> Glance:
     """Ask which of these containers have changed. Raises NoGlanceError."""
-    return _ask(path, _encode_get(names, ("state",), NEVER), timeout_s)
+    return ask(path, _encode_get(names, ("state",), NEVER), timeout_s)
 
 
 def look_at_use(
     path: str, names: Sequence[str], variables: Sequence[str], timeout_s: float = TIMEOUT_S
 ) -> dict[str, list[int]]:
     """What those of them use that tell, by `variables`, each a number. Raises NoGlanceError."""
-    answer = _ask(path, _encode_get(names, variables, 0), timeout_s)
+    answer = ask(path, _encode_get(names, variables, 0), timeout_s)
     found = {}
     for number, entry in _list_fields(answer.told):
         if number == 1 and isinstance(entry, bytes):
@@ -99,7 +110,8 @@ def _read_values(entry: bytes) -> tuple[str, list[bytes]]:
 # -- the wire ------------------------------------------------------------------------------------
 
 
-def _ask(path: str, request: bytes, timeout_s: float) -> Glance:
+def ask(path: str, request: bytes, timeout_s: float = TIMEOUT_S) -> Glance:
+    """Send an encoded request. Raises NoGlanceError."""
     until = time.monotonic() + timeout_s
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
