@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from devporto import porto_pb2 as pb
+from devporto.counting import Process
 from devporto.network import Network
 from devporto.refusal import Refusal, make_denied, make_invalid
 from devporto.users import Caller, Credentials
@@ -56,6 +57,8 @@ class Run:
     finished: asyncio.Future[None]
     pid: int = 0
     init: int = 0
+    process: Process | None = None
+    """The init, once somebody has asked what this run uses."""
 
 
 @dataclass(eq=False)

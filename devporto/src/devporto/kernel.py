@@ -109,12 +109,12 @@ def split_words(command: str) -> list[bytes]:
     return [result.words[index] or b"" for index in range(result.count)]
 
 
-_HAS_CHILDREN_FILE = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
+HAS_CHILDREN_FILE = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").exists()
 
 
 def list_children(pid: int) -> list[int]:
     """Direct children, also those forked by other threads. Empty where `pid` is gone."""
-    if not _HAS_CHILDREN_FILE:
+    if not HAS_CHILDREN_FILE:
         return _scan_children(pid)
     found: list[int] = []
     with contextlib.suppress(OSError):
@@ -192,8 +192,9 @@ def _scan_children(pid: int) -> list[int]:
 def _read(path: str) -> bytes:
     fd = os.open(path, os.O_RDONLY)
     try:
-        data = os.read(fd, 65536)
-        while len(data) % 65536 == 0 and (more := os.read(fd, 65536)):
+        data = b""
+        # A list is told a page at a time, however much is asked for.
+        while more := os.read(fd, 65536):
             data += more
         return data
     finally:

@@ -72,15 +72,8 @@ class Desk:
     users: UserBook
     keeper_pid: int
 
-    def ask(self, caller: Caller, containers: list[Container] | None = None) -> Question:
-        chosen = list(self.registry) if containers is None else containers
-        inits = [
-            one.run.init
-            for container in chosen
-            for one in ([container] if not container.children else container.subtree())
-            if one.run
-        ]
-        return Question(caller, self.registry, self.users, Census(inits), self.keeper_pid)
+    def ask(self, caller: Caller) -> Question:
+        return Question(caller, self.registry, self.users, Census(), self.keeper_pid)
 
     async def change(
         self, client: Client, name: str, work: Callable[[Container], Awaitable[None]]
@@ -133,7 +126,7 @@ def get_property(desk: Desk, client: Client, request: Request, out: Response) ->
     container = desk.registry.find_for(client.caller, asked.name)
     if asked.real:
         check_real(container, asked.property)
-    question = desk.ask(client.caller, [container])
+    question = desk.ask(client.caller)
     out.getProperty.value = _wire(read_property(question, container, asked.property))
 
 
@@ -141,7 +134,7 @@ def get(desk: Desk, client: Client, request: Request, out: Response) -> None:
     asked = request.get
     out.get.SetInParent()
     found = _find_all(desk, client.caller, list(asked.name))
-    question = desk.ask(client.caller, [one for _, one in found if isinstance(one, Container)])
+    question = desk.ask(client.caller)
     variables = list(asked.variable)
     for name, one in found:
         entry = out.get.list.add(name=name)
@@ -308,7 +301,7 @@ def set_property(desk: Desk, client: Client, request: Request, _: Response) -> A
 
     def work(container: Container) -> None:
         before = dict(container.labels)
-        question = desk.ask(client.caller, [])
+        question = desk.ask(client.caller)
         write_property(question, container, asked.property, asked.value)
         if before != container.labels:
             _notify_labels(desk, container, before)

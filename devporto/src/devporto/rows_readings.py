@@ -10,8 +10,9 @@ from typing import Any
 
 from devporto import porto_pb2 as pb
 from devporto.containers import NAMESPACE, Container, State
+from devporto.counting import Sample
 from devporto.hardware import CpuSet, find_cpus, read_topology
-from devporto.processes import Sample, list_pids, sum_io_fields, sum_status_fields
+from devporto.processes import list_pids, sum_io_fields, sum_status_fields
 from devporto.property import Property, Question, Read, ReadIndex, add_property
 from devporto.refusal import Refusal, make_bad_state, make_invalid
 from devporto.rows_limits import read_total_memory

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from devporto import porto_pb2 as pb
 from devporto.containers import Container, Registry
+from devporto.counting import make_room
 from devporto.kernel import become_subreaper, kill_descendants, read_parent
 from devporto.machine import Machine
 from devporto.refusal import Refusal
@@ -184,6 +185,8 @@ class Server:
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises OSError where the socket cannot be made."""
         loop = asyncio.get_running_loop()
+        # The keeper has been started by now: its processes have what they had.
+        make_room()
         self._spawner.listen(self.machine.on_exit)
         # Without a keeper there are no processes to serve.
         self._spawner.on_lost = self._stopping.set
