@@ -49,17 +49,20 @@ def render_table(
     head: Sequence[str], rows: Iterable[Sequence[str]], paint: Paint = paint_nothing
 ) -> str:
     """Columns two spaces apart, without trailing ones."""
-    table = [tuple(head), *(tuple(map(printable, row)) for row in rows)]
-    widths = [max(len(row[index]) for row in table) for index in range(len(head))]
+    columns = [_make_column(*cells) for cells in zip(head, *rows, strict=True)]
+    *widths, _ = (max(map(len, column)) for column in columns)
     # The last column is as long as it is: painting must not end in blanks.
-    widths[-1] = 0
-    return "\n".join(
-        "  ".join(
-            paint(column, cell.ljust(width))
-            for column, cell, width in zip(head, row, widths, strict=True)
-        ).rstrip()
-        for row in table
-    )
+    padded = [
+        [paint(column[0], cell.ljust(width)) for cell in column]
+        for column, width in zip(columns, (*widths, 0), strict=True)
+    ]
+    return "\n".join(["  ".join(row).rstrip() for row in zip(*padded, strict=True)])
+
+
+def _make_column(head: str, *cells: str) -> list[str]:
+    # Most of what stands in a column stands there again.
+    shown = {cell: printable(cell) for cell in set(cells)}
+    return [head, *map(shown.__getitem__, cells)]
 
 
 # -- sizes and ages ------------------------------------------------------------------------------

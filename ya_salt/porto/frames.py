@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 MAX_MESSAGE_BYTES = 32 << 20
 """portod closes a connection that announces more than this (its RPC_MSG_MAX is of that order)."""
 
+_OF_ONE_BYTE = [bytes((value,)) for value in range(0x80)]
+
 
 class FramingError(ValueError):
     """The bytes are no message of Porto's."""
@@ -31,6 +33,8 @@ def frame(body: bytes) -> bytes:
 
 def encode_varint(value: int) -> bytes:
     """A number as protobuf writes it, seven bits a byte."""
+    if value <= 0x7F:
+        return _OF_ONE_BYTE[value]
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
