@@ -7,6 +7,7 @@ what going from N/2 to N did, twice.
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import threading
 from collections import Counter
@@ -72,10 +73,20 @@ def count_operations(crowd: Crowd) -> Mapping[str, int]:
         clients.append(PortoClient(path))
         return clients[-1]
 
-    with Lines() as lines:
+    statements: list[str] = []
+
+    def open_database(*words: Any, **named: Any) -> sqlite3.Connection:
+        database = sqlite3.Connection(*words, **named)
+        database.set_trace_callback(statements.append)
+        return database
+
+    with pytest.MonkeyPatch.context() as patch, Lines() as lines:
+        patch.setattr(sqlite3, "connect", open_database)
         crowd.run(connect)
+    assert statements
     asked = sum(len(client.requests) for client in clients)
-    return {**lines.counted, "requests to portod": asked}
+    told = {"requests to portod": asked, "statements of SQLite": len(statements)}
+    return {**lines.counted, **told}
 
 
 def change_nothing(_crowd: Crowd) -> None:
