@@ -59,10 +59,8 @@ if _HERE.name == "_beacons" and importlib.util.find_spec("ya_salt") is None:
 try:
     from ya_salt import salt_api as _api
 
-    _api.check_adapter(__file__, api=2)
+    _api.check_adapter(__file__, api=3)
     from ya_salt import errors as _errors
-    from ya_salt.salt_api import beacon as _beacon
-    from ya_salt.salt_api import configuration as _configuration
 
     _TROUBLE = ""
 except ImportError as _error:
@@ -93,7 +91,7 @@ def validate(config: Any) -> tuple[bool, str]:
     """
     if not isinstance(config, list):
         return False, "Configuration for porto_daemon beacon must be a list."
-    problem = _beacon.check_config(_merged(config))
+    problem = _api.beacon.check_config(_merged(config))
     return (False, problem) if problem else (True, "Valid beacon configuration")
 
 
@@ -105,12 +103,12 @@ def beacon(config: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     pillar = globals().get("__pillar__") or __opts__.get("pillar") or {}
     try:
-        settings = _configuration.read_settings(__opts__, pillar)
+        settings = _api.configuration.read_settings(__opts__, pillar)
     except _errors.YaSaltError as error:
         log.warning("porto_daemon beacon: %s", error)
         return []
-    wanted = _merged(config).get("events", _beacon.EVENTS)
-    return _beacon.find_events(_beacon.look(settings), _SEEN, wanted)
+    wanted = _merged(config).get("events", _api.beacon.EVENTS)
+    return _api.beacon.find_events(_api.beacon.look(settings), _SEEN, wanted)
 
 
 def _merged(config: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import importlib.util
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import salt.payload
 from salt.exceptions import CommandExecutionError, SaltInvocationError
@@ -28,13 +28,8 @@ if _HERE.name == "_modules" and importlib.util.find_spec("ya_salt") is None:
 try:
     from ya_salt import salt_api as _api
 
-    _api.check_adapter(__file__, api=2)
+    _api.check_adapter(__file__, api=3)
     from ya_salt import errors as _errors
-    from ya_salt.model import Settings as _Settings
-    from ya_salt.salt_api import configuration as _configuration
-    from ya_salt.salt_api import converge as _converge
-    from ya_salt.salt_api import queries as _queries
-    from ya_salt.salt_api import speech as _speech
 
     _TROUBLE = ""
 except ImportError as _error:
@@ -43,6 +38,11 @@ except ImportError as _error:
         "it is installed: dpkg-reconfigure ya-salt), or salt-pip install . in a checkout of it; "
         "a synchronised copy: salt-call saltutil.sync_all"
     )
+
+if TYPE_CHECKING:
+    from ya_salt.model import Settings as _Settings
+    from ya_salt.salt_api import queries as _queries
+    from ya_salt.salt_api import turn as _turn
 
 # Given by Salt's loader.
 __opts__: Mapping[str, Any]
@@ -59,8 +59,8 @@ def __virtual__() -> str | tuple[bool, str]:
 
 def specs() -> dict[str, Any]:
     """
-    The spec files of the daemons directory: ``specs``, ``rejected`` with every problem of each
-    file, ``ignored``
+    The spec files of the daemons directory: ``directory``, ``specs``, ``rejected`` with every
+    problem of each file, ``ignored``
 
     .. versionadded:: 0.1.0
 
@@ -71,7 +71,8 @@ def specs() -> dict[str, Any]:
         salt '*' porto_daemon.specs
     """
     with _spoken():
-        return _queries.list_specs(_settings())
+        known = _api.quick.list_specs(__opts__, __pillar__)
+        return _api.queries.list_specs(_settings()) if known is None else known
 
 
 def status(name: str | None = None, summary: bool = False) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def status(name: str | None = None, summary: bool = False) -> dict[str, Any]:
         salt web1 porto_daemon.status juggler-agent-rtc
     """
     with _spoken():
-        return _queries.show_status(_settings(), _name(name), summary=bool(summary))
+        return _api.queries.show_status(_settings(), _name(name), summary=bool(summary))
 
 
 def ready(name: str) -> bool:
@@ -111,7 +112,7 @@ def ready(name: str) -> bool:
         salt '*' porto_daemon.ready juggler-agent-rtc
     """
     with _spoken():
-        return _queries.is_ready_now(_settings(), _name(name, needed=True))
+        return _api.queries.is_ready_now(_settings(), _name(name, needed=True))
 
 
 def plan(name: str | None = None) -> dict[str, Any]:
@@ -131,7 +132,7 @@ def plan(name: str | None = None) -> dict[str, Any]:
         salt '*' porto_daemon.plan juggler-agent-rtc
     """
     with _spoken():
-        return _queries.show_plan(_settings(), _name(name))
+        return _api.queries.show_plan(_settings(), _name(name))
 
 
 def apply(
@@ -161,7 +162,7 @@ def apply(
         salt '*' porto_daemon.apply juggler-agent-rtc test=True
     """
     with _spoken():
-        done = _queries.apply_now(_settings(), _name(name), _mode(test, lock_wait_s))
+        done = _api.queries.apply_now(_settings(), _name(name), _mode(test, lock_wait_s))
     return _with_exit_code(done, done["ok"])
 
 
@@ -178,7 +179,7 @@ def validate(path: str) -> dict[str, Any]:
         salt '*' porto_daemon.validate /etc/hostman/porto-daemons.d/juggler-client.yaml
     """
     with _spoken():
-        done = _queries.check_path(_name(path, needed=True))
+        done = _api.queries.check_path(_name(path, needed=True))
     return _with_exit_code(done, not done["problems"])
 
 
@@ -211,7 +212,7 @@ def restart(
     with _spoken():
         mode = _mode(test, lock_wait_s)
         wanted = _name(name, needed=True)
-        done = _queries.restart_now(_settings(), wanted, mode, _name(reason))
+        done = _api.queries.restart_now(_settings(), wanted, mode, _name(reason))
     return _with_exit_code(done, done["result"] is not False)
 
 
@@ -329,7 +330,7 @@ def adopt(
     """
     with _spoken():
         mode, wanted = _mode(test, lock_wait_s), _name(name, needed=True)
-        done = _queries.adopt_now(_settings(), wanted, mode, write=bool(write))
+        done = _api.queries.adopt_now(_settings(), wanted, mode, write=bool(write))
     return _with_exit_code(done, done["result"] is not False)
 
 
@@ -346,7 +347,7 @@ def generations(name: str) -> list[dict[str, Any]]:
         salt '*' porto_daemon.generations juggler-agent-rtc
     """
     with _spoken():
-        return _queries.list_generations(_settings(), _name(name, needed=True))
+        return _api.queries.list_generations(_settings(), _name(name, needed=True))
 
 
 def logs(name: str, lines: int = 20) -> dict[str, str]:
@@ -362,7 +363,9 @@ def logs(name: str, lines: int = 20) -> dict[str, str]:
         salt '*' porto_daemon.logs juggler-agent-rtc lines=50
     """
     with _spoken():
-        return _queries.show_logs(_settings(), _name(name, needed=True), _number(lines, "lines"))
+        return _api.queries.show_logs(
+            _settings(), _name(name, needed=True), _number(lines, "lines")
+        )
 
 
 def gate_status(name: str | None = None) -> dict[str, Any]:
@@ -384,7 +387,7 @@ def gate_status(name: str | None = None) -> dict[str, Any]:
         salt web1 porto_daemon.gate_status juggler-agent-rtc
     """
     with _spoken():
-        return _queries.show_gate(_settings(), _name(name))
+        return _api.queries.show_gate(_settings(), _name(name))
 
 
 def history(name: str | None = None, limit: int = 50) -> list[dict[str, str]]:
@@ -400,7 +403,7 @@ def history(name: str | None = None, limit: int = 50) -> list[dict[str, str]]:
         salt '*' porto_daemon.history juggler-agent-rtc limit=10
     """
     with _spoken():
-        return _queries.show_history(_settings(), _name(name), _number(limit, "limit"))
+        return _api.queries.show_history(_settings(), _name(name), _number(limit, "limit"))
 
 
 def why(name: str) -> dict[str, Any]:
@@ -416,7 +419,7 @@ def why(name: str) -> dict[str, Any]:
         salt '*' porto_daemon.why juggler-agent-rtc
     """
     with _spoken():
-        return _queries.explain(_settings(), _name(name, needed=True))
+        return _api.queries.explain(_settings(), _name(name, needed=True))
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -432,7 +435,7 @@ def describe(name: str) -> dict[str, Any]:
         salt '*' porto_daemon.describe juggler-agent-rtc
     """
     with _spoken():
-        return _queries.describe(_settings(), _name(name, needed=True))
+        return _api.queries.describe(_settings(), _name(name, needed=True))
 
 
 def report() -> list[dict[str, str]]:
@@ -448,7 +451,7 @@ def report() -> list[dict[str, str]]:
         salt '*' porto_daemon.report
     """
     with _spoken():
-        return _queries.tell_monitoring(_settings())
+        return _api.queries.tell_monitoring(_settings())
 
 
 def settings() -> dict[str, dict[str, Any]]:
@@ -464,7 +467,7 @@ def settings() -> dict[str, dict[str, Any]]:
         salt '*' porto_daemon.settings
     """
     with _spoken():
-        return _queries.show_settings(_configuration.read_in_force(__opts__, __pillar__))
+        return _api.queries.show_settings(_api.configuration.read_in_force(__opts__, __pillar__))
 
 
 def version() -> dict[str, str]:
@@ -480,7 +483,7 @@ def version() -> dict[str, str]:
         salt '*' porto_daemon.version
     """
     return {
-        **_queries.show_versions(),
+        **_api.queries.show_versions(),
         "adapter": __file__,
         "salt": __grains__.get("saltversion", "unknown"),
     }
@@ -491,13 +494,13 @@ def _spoken() -> Iterator[None]:
     try:
         yield
     except _errors.UsageError as error:
-        raise SaltInvocationError(_speech.speak(str(error))) from error
+        raise SaltInvocationError(_api.speech.speak(str(error))) from error
     except _errors.YaSaltError as error:
-        raise CommandExecutionError(_speech.speak(str(error))) from error
+        raise CommandExecutionError(_api.speech.speak(str(error))) from error
 
 
 def _settings() -> _Settings:
-    return _configuration.read_settings(__opts__, __pillar__)
+    return _api.configuration.read_settings(__opts__, __pillar__)
 
 
 def _order(
@@ -505,7 +508,7 @@ def _order(
 ) -> dict[str, Any]:
     with _spoken():
         mode, wanted = _mode(test, lock_wait_s), _name(name, needed=True)
-        done = _queries.give_order(_settings(), wanted, kind, mode, **more)
+        done = _api.queries.give_order(_settings(), wanted, kind, mode, **more)
     return _with_exit_code(done, done["result"] is not False)
 
 
@@ -515,10 +518,10 @@ def _with_exit_code(answer: dict[str, Any], is_fine: bool) -> dict[str, Any]:
     return answer
 
 
-def _mode(test: bool | None, lock_wait_s: int | None) -> _converge.Mode:
-    wait_s = _converge.LOCK_WAIT_S if lock_wait_s is None else _number(lock_wait_s, "lock_wait_s")
+def _mode(test: bool | None, lock_wait_s: int | None) -> _turn.Mode:
+    wait_s = _api.turn.LOCK_WAIT_S if lock_wait_s is None else _number(lock_wait_s, "lock_wait_s")
     is_test = bool(__opts__.get("test") if test is None else test)
-    return _converge.Mode(is_test, wait_s, _speech.name_job(__opts__, salt.payload.loads))
+    return _api.turn.Mode(is_test, wait_s, _api.speech.name_job(__opts__, salt.payload.loads))
 
 
 def _name(value: Any, needed: bool = False) -> str:

@@ -41,7 +41,7 @@ if _HERE.name == "_states" and importlib.util.find_spec("ya_salt") is None:
 try:
     from ya_salt import salt_api as _api
 
-    _api.check_adapter(__file__, api=2)
+    _api.check_adapter(__file__, api=3)
     from ya_salt.salt_api import speech as _speech
     from ya_salt.salt_api import states as _states
 
@@ -305,7 +305,7 @@ def _run() -> _states.Run:
         low=here.get("__low__") or {},
         lowstate=here.get("__lowstate__") or (),
         running=here.get("__running__") or {},
-        who=_speech.name_job(__opts__, salt.payload.loads),
+        find_who=lambda: _speech.name_job(__opts__, salt.payload.loads),
         fetch=_fetch,
     )
 

@@ -67,6 +67,18 @@ class Samples:
         """
         return min(self.min_s / other.min_s, *self._ratios(other))
 
+    def ms_more_than(self, other: Samples) -> float:
+        """Median of the differences of the same rounds."""
+        return statistics.median(self._differences_ms(other))
+
+    def least_ms_more_than(self, other: Samples) -> float:
+        """As `least_ratio_to` has it."""
+        return min((self.min_s - other.min_s) * 1e3, *self._differences_ms(other))
+
+    def _differences_ms(self, other: Samples) -> list[float]:
+        shared = self.wall.keys() & other.wall.keys()
+        return [(self.wall[number] - other.wall[number]) * 1e3 for number in shared]
+
     def _ratios(self, other: Samples) -> list[float]:
         return [s / other.wall[number] for number, s in self.wall.items() if number in other.wall]
 

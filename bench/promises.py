@@ -22,6 +22,8 @@ HELP = "ya-salt --help"
 IMPORTS = "python -c 'import json, socket'"
 SALT_NOTHING = "salt: one trivial state"
 SALT_OURS = "salt: state.apply porto_daemons"
+SALT_FULL = "salt: the same, all read anew"
+SALT_MANY = "salt: as many trivial states"
 SALT_OWN = "salt: pkg.installed of all, one check"
 
 Unit = Literal["x", "MB", "ms"]
@@ -31,7 +33,7 @@ Unit = Literal["x", "MB", "ms"]
 class Promise:
     what: str
     beside: str
-    """What it is measured by; "" for what has a unit of its own."""
+    """What it is measured by; "" for what has a unit of its own. What it takes more, in "ms"."""
     most: float
     unit: Unit = "x"
 
@@ -57,7 +59,9 @@ def list_promises(count: int) -> Sequence[Promise]:
         Promise(STATUS, IMPORTS, 2.0),
         Promise(VERSION, IMPORTS, 1.3),
         Promise(HELP, IMPORTS, 2.0),
-        *([Promise(SALT_OURS, SALT_NOTHING, 1.3)] if count == 1 else []),
+        Promise(SALT_OURS, SALT_NOTHING, 1.3)
+        if count == 1
+        else Promise(SALT_OURS, SALT_NOTHING, 1.0 * min(count, 500), "ms"),
     )
 
 
@@ -73,4 +77,6 @@ def judge(promises: Sequence[Promise], samples: Mapping[str, Samples]) -> list[V
 def _judge(promise: Promise, found: Samples, beside: Samples | None) -> Verdict:
     if beside is None:
         return Verdict(promise, found.rss_mb, found.rss_mb)
+    if promise.unit == "ms":
+        return Verdict(promise, found.ms_more_than(beside), found.least_ms_more_than(beside))
     return Verdict(promise, found.ratio_to(beside), found.least_ratio_to(beside))

@@ -1,6 +1,7 @@
-"""The same from Salt: our states, Salt's own, and one state that does nothing.
+"""The same from Salt: our states, Salt's own, and states that do nothing.
 
-Salt starts for all three, so what ours add is the difference to the one that does nothing.
+Salt starts for all of them, so what ours add is the difference to one that does nothing; as many
+that do nothing are what Salt itself takes for a state a daemon.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from pathlib import Path
 from bench.host import ROOT
 from bench.measure import Command
 from bench.peers import NotHereError, Place, sleepers
-from bench.promises import SALT_NOTHING, SALT_OURS, SALT_OWN
+from bench.promises import SALT_FULL, SALT_MANY, SALT_NOTHING, SALT_OURS, SALT_OWN
+from ya_salt.as_left import FILE_NAME
 
 _OWN_STATES = """\
 #!yaml
@@ -39,9 +41,14 @@ def run_salt(place: Place) -> Iterator[list[Command]]:
     config = _write_config(place)
     words = [str(program), "-c", str(config), "--local", "--retcode-passthrough", "state.apply"]
     environment = {**place.environment, "PYTHONPATH": str(place.folder / "lib")}
+    # The long way, which leaves a snapshot for the one who comes next.
+    forget = ["sh", "-c", f'rm -f {place.folder}/state/{FILE_NAME} && exec "$@"', "sh"]
+    ours = [*words, "porto_daemons"]
     commands = [
         Command(SALT_NOTHING, [*words, "trivial"], environment, checks="nothing"),
-        Command(SALT_OURS, [*words, "porto_daemons"], environment, checks="as ya-salt"),
+        Command(SALT_MANY, [*words, "many"], environment, checks="nothing"),
+        Command(SALT_FULL, [*forget, *ours], environment, checks="as ya-salt --full"),
+        Command(SALT_OURS, ours, environment, checks="as ya-salt"),
     ]
     with contextlib.ExitStack() as stack:
         if os.geteuid() == 0 and shutil.which("unshare"):
@@ -61,6 +68,8 @@ def _write_config(place: Place) -> Path:
     (files / "porto_daemons").symlink_to(ROOT / "porto_daemons")
     (place.folder / "lib/ya_salt").symlink_to(ROOT / "ya_salt")
     (files / "trivial.sls").write_text("#!yaml\nnothing:\n  test.nop\n")
+    many = "".join(f"nothing-{number}:\n  test.nop\n" for number in range(place.count))
+    (files / "many.sls").write_text(f"#!yaml\n{many}")
     packages = [{f"package-{number}": "1.0"} for number in range(place.count)]
     own = _OWN_STATES.format(packages=json.dumps(packages), folder=place.folder)
     (files / "own.sls").write_text(own)
@@ -69,6 +78,9 @@ def _write_config(place: Place) -> Path:
         name: host.environment[f"YA_SALT_{name.upper()}"]
         for name in ("specs_dir", "state_dir", "porto_socket", "root", "log_file")
     }
+    # Two ways to say what the settings are would find nothing quick of each other.
+    shutil.copytree(host.state_dir, place.folder / "state")
+    places["state_dir"] = str(place.folder / "state")
     nobody = {"url": host.environment["YA_SALT_MONITORING_YASM_URL"]}
     textfile = host.environment["YA_SALT_MONITORING_PROMETHEUS_TEXTFILE_DIR"]
     monitoring = {"yasm": nobody, "juggler": nobody, "prometheus": {"textfile_dir": textfile}}

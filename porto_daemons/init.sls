@@ -13,17 +13,21 @@ def run():
         problem += "install ya-salt for Salt's Python; sys.doc and the minion's log say more"
         return {"porto-daemons": _failed("porto-daemons", problem)}
     try:
-        directory = __salt__["porto_daemon.settings"]()["specs_dir"]["value"]
-        return _list_states(directory, _look(), _pillar_daemons())
+        found = _look()
+        return _list_states(found["directory"], found, _pillar_daemons())
     except Exception as error:  # noqa: BLE001 - see above
         return {"porto-daemons": _failed("porto-daemons", str(error))}
 
 
 def _look():
     try:
-        return __salt__["porto_daemon.specs"]()
+        found = __salt__["porto_daemon.specs"]()
     except Exception:  # noqa: BLE001 - the state `directory` says what is wrong
-        return {"specs": [], "rejected": []}
+        found = {"specs": [], "rejected": []}
+    if "directory" not in found:
+        # It cannot be read, or the module is older than this file.
+        found["directory"] = __salt__["porto_daemon.settings"]()["specs_dir"]["value"]
+    return found
 
 
 def _list_states(directory, found, daemons):

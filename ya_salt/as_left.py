@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FILE_NAME = "as-left"
 PASS_FILE_NAME = "as-left.pass"  # noqa: S105 - a pass over the host, no password
 """When the last quick pass was: the store is not written by one."""
-FORMAT = 4
+FORMAT = 5
 SETTLED_S = 3.0
 """What changed so lately may change again without its times showing it: the kernel stamps files
 from a clock that ticks each 4 to 10 ms, and some file systems keep whole seconds."""
@@ -156,9 +156,13 @@ class Glimpse:
 # -- the file ------------------------------------------------------------------------------------
 
 
-def write(state_dir: str, data: Mapping[str, Any]) -> None:
-    """Put a snapshot in place of the last one. Raises OSError."""
-    body = json.dumps({"format": FORMAT, **data}, separators=(",", ":")).encode()
+def write(state_dir: str, data: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """Put a snapshot in place of the last one. Raises OSError.
+
+    `more` is what a command does not need: it is left as text until somebody asks for it.
+    """
+    parts = ({"format": FORMAT, **data}, more)
+    body = b"\n".join(json.dumps(part, separators=(",", ":")).encode() for part in parts)
     path = os.path.join(state_dir, FILE_NAME)
     beside = f"{path}.new"
     remove_file(beside)
@@ -174,7 +178,10 @@ def write(state_dir: str, data: Mapping[str, Any]) -> None:
 
 
 def read(state_dir: str) -> dict[str, Any] | None:
-    """The snapshot; None where there is none that is whole, of this form, and ours alone."""
+    """The snapshot; None where there is none that is whole, of this form, and ours alone.
+
+    "more" is for `read_more`.
+    """
     path = os.path.join(state_dir, FILE_NAME)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -184,10 +191,19 @@ def read(state_dir: str) -> dict[str, Any] | None:
             head, _, body = file.read(_MAX_BYTES).partition(b"\n")
         if head != b"%08x" % zlib.crc32(body):
             return None
-        data = json.loads(body)
+        first, _, more = body.partition(b"\n")
+        data = json.loads(first)
     except (OSError, ValueError, RecursionError):
         return None
-    return data if isinstance(data, dict) and data.get("format") == FORMAT else None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        return None
+    return {**data, "more": more}
+
+
+def read_more(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What was written as `more` with a snapshot. Raises ValueError, LookupError."""
+    more: dict[str, Any] = json.loads(data["more"])
+    return more
 
 
 def forget(state_dir: str) -> None:

@@ -302,7 +302,7 @@ def test_settings_come_from_minion_configuration_over_the_file(
 
 def test_version_tells_what_runs_where(minion: Minion) -> None:
     told = minion.version()
-    assert told["api"] == "2"
+    assert told["api"] == "3"
     assert told["salt"].startswith("300")
     assert told["adapter"].endswith("_modules/porto_daemon.py")
 

@@ -200,11 +200,11 @@ def test_a_stale_copy_says_that_it_is_one(
     for name in ("_modules", "_states"):
         text = (checkout / name / "porto_daemon.py").read_text()
         (root / name).mkdir()
-        (root / name / "porto_daemon.py").write_text(text.replace("api=2", "api=1"))
+        (root / name / "porto_daemon.py").write_text(text.replace("api=3", "api=2"))
     call = Caller(host, environment.python, file_roots={"base": [str(root)]})
     call("saltutil.sync_all")
     said = find_failure(call("state.apply", "porto_daemons", code=None))
-    assert "speaks API 1, but the ya-salt that is installed speaks 2" in said
+    assert "speaks API 2, but the ya-salt that is installed speaks 3" in said
     assert "saltutil.sync_all" in said
 
 

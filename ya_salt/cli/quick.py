@@ -34,10 +34,10 @@ def name_source(options: argparse.Namespace) -> dict[str, Any]:
     """What the settings of a command are made of, as the quick way has it."""
     names = ("config", *(flag.name for flag in FLAGS))
     given = {name: getattr(options, name, None) for name in names}
-    return _name_source({name: text for name, text in given.items() if text is not None})
+    return make_source({name: text for name, text in given.items() if text is not None})
 
 
-def _name_source(flags: Mapping[str, str]) -> dict[str, Any]:
+def make_source(flags: Mapping[str, str]) -> dict[str, Any]:
     environment = {
         name: text for name, text in os.environ.items() if name.startswith(ENVIRONMENT_PREFIX)
     }
@@ -94,7 +94,7 @@ def _apply(flags: Mapping[str, str]) -> int | None:
         return None
     from ya_salt.converge.quick import make_quick_pass
 
-    source, now = _name_source(flags), time.time()
+    source, now = make_source(flags), time.time()
     data = make_quick_pass(_find_state_dir(source), source)
     if data is None:
         return None
@@ -105,7 +105,7 @@ def _apply(flags: Mapping[str, str]) -> int | None:
 def _show_status(flags: Mapping[str, str]) -> int | None:
     import time
 
-    found = None if os.isatty(1) else _read(_name_source(flags))
+    found = None if os.isatty(1) else _read(make_source(flags))
     if found is None:
         return None
     from ya_salt import as_left

@@ -128,9 +128,23 @@ def leave(
         if told["steady"] is None:
             return
         kept = as_left.identify_all(os.path.join(state_dir, name) for name in _KEPT)
-        as_left.write(state_dir, {**data, "told": told, "files": {**glimpse.files, **kept}})
+        files = {**glimpse.files, **kept}
+        as_left.write(
+            state_dir, {**data, "told": told, "files": files}, _list_more(result, request)
+        )
     except (OSError, ValueError):
         as_left.forget(state_dir)
+
+
+def _list_more(result: PassResult, request: PassRequest) -> dict[str, Any]:
+    """The daemons directory file by file, and the warnings of each daemon, as Salt tells them."""
+    return {
+        "specs": [
+            [item.path, item.name, item.version, item.digest] for item in request.loaded.specs
+        ],
+        "ignored": [[item.path, item.reason] for item in request.loaded.ignored],
+        "warnings": {item.name: list(item.warnings) for item in result.statuses if item.warnings},
+    }
 
 
 def _is_plain_request(request: PassRequest) -> bool:
@@ -214,12 +228,15 @@ class Reader:
 
 
 def make_quick_pass(
-    state_dir: str, source: Mapping[str, Any], reader: Reader | None = None
+    state_dir: str,
+    source: Mapping[str, Any],
+    reader: Reader | None = None,
+    suits: Callable[[Mapping[str, Any]], bool] = lambda _data: True,
 ) -> dict[str, Any] | None:
     """The snapshot, where a pass finds everything as it has it, and that pass is remembered.
 
-    None where there has to be a full one. `reader` spares who makes many passes reading it each
-    time. Raises nothing.
+    None where there has to be a full one, be it that the snapshot does not suit who asks. `reader`
+    spares who makes many passes reading it each time. Raises nothing.
     """
     started, reader = time.time(), reader or Reader()
     if not os.path.exists(os.path.join(state_dir, as_left.FILE_NAME)):
@@ -232,7 +249,7 @@ def make_quick_pass(
         # The lock of every pass, without a word on who holds it: it is over in a moment.
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         data = reader.read(state_dir)
-        if data is None or data.get("source") != source:
+        if data is None or data.get("source") != source or not suits(data):
             return None
         if not (is_as_left(data, state_dir, reader.make_question) and _tell(data, started)):
             return None

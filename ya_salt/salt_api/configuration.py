@@ -1,14 +1,22 @@
-"""Settings as Salt gives them: minion configuration and pillar over the settings file."""
+"""Settings as Salt gives them: minion configuration and pillar over the settings file.
+
+Loads next to nothing but where the settings themselves are asked for.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ya_salt.cli.quick import make_source
 from ya_salt.errors import SettingsError
-from ya_salt.model import Settings
-from ya_salt.settings import InForce, load_settings
+from ya_salt.flags import ENVIRONMENT_PREFIX, STATE_DIR
+
+if TYPE_CHECKING:
+    from ya_salt.model import Settings
+    from ya_salt.settings import InForce
 
 SECTION = "porto_daemons"
 """The key of the minion's configuration and of pillar under which our settings stand."""
@@ -23,13 +31,39 @@ def read_settings(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> Setting
 
 def read_in_force(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> InForce:
     """The settings and where each comes from; `config` names another settings file."""
-    sections = {"salt config": _section(opts, "salt config"), "pillar": _section(pillar, "pillar")}
-    named = [section["config"] for section in sections.values() if section.get("config")]
-    overrides = {
-        origin: {key: value for key, value in section.items() if key not in _NOT_SETTINGS}
-        for origin, section in sections.items()
-    }
-    return load_settings({}, os.environ, str(named[-1]) if named else None, overrides)
+    from ya_salt.settings import load_settings
+
+    sections = _read_sections(opts, pillar)
+    return load_settings({}, os.environ, _name_file(sections) or None, _list_overrides(sections))
+
+
+def name_source(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict[str, Any]:
+    """What these settings are made of, as the quick way has it (`ya_salt.cli.quick`).
+
+    Where Salt adds none it is what a command without flags has, so that either finds quick what
+    the other has left. Raises SettingsError, and TypeError and ValueError of what is no JSON.
+    """
+    sections = _read_sections(opts, pillar)
+    path = _name_file(sections)
+    source = make_source({"config": path} if path else {})
+    given = {origin: data for origin, data in _list_overrides(sections).items() if data}
+    if given:
+        source["salt"] = json.dumps(given, sort_keys=True)
+    return source
+
+
+def find_state_dir(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> str:
+    """The state directory, but for what a settings file says of it. Raises SettingsError."""
+    found = STATE_DIR
+    for section in _read_sections(opts, pillar).values():
+        found = str(section.get("state_dir") or found)
+    return os.path.abspath(os.environ.get(f"{ENVIRONMENT_PREFIX}STATE_DIR") or found)  # noqa: PTH100
+
+
+def _read_sections(
+    opts: Mapping[str, Any], pillar: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    return {"salt config": _section(opts, "salt config"), "pillar": _section(pillar, "pillar")}
 
 
 def _section(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
@@ -37,3 +71,16 @@ def _section(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     if not isinstance(section, Mapping):
         raise SettingsError(f"{origin} {SECTION}: it is a mapping of settings")
     return section
+
+
+def _name_file(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """The settings file that they name; "" where none is."""
+    named = [section["config"] for section in sections.values() if section.get("config")]
+    return str(named[-1]) if named else ""
+
+
+def _list_overrides(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        origin: {key: value for key, value in section.items() if key not in _NOT_SETTINGS}
+        for origin, section in sections.items()
+    }

@@ -6,13 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field, replace
+from dataclasses import replace
+from typing import Any
 
+from ya_salt import as_left
 from ya_salt.cli.logs import LogFile
 from ya_salt.converge.changes import Changes, describe_changes
 from ya_salt.converge.holds import end_when_due
 from ya_salt.converge.host import PassRequest, make_host
 from ya_salt.converge.preview import preview_pass
+from ya_salt.converge.quick import take_glimpse
 from ya_salt.converge.run import run_pass
 from ya_salt.converge.status import is_fine, make_status
 from ya_salt.converge.trials import PINNED
@@ -29,57 +32,22 @@ from ya_salt.model import (
     Settings,
     describe_step,
 )
-from ya_salt.quick_dataclass import dataclass
-from ya_salt.salt_api.desired_state import (
+from ya_salt.salt_api.desired_state import find_file_change, read_spec, write_file
+from ya_salt.salt_api.turn import (
+    REAL,
+    Declared,
     DesiredState,
     DesiredStateError,
-    find_file_change,
-    read_spec,
-    write_file,
+    Mode,
+    StateReturn,
+    say_ready,
 )
-from ya_salt.salt_api.speech import SOMEBODY
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
 from ya_salt.store import read_store
-
-LOCK_WAIT_S = 600.0
-"""How long another pass is waited for; a first installation may take minutes."""
 
 _PROGRESS_EVERY_S = 5.0
 
 _log = logging.getLogger("ya_salt.salt")
-
-
-@dataclass(frozen=True)
-class Mode:
-    """How to go about it."""
-
-    test: bool = False
-    lock_wait_s: float = LOCK_WAIT_S
-    who: str = SOMEBODY
-    """For the history."""
-
-
-REAL = Mode()
-
-
-@dataclass(frozen=True)
-class StateReturn:
-    """What a state returns: `result` None means that something would change."""
-
-    result: bool | None
-    comment: str
-    changes: Changes = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Declared:
-    """A state of the run, whether it is this one's turn or not: enough to find contradictions."""
-
-    key: str
-    name: str
-    place: str
-    path: str
 
 
 def converge(
@@ -87,10 +55,14 @@ def converge(
     settings: Settings,
     mode: Mode = REAL,
     declared: Sequence[Declared] = (),
+    source: Mapping[str, Any] | None = None,
 ) -> dict[str, StateReturn]:
-    """What every state returns, by its key. Raises nothing that is ya-salt's own."""
+    """What every state returns, by its key. Raises nothing that is ya-salt's own.
+
+    `source` is what the settings are made of, where a next pass may be quick for it.
+    """
     try:
-        return _Round(desired, settings, mode, declared).run()
+        return _Round(desired, settings, mode, declared, source).run()
     except YaSaltError as error:
         return {state.key: StateReturn(False, f"{state.name}: {error}") for state in desired}
 
@@ -104,6 +76,7 @@ class _Round:
         settings: Settings,
         mode: Mode,
         declared: Sequence[Declared],
+        source: Mapping[str, Any] | None,
     ) -> None:
         self._desired = desired
         self._settings = settings
@@ -112,6 +85,8 @@ class _Round:
         self._returns: dict[str, StateReturn] = {}
         self._file_changes: dict[str, Changes] = {}
         self._specs: dict[str, DaemonSpec] = {}
+        # Of the files before they are read.
+        self._glimpse = None if source is None or mode.test else take_glimpse(settings, source)
 
     def run(self) -> dict[str, StateReturn]:
         loaded = self._load()
@@ -200,7 +175,17 @@ class _Round:
         # A pass over the whole directory also judges what is left over; one over states alone has
         # no business to.
         whole = bool(loaded.specs) and all(spec.name in known for spec in loaded.specs)
-        request = PassRequest(targets, loaded, whole=whole, restarts=restarts, who=self._mode.who)
+        # What no file of the directory says is no part of what the next pass goes by.
+        paths = {item.path for item in loaded.specs}
+        is_plain = whole and not self._file_changes and all(item.path in paths for item in targets)
+        request = PassRequest(
+            targets,
+            loaded,
+            whole=whole,
+            restarts=restarts,
+            who=self._mode.who,
+            glimpse=self._glimpse if is_plain else None,
+        )
         told = make_true(self._settings, request, self._mode)
         for key, spec in self._specs.items():
             # The second state of one file finds the work done.
@@ -233,13 +218,16 @@ def _preview(settings: Settings, request: PassRequest) -> dict[str, StateReturn]
 
 
 def _run(settings: Settings, request: PassRequest, mode: Mode) -> dict[str, StateReturn]:
-    with log_to(settings.log_file):
+    with log_to(settings.log_file) as log:
         host = make_host(settings, Narrator())
         try:
             result = run_pass(host, request)
         except LockHeldError as error:
             _log.info("pass: waiting for another one to end: %s", error)
             result = run_pass(host, request, mode.lock_wait_s)
+        if log.problem:
+            # Each pass says so.
+            as_left.forget(settings.state_dir)
     statuses = {status.name: status for status in result.statuses}
     return {
         spec.name: make_return(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
@@ -368,7 +356,7 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:  # noqa: PLR0911 - a re
         # It is ready, but not from what the file says.
         more = f"more: salt-call --local porto_daemon.why {spec.name}"
         return f"{spec.name}: {ready.message}{did}\n{more}"
-    return f"{spec.name} is ready{did or ', nothing had to be done'}"
+    return say_ready(spec.name, did)
 
 
 # -- progress of a pass under way ------------------------------------------------------------------
@@ -391,7 +379,7 @@ class Narrator:
 
 
 @contextmanager
-def log_to(path: str) -> Iterator[None]:
+def log_to(path: str) -> Iterator[LogFile]:
     """Write ya-salt's own log as well, as the command does; Salt's handlers go on as they are."""
     root = logging.getLogger("ya_salt")
     level = root.level
@@ -399,7 +387,7 @@ def log_to(path: str) -> Iterator[None]:
     root.addHandler(handler)
     root.setLevel(logging.INFO)
     try:
-        yield
+        yield handler
     finally:
         root.removeHandler(handler)
         root.setLevel(level)

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import json
 import os
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ya_salt.errors import OperatorError, SpecError
+from ya_salt.errors import SpecError
 from ya_salt.model import DaemonSpec, Loaded
 from ya_salt.porto.properties import PROPERTIES
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.salt_api.turn import META, SPEC, DesiredState, DesiredStateError
 from ya_salt.specs.checks import index, spellings
 from ya_salt.specs.directory import load_files, parse_spec
-
-META = ("version", "annotations", "delete_requested")
-SPEC = (
-    *("properties", "packages", "min_ready_s", "ready_timeout_s"),
-    *("readiness", "update", "watch_files", "after", "drift"),
-)
-FIELDS = (*META, *SPEC)
-"""What of a spec may stand in a state or in pillar."""
 
 _WRITTEN: Mapping[str, str] = {"watch_files": "watch"}
 """Arguments with another name in a file: `watch` is Salt's own word in a state."""
@@ -37,50 +27,6 @@ _MODE = 0o600
 """Of a file that is laid down: it may hold secrets."""
 
 _HEADER = "# Salt keeps this file (porto_daemons:daemons in pillar): change it there, not here.\n"
-
-
-class DesiredStateError(OperatorError):
-    """A state asks for something that cannot be; the text is the state's comment."""
-
-
-@dataclass(frozen=True)
-class DesiredState:
-    """One state: the daemon it is about, and where its spec is.
-
-    The spec is that of `source`, a file on this host, or is made of `fields`. With `file` the
-    fields are laid down there, in the daemons directory, and taken from there.
-    """
-
-    key: str
-    """Tells this state from all others of the run."""
-    name: str
-    place: str
-    """The state, for people: `state juggler of SLS agents`."""
-    source: str = ""
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    file: str = ""
-    absent: bool = False
-    restart: str = ""
-    """Why the daemon gets a new process whatever else is to be done; "" where it does not."""
-
-    @property
-    def path(self) -> str:
-        """Where its spec is to be looked for: a file, or the state itself."""
-        return self.source or self.file or self.place
-
-
-def check_fields(name: str, source: str, fields: Mapping[str, Any]) -> None:
-    """Refuse arguments that are no field of a spec. Raises DesiredStateError."""
-    for key in fields:
-        if key not in FIELDS:
-            near = difflib.get_close_matches(key, FIELDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(FIELDS)}, source"
-            raise DesiredStateError(f"{name}: there is no argument {key}; {hint}")
-    if source and fields:
-        given = ", ".join(sorted(fields))
-        raise DesiredStateError(
-            f"{name}: give either source or the spec itself ({given}), not both"
-        )
 
 
 def read_spec(desired: DesiredState, loaded: Loaded) -> DaemonSpec:

@@ -38,16 +38,9 @@ from ya_salt.messages import format_time, make_daemon_status, make_generations
 from ya_salt.model import DaemonStatus, Event, Loaded, Record, Rejected, Settings, is_state
 from ya_salt.porto.client import PortoClient
 from ya_salt.salt_api import API, find_file_root
-from ya_salt.salt_api.converge import (
-    LOCK_WAIT_S,
-    REAL,
-    Mode,
-    StateReturn,
-    apply_all,
-    make_true,
-    plan_all,
-)
+from ya_salt.salt_api.converge import apply_all, make_true, plan_all
 from ya_salt.salt_api.speech import speak
+from ya_salt.salt_api.turn import LOCK_WAIT_S, REAL, Mode, StateReturn
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs.directory import load_files, load_specs
 from ya_salt.store import read_store
@@ -74,9 +67,10 @@ _SHOWN = 20
 
 @_harmless
 def list_specs(settings: Settings) -> dict[str, Any]:
-    """The daemons directory as it is now: {specs, rejected, ignored}, each a list."""
+    """The daemons directory as it is now: its path, and {specs, rejected, ignored}, each a list."""
     loaded = load_specs(settings.specs_dir)
     return {
+        "directory": settings.specs_dir,
         "specs": [
             {
                 "name": spec.name,

@@ -6,31 +6,34 @@ Salt's own (`require`, `order`, …).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ya_salt.errors import YaSaltError
-from ya_salt.model import Settings
 from ya_salt.quick_dataclass import dataclass
+from ya_salt.salt_api import quick
 from ya_salt.salt_api.configuration import read_settings
-from ya_salt.salt_api.converge import LOCK_WAIT_S, Declared, Mode, StateReturn, converge
-from ya_salt.salt_api.desired_state import (
+from ya_salt.salt_api.speech import SOMEBODY, speak
+from ya_salt.salt_api.turn import (
     FIELDS,
+    LOCK_WAIT_S,
+    Chunk,
+    Declared,
     DesiredState,
     DesiredStateError,
+    Mode,
+    StateReturn,
     check_fields,
+    name_chunk,
 )
-from ya_salt.salt_api.speech import SOMEBODY, speak
-from ya_salt.specs.directory import load_specs
 from ya_salt.text import count, escape_all, escape_lines
 
 STATE = "porto_daemon"
 FUNCTIONS = ("managed", "absent")
 ARGUMENTS = frozenset({"source", "file", "lock_wait_s", "together", *FIELDS})
-
-Chunk = Mapping[str, Any]
+_NO_FIELDS = frozenset({"name", *ARGUMENTS}) - frozenset(FIELDS)
 
 AGGREGATED = "__porto_daemons__"
 """Where `mod_aggregate` notes that Salt has called it."""
@@ -54,7 +57,7 @@ class Run:
     low: Chunk = field(default_factory=dict)
     lowstate: Sequence[Chunk] = ()
     running: Mapping[str, Any] = field(default_factory=dict)
-    who: str = SOMEBODY
+    find_who: Callable[[], str] = lambda: SOMEBODY
     """For the history."""
     fetch: Callable[[str], str] = str
     """Bring a file of the master (`salt://…`) here; its path, or "" where there is none."""
@@ -62,9 +65,6 @@ class Run:
     @property
     def test(self) -> bool:
         return bool(self.opts.get("test"))
-
-    def settings(self) -> Settings:
-        return read_settings(self.opts, self.pillar)
 
 
 Return = dict[str, Any]
@@ -132,8 +132,7 @@ def _keep_identity(low: Chunk) -> dict[str, Any]:
 def _check(name: str, own: Mapping[str, Any]) -> None:
     if not isinstance(own["name"], str):
         raise DesiredStateError(f"name: {name} is not text; quote it as it is meant")
-    known = {"name", *ARGUMENTS} - set(FIELDS)
-    given = {key: own[key] for key in own if key not in known and own[key] is not None}
+    given = {key: own[key] for key in own if key not in _NO_FIELDS and own[key] is not None}
     check_fields(name, str(own.get("source") or ""), given)
 
 
@@ -153,6 +152,18 @@ def _take_turn(chunk: Chunk, run: Run) -> StateReturn:
 
 
 def _converge(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, StateReturn]:
+    """What the states of one turn return, by their keys, each with why it is a restart or ""."""
+    if not any(restart for _, restart in turns):
+        chunks = [chunk for chunk, _ in turns]
+        found = quick.answer(chunks, _list_ours(run.lowstate), run.opts, run.pillar)
+        if found is not None:
+            return found
+    return _converge_fully(turns, run)
+
+
+def _converge_fully(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, StateReturn]:
+    from ya_salt.salt_api.converge import converge
+
     desired, failed = [], {}
     for chunk, restart in turns:
         try:
@@ -160,8 +171,10 @@ def _converge(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, StateRe
         except DesiredStateError as error:
             failed[name_chunk(chunk)] = StateReturn(False, str(error))
     wait_s = turns[0][0].get("lock_wait_s")
-    mode = Mode(run.test, LOCK_WAIT_S if wait_s is None else _read_seconds(wait_s), run.who)
-    return failed | converge(desired, run.settings(), mode, list_declared(run.lowstate))
+    mode = Mode(run.test, LOCK_WAIT_S if wait_s is None else _read_seconds(wait_s), run.find_who())
+    settings = read_settings(run.opts, run.pillar)
+    source = None if failed else quick.find_source(run.opts, run.pillar)
+    return failed | converge(desired, settings, mode, list_declared(run.lowstate), source)
 
 
 def _read_seconds(value: Any) -> float:
@@ -182,20 +195,28 @@ def _make_desired(chunk: Chunk, restart: str, run: Run) -> DesiredState:
 
 
 def _look_at_directory(run: Run, *, makedirs: bool) -> StateReturn:
-    directory = Path(run.settings().specs_dir)
-    if makedirs and not directory.exists():
-        return _make_directory(directory, test=run.test)
-    loaded = load_specs(str(directory))
-    words = f"{directory}: {count(len(loaded.specs), 'daemon')}"
-    if loaded.rejected:
-        files = count(len(loaded.rejected), "file")
-        words += f", {files} that cannot be used (each fails as its own state)"
-    ignored = tuple(f"{item.path} is ignored: {item.reason}" for item in loaded.ignored)
-    return StateReturn(True, "\n".join((words, *ignored)))
+    known = quick.look_at_directory(run.opts, run.pillar)
+    if known is not None:
+        directory, daemons, ignored = known
+        return _describe_directory(directory, daemons, 0, ignored)
+    from ya_salt.specs.directory import load_specs
+
+    folder = Path(read_settings(run.opts, run.pillar).specs_dir)
+    if makedirs and not folder.exists():
+        return _make_directory(folder, test=run.test)
+    loaded = load_specs(str(folder))
+    entries = [(item.path, item.reason) for item in loaded.ignored]
+    return _describe_directory(str(folder), len(loaded.specs), len(loaded.rejected), entries)
 
 
-def _count(items: Sequence[object], word: str) -> str:
-    return f"{len(items)} {word}" if len(items) == 1 else f"{len(items)} {word}s"
+def _describe_directory(
+    directory: str, daemons: int, rejected: int, ignored: Iterable[tuple[str, str]]
+) -> StateReturn:
+    words = f"{directory}: {count(daemons, 'daemon')}"
+    if rejected:
+        words += f", {count(rejected, 'file')} that cannot be used (each fails as its own state)"
+    entries = (f"{path} is ignored: {reason}" for path, reason in ignored)
+    return StateReturn(True, "\n".join((words, *entries)))
 
 
 def _make_directory(directory: Path, *, test: bool) -> StateReturn:
@@ -222,12 +243,6 @@ def _answer(name: str, returned: StateReturn) -> Return:
 
 
 # -- a state's place in its run --------------------------------------------------------------------
-
-
-def name_chunk(chunk: Chunk) -> str:
-    """What tells it from all others of the run."""
-    parts = (chunk.get("__id__", ""), chunk.get("name", ""), chunk.get("fun", ""))
-    return "|".join(str(part) for part in parts)
 
 
 def name_place(chunk: Chunk) -> str:
