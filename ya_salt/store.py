@@ -45,6 +45,8 @@ LAST_PASS = "last_pass"  # noqa: S105 - a pass over the host, no password
 """The fact with the last pass's times, result, rejected and ignored files."""
 
 _PORTOD = "portod"
+_COMING_UP = ("ready (", "not ready (Starting)")
+"""So begin events that tell of a start how it went on, and not why there was one."""
 
 _log = logging.getLogger("ya_salt.store")
 
@@ -140,12 +142,12 @@ class Store:
         return events[-limit:] if limit > 0 else []
 
     def load_last_causes(self) -> dict[str, tuple[float, str]]:
-        """Daemon -> the newest event that was more than its becoming ready: (time, sentence)."""
+        """Daemon -> the newest event that was more than its coming up: (time, sentence)."""
         events = self._list_events()
         return {
             event.name: (event.at, event.what)
             for event in events
-            if not event.what.startswith("ready (")
+            if not event.what.startswith(_COMING_UP)
         }
 
     def _list_events(self) -> list[Event]:

@@ -112,13 +112,14 @@ def test_bytes_are_short(count: int, text: str) -> None:
     assert format_bytes(count) == text
 
 
-def test_the_last_cause_is_more_than_becoming_ready(tmp_path: Path) -> None:
+def test_the_last_cause_is_more_than_coming_up(tmp_path: Path) -> None:
     store = open_store(str(tmp_path))
     with store.transaction():
         store.add_history(
             [
                 Event(1.0, "a", "create: there is no container"),
                 Event(2.0, "a", "restart: cwd changed"),
+                Event(2.5, "a", "not ready (Starting): running for 4 s of 5 s"),
                 Event(3.0, "a", "ready (Ready): running"),
                 Event(4.0, "b", "ready (Ready): running"),
                 Event(5.0, "c", "not ready (Dead): it exited with code 3"),

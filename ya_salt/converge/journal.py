@@ -283,7 +283,7 @@ def look_for_change(state_dir: str) -> tuple[object, ...]:
 
 
 def load_last_causes(store: Store, state_dir: str) -> dict[str, tuple[float, str]]:
-    """Daemon -> the newest event that was more than its becoming ready: (time, sentence)."""
+    """Daemon -> the newest event that was more than its coming up: (time, sentence)."""
     late = {event.name: (event.at, event.what) for event in _list_late(store, state_dir)}
     return {**store.load_last_causes(), **late}
 
