@@ -75,7 +75,7 @@ def specs() -> dict[str, Any]:
         return _api.queries.list_specs(_settings()) if known is None else known
 
 
-def status(name: str | None = None, summary: bool = False) -> dict[str, Any]:
+def status(name: str | None = None, summary: bool = False, details: bool = False) -> dict[str, Any]:
     """
     How the daemons stand at this moment: all of them in a line each, one in full
 
@@ -85,6 +85,11 @@ def status(name: str | None = None, summary: bool = False) -> dict[str, Any]:
     summary
         Only counts and the first names that want a look: a small answer from a host of any size.
 
+    details
+        Of each daemon a mapping in the place of a line, for programs: ``ready``, ``phase``,
+        ``state``, ``version``, where there is anything to say ``reason``, ``message``,
+        ``warnings``, ``path`` and ``problems``.
+
     .. versionadded:: 0.1.0
 
     CLI Example:
@@ -93,10 +98,13 @@ def status(name: str | None = None, summary: bool = False) -> dict[str, Any]:
 
         salt '*' porto_daemon.status
         salt '*' porto_daemon.status summary=True
+        salt '*' porto_daemon.status details=True --out=json
         salt web1 porto_daemon.status juggler-agent-rtc
     """
     with _spoken():
-        return _api.queries.show_status(_settings(), _name(name), summary=bool(summary))
+        return _api.queries.show_status(
+            _settings(), _name(name), summary=bool(summary), details=bool(details)
+        )
 
 
 def ready(name: str) -> bool:
@@ -169,6 +177,9 @@ def apply(
 def validate(path: str) -> dict[str, Any]:
     """
     What is wrong with a spec file, or with every file of a directory, each with line and column
+
+    path
+        A spec file, or a directory of them.
 
     .. versionadded:: 0.1.0
 
@@ -354,6 +365,9 @@ def logs(name: str, lines: int = 20) -> dict[str, str]:
     """
     The last lines that a daemon wrote: ``stdout`` and ``stderr``
 
+    lines
+        How many of each, from the end; 0 for none.
+
     .. versionadded:: 0.1.0
 
     CLI Example:
@@ -393,6 +407,9 @@ def gate_status(name: str | None = None) -> dict[str, Any]:
 def history(name: str | None = None, limit: int = 50) -> list[dict[str, str]]:
     """
     What was done to daemons and how their readiness changed, the newest last
+
+    limit
+        How many events at most, the newest.
 
     .. versionadded:: 0.1.0
 

@@ -95,7 +95,7 @@ def test_the_whole_pass_is_known_to_the_command(minion: Minion, host: ExampleHos
     path.unlink()
     write_spec(host, "other")
     minion.run("porto_daemons")
-    assert minion.status()["sleeper"]["phase"] == "Orphaned"
+    assert minion.status(details=True)["sleeper"]["phase"] == "Orphaned"
 
 
 # -- one look, one transaction ---------------------------------------------------------------------

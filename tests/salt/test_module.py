@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,8 @@ def test_the_example_is_applied_and_shown(minion: Minion, host: ExampleHost) -> 
     assert done["ok"], done
     assert done["daemons"][NAME]["changes"] == foretold["daemons"][NAME]["changes"]
     assert minion.plan() == {}
-    assert minion.status() == {
+    assert minion.status() == {NAME: f"ready, running, version {VERSION}"}
+    assert minion.status(details=True) == {
         NAME: {"ready": True, "phase": "Managed", "state": "running", "version": VERSION}
     }
     assert minion.status(NAME)["conditions"]["ready"]["status"] is True
@@ -313,7 +315,10 @@ def test_files_that_cannot_be_used_are_in_the_status(minion: Minion, host: Examp
     path.write_text(path.read_text().replace("min_ready_s", "min_redy_s"))
     unseen = host.specs_dir / "unseen.yaml"
     unseen.write_text("meta: {name: unseen}\nspec: {}\n")
-    told = minion.status()
+    lines = minion.status()
+    assert lines["sleeper"].startswith(f"Rejected, ready, running: {path}:")
+    assert lines["unseen"].startswith(f"Rejected, not ready: {unseen}:2:7: ")
+    told = minion.status(details=True)
     assert told["sleeper"]["phase"] == told["unseen"]["phase"] == "Rejected"
     # What runs is told all the same.
     assert (told["sleeper"]["ready"], told["unseen"]["ready"]) == (True, False)
@@ -327,5 +332,37 @@ def test_files_that_cannot_be_used_are_in_the_status(minion: Minion, host: Examp
     # Repaired, it is not told of any more, before any pass.
     write_spec(host, "sleeper")
     unseen.unlink()
-    assert "problems" not in minion.status()["sleeper"]
+    assert "problems" not in minion.status(details=True)["sleeper"]
     assert minion.status(summary=True)["to_look_at"] == []
+
+
+def list_documented() -> dict[str, set[str]]:
+    """Function -> its arguments with a value, as the table in docs/salt.md has them."""
+    text = (Path(__file__).parent.parent.parent / "docs/salt.md").read_text()
+    table = text.partition("\n## By hand\n")[2].partition("\n\nBad arguments")[0]
+    found: dict[str, set[str]] = {}
+    for row in table.splitlines()[3:]:
+        first, second = row.strip("| ").split(" | ", 1)
+        told = [words.split() for words in re.findall(r"`([^`]+)`", first)]
+        for name, *_ in told:
+            found.setdefault(name, set())
+        for owner in {name for name, *_ in told}:
+            mine = [words for words in told if words[0] == owner]
+            found[owner] |= set(re.findall(r"\[?(\w+)=", " ".join(map(" ".join, mine))))
+        if len(told) == 1:
+            found[told[0][0]] |= set(re.findall(r"`(\w+)=", second))
+    return found
+
+
+def test_what_salt_and_the_document_tell_of_functions_is_the_same(minion: Minion) -> None:
+    told = minion.functions.sys.doc("porto_daemon")
+    functions = {name.partition(".")[2]: text for name, text in told.items()}
+    documented = list_documented()
+    assert functions.keys() == documented.keys()
+    specs = minion.functions.sys.argspec("porto_daemon")
+    for name, arguments in documented.items():
+        known = specs[f"porto_daemon.{name}"]["args"] or []
+        assert arguments <= set(known), name
+        # Whose name it is goes without saying; of the others the document tells once for all.
+        for argument in set(known) - {"name", "test", "lock_wait_s"}:
+            assert f"\n    {argument}\n" in functions[name], (name, argument)

@@ -527,7 +527,7 @@ def test_a_version_that_was_rejected_fails_again_without_doing_anything(
         assert "sleeper: 1.1 rejected: exited with 3 four times in " in told["comment"]
         assert "1.0 runs again" in told["comment"]
     assert host.values("root_pid", name="sleeper") == was
-    short = minion.status()["sleeper"]
+    short = minion.status(details=True)["sleeper"]
     assert (short["ready"], short["reason"], short["version"]) == (True, "RolledBack", "1.0")
     assert minion.why("sleeper")["kind"] == "VersionRejected"
 
@@ -540,7 +540,7 @@ def test_a_version_gone_back_to_by_hand_says_so(minion: Minion) -> None:
     again = both(minion, "managed", **new)
     assert (again["result"], again["changes"]) == (True, {})
     assert "1.0 (generation 1) runs, as it was gone back to by Salt" in again["comment"]
-    assert minion.status()["sleeper"]["reason"] == "Pinned"
+    assert minion.status(details=True)["sleeper"]["reason"] == "Pinned"
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,10 @@ def check_path(path: str) -> dict[str, Any]:
 
 
 @_harmless
-def show_status(settings: Settings, name: str = "", *, summary: bool = False) -> dict[str, Any]:
-    """All daemons in short, one in full, or only counts and the first names that want a look.
+def show_status(
+    settings: Settings, name: str = "", *, summary: bool = False, details: bool = False
+) -> dict[str, Any]:
+    """All daemons in a line each, or with `details` in a mapping each; one in full; only counts.
 
     A file that cannot be used now is told of whether a pass has seen it or not.
     """
@@ -117,7 +119,7 @@ def show_status(settings: Settings, name: str = "", *, summary: bool = False) ->
         told = {item.name: shorten_status(item) for item in statuses}
         for item in rejected:
             told.setdefault(item.name or item.path, dict(_UNSEEN)).update(_plain_problems([item]))
-        return told
+        return told if details else {key: describe_shortly(item) for key, item in told.items()}
     mine = [item for item in rejected if name in (item.name, item.path)]
     if mine and not any(item.name == name for item in statuses):
         return {"name": name, **_UNSEEN} | _plain_problems(mine)
@@ -183,6 +185,21 @@ def shorten_status(status: DaemonStatus) -> dict[str, Any]:
     if status.warnings and not is_fine(status):
         short["warnings"] = list(status.warnings)
     return short
+
+
+def describe_shortly(short: Mapping[str, Any]) -> str:
+    """What `shorten_status` tells, in one line: `ready, running, version 1.2`."""
+    ready, reason = "ready" if short["ready"] else "not ready", short.get("reason")
+    words = [
+        *([short["phase"]] if short["phase"] != "Managed" else []),
+        f"{ready} ({reason})" if reason else ready,
+        *([short["state"]] if short["state"] else []),
+        *([f"version {short['version']}"] if short["version"] else []),
+    ]
+    more = [short["message"]] if short.get("message") else []
+    more += [*short.get("warnings", ()), *short.get("problems", ())]
+    line = ": ".join((", ".join(words), *(["; ".join(more)] if more else [])))
+    return " ".join(line.split())
 
 
 def _summarise(
