@@ -20,7 +20,6 @@ _LIST = r"""
 prefix=$1 dir=$YA_SALT_SPECS_DIR config=${YA_SALT_CONFIG:-/etc/hostman/ya-salt.yaml}
 while [ $# -gt 1 ]; do
     shift
-    [ "$2" != = ] || { flag=$1; shift 2; set -- "$flag" "$@"; }
     case $1 in
         --specs-dir=*) dir=${1#*=} ;;
         --specs-dir) dir=$2 ;;
@@ -71,6 +70,41 @@ _WORDS: Mapping[str, str] = {
     "fish": "function _{id}_fields\n  string split ' ' '{words}'\nend",
 }
 
+_WHOLE_WORDS = r"""
+# bash cuts words at ":" and "=", too: a daemon's name may have the one, --flag=value has the other.
+_PROGRAM_whole_words() {
+  local rest=$COMP_LINE flag= kept index blank word
+  local -a words=()
+  for (( index = 0; index <= COMP_CWORD; index++ )); do
+    word=${COMP_WORDS[index]}
+    blank=${rest%%[![:space:]]*}
+    rest=${rest#"$blank"}
+    rest=${rest#"$word"}
+    kept=
+    if [[ -z $blank && index -gt 0 && ( $word == [:=]* || ${COMP_WORDS[index-1]} == [:=]* ) ]]; then
+      kept=${words[-1]}
+      [[ $word != [:=]* ]] || kept+=$word
+      words[-1]+=$word
+    else
+      words+=("$word")
+    fi
+  done
+  local -a COMP_WORDS=()
+  for word in "${words[@]}"; do
+    flag=
+    [[ $word != --*=* ]] || flag=${word%%=*}
+    COMP_WORDS+=(${flag:+"$flag"} "${word#"${flag:+$flag=}"}")
+  done
+  local COMP_CWORD=$(( ${#COMP_WORDS[@]} - 1 ))
+  _shtab_PROGRAM
+  # Only what comes after the last cut is replaced.
+  for index in "${!COMPREPLY[@]}"; do
+    word=${flag:+$flag=}${COMPREPLY[index]}
+    COMPREPLY[index]=${word#"$kept"}
+  done
+}
+"""
+
 
 def render(parser: argparse.ArgumentParser, shell: str, prefix: str, fields: Sequence[str]) -> str:
     """The script for one shell. `prefix` makes of a daemon's name what the program wants.
@@ -94,7 +128,16 @@ def render(parser: argparse.ArgumentParser, shell: str, prefix: str, fields: Seq
     if "FIELD" in used:
         parts.append(_WORDS[shell].format(id=name, words=" ".join(fields)))
     script = shtab.complete(parser, shell, preamble="\n\n".join(parts))
+    if shell == "bash":
+        return _mend_bash(script, name)
     return _mend_zsh(script) if shell == "zsh" else script
+
+
+def _mend_bash(script: str, name: str) -> str:
+    """By itself shtab 1.13 takes words as bash cuts them."""
+    begin, complete, end = script.rpartition("\ncomplete ")
+    whole = _WHOLE_WORDS.replace("PROGRAM", name)
+    return f"{begin}{whole}{complete}{end.replace(f'-F _shtab_{name}', f'-F _{name}_whole_words')}"
 
 
 def _mend_zsh(script: str) -> str:

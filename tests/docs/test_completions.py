@@ -111,3 +111,32 @@ def test_names_are_quick(specs: Path) -> None:
     began = time.monotonic()
     assert len(ask("bash", "ya-salt why many-")) == 500
     assert time.monotonic() - began < 3
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_names_with_colons_are_whole(shell: str, specs: Path) -> None:
+    (specs / "n.yaml").write_text("meta: {name: 'ns:agent:a', version: '1'}\n")
+    (specs / "o.yaml").write_text("meta: {name: 'ns:other', version: '1'}\n")
+    assert ask(shell, "ya-salt why ns") == ["ns:agent:a", "ns:other"]
+    assert ask(shell, "ya-salt why ns:") == ["ns:agent:a", "ns:other"]
+    assert ask(shell, "ya-salt why ns:ag") == ["ns:agent:a"]
+    assert ask(shell, "ya-salt why ns:agent:") == ["ns:agent:a"]
+    assert ask(shell, "ya-salt plan ns:other fl") == ["flow"]
+
+
+def test_bash_offers_values_behind_a_sign(specs: Path, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text("")
+    offered = ask("bash", f"ya-salt --config={tmp_path}/sett")
+    assert offered == [f"--config={tmp_path}/settings.yaml"]
+    assert ask("bash", "ya-salt status --color=a") == ["--color=always", "--color=auto"]
+    assert ask("bash", f"ya-salt --specs-dir={specs} why l") == ["last"]
+
+
+@pytest.mark.parametrize("breaks", ["${COMP_WORDBREAKS//:}", "${COMP_WORDBREAKS//[:=]}"])
+def test_bash_may_cut_words_elsewhere(specs: Path, breaks: str) -> None:
+    (specs / "n.yaml").write_text("meta: {name: 'ns:agent', version: '1'}\n")
+    before = f"COMP_WORDBREAKS={breaks}; "
+    script = find_script("bash", "ya-salt")
+    assert complete("bash", script, "ya-salt why ns:a", before) == ["ns:agent"]
+    found = complete("bash", script, f"ya-salt --specs-dir={specs} why ns:", before)
+    assert found == ["ns:agent"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import select
 import shlex
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -18,27 +20,49 @@ PACKAGES = {"zsh": "zsh", "fish": "fish"}
 WAIT_S = 30.0
 
 
-def complete(shell: str, script: Path, line: str) -> list[str]:
-    """What the shell, with `script` loaded as its own, offers after `line`, sorted."""
-    ask = {"bash": _ask_bash, "zsh": _ask_zsh, "fish": _ask_fish}[shell]
+def complete(shell: str, script: Path, line: str, before: str = "") -> list[str]:
+    """What the shell, with `script` loaded as its own, offers after `line`, sorted.
+
+    `before` is typed first, in bash only.
+    """
+    if shell == "bash":
+        return sorted(set(_ask_bash(script, line, before)))
+    ask = {"zsh": _ask_zsh, "fish": _ask_fish}[shell]
     return sorted(set(ask(script, line)))
 
 
-def _ask_bash(script: Path, line: str) -> list[str]:
-    words = [*line.split(), ""] if line.endswith(" ") else line.split()
-    told = [words[0], words[-1], words[-2]]
-    text = (
-        f"source {shlex.quote(str(script))}\n"
-        f"COMP_LINE={shlex.quote(line)}; COMP_POINT={len(line)}\n"
-        f"COMP_WORDS=({shlex.join(words)}); COMP_CWORD={len(words) - 1}\n"
-        f"function=$(complete -p {words[0]} | sed 's/.*-F \\([^ ]*\\).*/\\1/')\n"
-        f'"$function" {shlex.join(told)}; printf "%s\\n" "${{COMPREPLY[@]}}"'
-    )
-    done = subprocess.run(
-        ["bash", "--norc", "-c", text], capture_output=True, text=True, timeout=WAIT_S, check=True
-    )
-    assert not done.stderr, done.stderr
-    return done.stdout.split()
+_BASH = """\
+PS1= PS2=; stty columns 500; bind 'set bell-style none'; bind 'set enable-bracketed-paste off'
+bind -x '"\\C-t": printf "[[%s]]" "$READLINE_LINE"'; bind '"\\C-y": insert-completions'
+{before}source {script}; echo ready:$((6*7))
+"""
+
+
+def _ask_bash(script: Path, line: str, before: str = "") -> list[str]:
+    """bash cuts lines into words, and puts back what is offered, at its line editor only."""
+    process, terminal = pty.fork()
+    if not process:
+        os.environ["TERM"] = "dumb"
+        os.execlp("bash", "bash", "--norc", "--noprofile", "-i")
+    try:
+        text = _BASH.format(before=before, script=shlex.quote(str(script)))
+        _say(terminal, text, "ready:42")
+        told = _say(terminal, f"{line}\x19\x14", "]]")
+    finally:
+        os.close(terminal)
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+    return _read_inserted(told.rpartition("[[")[2].partition("]]")[0], line)
+
+
+def _read_inserted(told: str, line: str) -> list[str]:
+    """What came in the place of the last word, of each as much as is replaced in it."""
+    typed = line.rpartition(" ")[2]
+    if told.strip() == line.strip():
+        return []
+    kept = typed[: len(typed) - len(re.split("[:=]", typed)[-1])]
+    found = told[len(line) - len(typed) :].split()
+    return [word if word.startswith(kept) else f"{kept}{word}" for word in found]
 
 
 def _ask_fish(script: Path, line: str) -> list[str]:

@@ -10,7 +10,6 @@ function _ya_salt_daemons
 prefix=$1 dir=$YA_SALT_SPECS_DIR config=${YA_SALT_CONFIG:-/etc/hostman/ya-salt.yaml}
 while [ $# -gt 1 ]; do
     shift
-    [ "$2" != = ] || { flag=$1; shift 2; set -- "$flag" "$@"; }
     case $1 in
         --specs-dir=*) dir=${1#*=} ;;
         --specs-dir) dir=$2 ;;
