@@ -340,7 +340,8 @@ def is_operators(error: OSError) -> bool:
 
 
 def _describe_refusal(what: str, path: Path, error: Exception) -> str:
-    return f"cannot {what} {path}: {_explain(error)}; run as root, or give --state-dir"
+    known = " or as a member of the settings' read_group" if what == "read" else ""
+    return f"cannot {what} {path}: {_explain(error)}; run as root{known}, or give --state-dir"
 
 
 def _explain(error: Exception) -> str:

@@ -72,7 +72,9 @@ class Page:
         head = (
             r".\" Made by `make pages`; what is changed here is lost.",
             f'.TH {typed(self.name).upper()} {self.section} "" "ya\\-salt" "ya\\-salt"',
-            # Left-aligned, and no word is broken: options and paths are copied.
+            # Left-aligned, and no word is broken: options and paths are copied. groff takes up
+            # breaking words again after each example, unless its register says otherwise.
+            ".nr HY 0",
             ".nh",
             ".ad l",
             ".SH NAME",

@@ -281,6 +281,19 @@ def test_it_notices_another_settings_file(
     assert not is_quick()
 
 
+def test_a_group_that_is_made_is_let_in_by_the_next_pass(
+    settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = settled.folder / "group"
+    groups.write_text("")
+    monkeypatch.setattr(quick, "_GROUPS", str(groups))
+    time.sleep(0.1)
+    assert main(["apply", "--full"]) == 0
+    assert is_quick()
+    groups.write_text("porto:x:5:op\n")
+    assert not is_quick()
+
+
 def test_it_notices_another_variable(settled: ExampleHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YA_SALT_PARALLEL", "3")
     assert not is_quick()

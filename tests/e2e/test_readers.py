@@ -106,6 +106,7 @@ def test_who_is_no_member_reads_nothing(shared: ExampleHost) -> None:
         done = run_as(shared, command, is_member=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert "Permission denied" in done.stderr
+        assert "or as a member of the settings' read_group" in done.stderr
 
 
 def test_a_member_changes_nothing(shared: ExampleHost) -> None:

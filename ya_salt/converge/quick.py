@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _CLOCK_STEP_S = 2
 """portod tells whole seconds."""
 _CONNECT_S = 0.2
+_GROUPS = "/etc/group"
 _KEPT = ("store.sqlite3", "journal", "secret.key")
 """What a pass keeps beside the snapshot and goes by."""
 
@@ -41,6 +42,8 @@ def take_glimpse(settings: Settings, source: Mapping[str, Any]) -> as_left.Glimp
     paths = [
         source["config"],
         *(os.path.join(dpkg, name) for name in ("status", "updates", "arch")),
+        # Whose group may read: one that is new is let in by a full pass.
+        *([_GROUPS] if settings.read_group else []),
     ]
     try:
         files = as_left.identify_all(paths)
