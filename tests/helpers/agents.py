@@ -51,6 +51,8 @@ class AgentHost:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        # Of a test that failed pytest shows it.
+        print(self.log())
         self.portod.stop()
 
     @property
