@@ -75,7 +75,8 @@ def salts(machine: Machine, folder: Path) -> Iterator[list[Path]]:
     )
     site = SALT_VENV / "lib" / name / "site-packages"
     if not (site / "salt").is_dir():
-        pytest.skip(f"no Salt for {name} in {SALT_VENV}: make test-salt installs one")
+        how = f"PYTHON={name} SALT_VENV=FOLDER make test-salt installs one"
+        pytest.skip(f"Salt's packages for {name}, this Debian's, are not in {SALT_VENV}: {how}")
     yield [build_salt(site, version, folder) for version in ("3008.1", "3008.2")]
 
 
