@@ -200,6 +200,12 @@ def read(state_dir: str) -> dict[str, Any] | None:
     return {**data, "more": more}
 
 
+def read_of(state_dir: str, source: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The snapshot, where it is of settings that are made of the same."""
+    data = read(state_dir)
+    return data if data is not None and data.get("source") == source else None
+
+
 def read_more(data: Mapping[str, Any]) -> dict[str, Any]:
     """What was written as `more` with a snapshot. Raises ValueError, LookupError."""
     more: dict[str, Any] = json.loads(data["more"])

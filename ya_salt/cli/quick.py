@@ -38,6 +38,7 @@ def name_source(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_source(flags: Mapping[str, str]) -> dict[str, Any]:
+    """The same of flags as they were given, by name; with the variables of this process."""
     environment = {
         name: text for name, text in os.environ.items() if name.startswith(ENVIRONMENT_PREFIX)
     }
@@ -65,7 +66,7 @@ def _parse(words: Sequence[str]) -> tuple[str, dict[str, str]]:
     return command, flags
 
 
-def _find_state_dir(source: Mapping[str, Any]) -> str:
+def find_state_dir(source: Mapping[str, Any], default: str = STATE_DIR) -> str:
     """Where a snapshot of these settings lies, should there be one.
 
     Where the settings file says otherwise, one that lies here is of other settings.
@@ -73,7 +74,7 @@ def _find_state_dir(source: Mapping[str, Any]) -> str:
     state_dir = source["flags"].get("state_dir") or source["environment"].get(
         f"{ENVIRONMENT_PREFIX}STATE_DIR"
     )
-    return os.path.abspath(state_dir or STATE_DIR)
+    return os.path.abspath(state_dir or default)
 
 
 def _read(source: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
@@ -82,9 +83,9 @@ def _read(source: Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
         return None
     from ya_salt import as_left
 
-    state_dir = _find_state_dir(source)
-    data = as_left.read(state_dir)
-    return (state_dir, data) if data is not None and data.get("source") == source else None
+    state_dir = find_state_dir(source)
+    data = as_left.read_of(state_dir, source)
+    return None if data is None else (state_dir, data)
 
 
 def _apply(flags: Mapping[str, str]) -> int | None:
@@ -95,7 +96,7 @@ def _apply(flags: Mapping[str, str]) -> int | None:
     from ya_salt.converge.quick import make_quick_pass
 
     source, now = make_source(flags), time.time()
-    data = make_quick_pass(_find_state_dir(source), source)
+    data = make_quick_pass(find_state_dir(source), source)
     if data is None:
         return None
     text = "\n".join([_render(data, now), "nothing had to be done", *data["warnings"]])

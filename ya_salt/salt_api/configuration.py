@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ya_salt.cli.quick import make_source
+from ya_salt.cli import quick
 from ya_salt.errors import SettingsError
-from ya_salt.flags import ENVIRONMENT_PREFIX, STATE_DIR
+from ya_salt.flags import STATE_DIR
 
 if TYPE_CHECKING:
     from ya_salt.model import Settings
@@ -45,7 +45,7 @@ def name_source(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict[str,
     """
     sections = _read_sections(opts, pillar)
     path = _name_file(sections)
-    source = make_source({"config": path} if path else {})
+    source = quick.make_source({"config": path} if path else {})
     given = {origin: data for origin, data in _list_overrides(sections).items() if data}
     if given:
         source["salt"] = json.dumps(given, sort_keys=True)
@@ -57,7 +57,7 @@ def find_state_dir(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> str:
     found = STATE_DIR
     for section in _read_sections(opts, pillar).values():
         found = str(section.get("state_dir") or found)
-    return os.path.abspath(os.environ.get(f"{ENVIRONMENT_PREFIX}STATE_DIR") or found)  # noqa: PTH100
+    return quick.find_state_dir(quick.make_source({}), found)
 
 
 def _read_sections(

@@ -58,11 +58,9 @@ def _look_at_files(
     if source is None:
         return None
     state_dir = find_state_dir(opts, pillar)
-    data = as_left.read(state_dir)
+    data = as_left.read_of(state_dir, source)
     try:
-        if data is None or data["source"] != source:
-            return None
-        if not as_left.is_host_as_left(data, state_dir):
+        if data is None or not as_left.is_host_as_left(data, state_dir):
             return None
         return data["specs_dir"], as_left.read_more(data)
     except _UNTOLD:
@@ -96,10 +94,8 @@ def answer(
         return None
     state_dir, turn = find_state_dir(opts, pillar), _Turn(chunks, lowstate)
     if opts.get("test"):
-        data = as_left.read(state_dir)
-        if data is None or data.get("source") != source or not turn.suits(data):
-            return None
-        if not quick.is_as_left(data, state_dir):
+        data = as_left.read_of(state_dir, source)
+        if data is None or not turn.suits(data) or not quick.is_as_left(data, state_dir):
             return None
     elif quick.make_quick_pass(state_dir, source, suits=turn.suits) is None:
         return None
