@@ -299,6 +299,14 @@ def test_it_notices_another_variable(settled: ExampleHost, monkeypatch: pytest.M
     assert not is_quick()
 
 
+def test_a_status_of_other_settings_goes_the_long_way(
+    settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert answer_quickly(["status"]) == 0
+    monkeypatch.setenv("YA_SALT_PARALLEL", "2")
+    assert answer_quickly(["status"]) is None
+
+
 def test_what_changed_a_moment_ago_may_change_again(
     settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
