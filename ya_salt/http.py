@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from ya_salt.quick_dataclass import dataclass
-from ya_salt.text import parse_json, printable
+from ya_salt.strict_json import parse_json
+from ya_salt.text import printable
 from ya_salt.trusted_files import UntrustedError, open_trusted
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from ya_salt.gate.protocol import Operation, State
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.quick_dataclass import dataclass
-from ya_salt.text import parse_json, printable
+from ya_salt.strict_json import parse_json
+from ya_salt.text import printable
 
 _DIGITS = 5
 _MAX_NUMBER = 10**9

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from ya_salt.gate.decide import Pause
 from ya_salt.gate.rule import Rule
 from ya_salt.quick_dataclass import dataclass
-from ya_salt.text import parse_json
+from ya_salt.strict_json import parse_json
 
 _MAX_DEPTH = 16
 
