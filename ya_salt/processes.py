@@ -5,19 +5,23 @@ Loads next to nothing.
 
 from __future__ import annotations
 
-import socket
 import sys
+from _socket import SO_PEERCRED, SOL_SOCKET
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
 
 
-def read_peer(connection: socket.socket) -> tuple[int, int]:
+def read_peer(connection: socket) -> tuple[int, int]:
     """(pid, uid) of who made, or listens at, the other end of a unix socket."""
     # struct ucred: three numbers of four bytes.
-    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    peer = connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
     pid, uid = (int.from_bytes(peer[at : at + 4], sys.byteorder) for at in (0, 4))
     return pid, uid
 
 
-def find_peer(connection: socket.socket) -> str:
+def find_peer(connection: socket) -> str:
     """The process at the other end of a unix socket, so that another one of its number differs.
 
     "" where /proc does not tell.

@@ -139,6 +139,11 @@ def test_it_touches_neither_store_nor_portod_but_for_one_question(settled: Examp
 
 
 def test_nothing_that_takes_long_to_load_is_loaded(settled: ExampleHost) -> None:
+    assert not list_heavy(settled)
+
+
+def list_heavy(host: ExampleHost) -> set[str]:
+    """What a quick pass over it should do without, and does not."""
     code = (
         "import sys; sys.argv = ['ya-salt', 'apply']\n"
         "from ya_salt import as_left; from ya_salt.converge import quick\n"
@@ -147,9 +152,10 @@ def test_nothing_that_takes_long_to_load_is_loaded(settled: ExampleHost) -> None
         "from ya_salt.cli.main import main\n"
         "code = main(); print(*sorted(set(sys.modules) - before), file=sys.stderr); sys.exit(code)"
     )
+    told = {name: text for name, text in os.environ.items() if name.startswith("YA_SALT_")}
     done = subprocess.run(
         [sys.executable, "-S", "-c", code],
-        env={**settled.environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**host.environment, **told, "PYTHONPATH": os.pathsep.join(sys.path)},
         text=True,
         capture_output=True,
         check=True,
@@ -157,8 +163,10 @@ def test_nothing_that_takes_long_to_load_is_loaded(settled: ExampleHost) -> None
     loaded = set(done.stderr.split())
     heavy = {"argparse", "dataclasses", "google.protobuf", "inspect", "logging", "pathlib"}
     heavy |= {"sqlite3", "subprocess", "threading", "typing", "yaml", "ya_salt.model"}
+    # These are half of what Python takes to start.
+    heavy |= {"enum", "json", "re", "socket"}
     assert "ya_salt.cli.quick" in loaded
-    assert not heavy & loaded
+    return heavy & loaded
 
 
 @pytest.mark.parametrize("words", [["apply", "--full"], ["apply", "one"], ["apply", "--dry-run"]])
@@ -228,6 +236,13 @@ def _cut_off(host: ExampleHost) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
 
+def _write_otherwise(host: ExampleHost) -> None:
+    """Whole, and as another version of ya-salt might write it."""
+    path = host.state_dir / as_left.FILE_NAME
+    form, _, rest = path.read_bytes().partition(b" ")
+    path.write_bytes(b"%d %b" % (int(form) - 1, rest))
+
+
 def _make_foreign(host: ExampleHost) -> None:
     os.chown(host.state_dir / as_left.FILE_NAME, 65534, 65534)
 
@@ -253,6 +268,7 @@ FILE_CHANGES: dict[str, Callable[[ExampleHost], object]] = {
     "a journal left": lambda host: (host.state_dir / "journal").write_text("{}\n"),
     "a damaged snapshot": _damage,
     "half a snapshot": _cut_off,
+    "a snapshot in another form": _write_otherwise,
     "somebody else's snapshot": _make_foreign,
     "a link in its place": _link,
     "node_exporter came": lambda host: (host.folder / "textfile").mkdir(),
@@ -407,13 +423,13 @@ def test_a_clock_that_was_set_tells_nothing(
 def test_a_clock_of_portod_that_was_set_tells_nothing(
     settled: ExampleHost, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    ask = glance.ask
+    receive = glance.Call.receive
 
-    def ask_late(path: str, request: bytes, timeout_s: float = 1.0) -> glance.Glance:
-        found = ask(path, request, timeout_s)
+    def receive_late(call: glance.Call) -> glance.Glance:
+        found = receive(call)
         return glance.Glance(found.clock + step, found.told, found.peer)
 
-    monkeypatch.setattr(glance, "ask", ask_late)
+    monkeypatch.setattr(glance.Call, "receive", receive_late)
     assert not is_quick()
 
 
@@ -435,13 +451,13 @@ def test_however_long_a_full_pass_takes_the_next_one_may_be_quick(
 def test_another_portod_on_the_socket_is_noticed(
     settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = glance.ask
+    receive = glance.Call.receive
 
-    def ask_elsewhere(path: str, request: bytes, timeout_s: float = 1.0) -> glance.Glance:
-        found = ask(path, request, timeout_s)
+    def receive_elsewhere(call: glance.Call) -> glance.Glance:
+        found = receive(call)
         return glance.Glance(found.clock, found.told, "1:1")
 
-    monkeypatch.setattr(glance, "ask", ask_elsewhere)
+    monkeypatch.setattr(glance.Call, "receive", receive_elsewhere)
     assert not is_quick()
 
 
@@ -575,15 +591,15 @@ def test_a_quick_pass_tells_all_that_a_full_one_does(
 ) -> None:
     yasm, juggler, textfile = told
     assert main(["apply", "--full"]) == 0
-    full = yasm.accepted[-1], juggler.accepted[-1], textfile.read_text()
+    full = yasm.accepted[-1], juggler.accepted[-1], textfile.read_bytes()
     settle()
     before = len(yasm.accepted), len(juggler.accepted)
     assert is_quick()
     assert (len(yasm.accepted), len(juggler.accepted)) == (before[0] + 1, before[1] + 1)
     assert (yasm.accepted[-1], juggler.accepted[-1]) == full[:2]
-    new = textfile.read_text()
+    new = textfile.read_bytes()
     assert steady.sign_text(new) == steady.sign_text(full[2])
-    values, old = read_samples(new), read_samples(full[2])
+    values, old = read_samples(new.decode()), read_samples(full[2].decode())
     assert values.keys() == old.keys()
     assert (
         values["porto_daemons_pass_timestamp_seconds"] > old["porto_daemons_pass_timestamp_seconds"]
@@ -619,13 +635,50 @@ def test_a_no_to_one_event_is_no_yes(told: tuple[Receiver, Receiver, Path]) -> N
     assert not is_quick()
 
 
-@pytest.mark.parametrize("change", ["gone", "edited", "open", "a link"])
+@pytest.mark.parametrize("change", PORTO_CHANGES)
+def test_it_notices_in_porto_where_it_asks_for_what_is_used(
+    told: tuple[Receiver, Receiver, Path], settled: ExampleHost, change: str
+) -> None:
+    PORTO_CHANGES[change](settled)
+    before = told[2].read_bytes()
+    assert not is_quick()
+    assert told[2].read_bytes() == before
+
+
+def test_who_is_answered_as_before_takes_no_answer_apart(
+    told: tuple[Receiver, Receiver, Path], settled: ExampleHost
+) -> None:
+    assert not list_heavy(settled)
+    yasm, juggler, _ = told
+    juggler.answer = lambda body: {"events": [{"code": 200} for _ in body["events"]]}
+    assert list_heavy(settled) == {"enum", "json", "re"}
+    yasm.answer = lambda _body: {"status": "ok", "words": "others than before"}
+    assert is_quick()
+
+
+def test_a_yes_to_other_events_is_no_yes(told: tuple[Receiver, Receiver, Path]) -> None:
+    """Only the whole answer is known, and another one is read: it has to be a yes to each."""
+    _, juggler, _ = told
+    juggler.answer = lambda body: {"events": [{"code": 200} for _ in body["events"][1:]]}
+    assert not is_quick()
+
+
+@pytest.mark.parametrize(
+    "change", ["gone", "edited", "open", "a link", "a sample more", "a family less"]
+)
 def test_a_textfile_that_is_another_is_written_by_a_full_pass(
     told: tuple[Receiver, Receiver, Path], change: str, tmp_path: Path
 ) -> None:
     textfile = told[2]
     if change == "edited":
         textfile.write_text(textfile.read_text().replace("ready", "steady"))
+    elif change == "a sample more":
+        samples = textfile.read_text().splitlines(keepends=True)
+        at = samples.index("# TYPE porto_daemon_memory_usage_bytes gauge\n") + 1
+        samples.insert(at, 'porto_daemon_memory_usage_bytes{daemon="three"} 5.0\n')
+        textfile.write_text("".join(samples))
+    elif change == "a family less":
+        textfile.write_text(textfile.read_text().replace("# TYPE porto_daemon_mem", "# porto_mem"))
     elif change == "open":
         textfile.parent.chmod(0o777)
     else:

@@ -1,4 +1,7 @@
-"""What containers use is read at a walk where all tell it, and field by field where they do not."""
+"""What containers use is read at a walk where all tell it, and field by field where they do not.
+
+Either way it is noticed where one of them has changed.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +13,40 @@ from ya_salt.porto import glance
 from ya_salt.proto import porto_pb2 as pb
 
 ASKED = ("memory_usage", "cpu_usage")
-USED = {"web": [0, 5], "n" * 100: [12345678901, 2], "w" * 127: [37, 1 << 62]}
+USED = {"web": [0, 5], "n" * 60: [12345678901, 2], "w" * 100: [37, 1 << 62]}
 UNKNOWN_FIELD = b"\x78\x00"
 """Before an answer it changes nothing but the way in which that is read."""
+
+
+CHANGED = {name: 1_795_000_000 + number for number, name in enumerate(USED)}
 
 
 def answer(used: Mapping[str, Sequence[int]]) -> pb.TContainerGetResponse:
     out = pb.TContainerGetResponse()
     for name, values in used.items():
-        entry = out.list.add(name=name, change_time=1_795_000_000)
+        entry = out.list.add(name=name, change_time=CHANGED[name])
         for variable, value in zip(ASKED, values, strict=True):
             entry.keyval.add(variable=variable, value=b"%d" % value)
     return out
 
 
-def read(told: bytes) -> object:
+def read(told: bytes, changed: Mapping[str, int] = CHANGED) -> object:
     try:
-        return glance.parse_use(told, ASKED)
+        return glance.read_use(told, glance.say_unchanged(changed), ASKED)
     except glance.NoGlanceError:
         return "no glance"
+
+
+def test_a_question_is_what_protobuf_makes_of_it() -> None:
+    request = pb.TContainerRequest()
+    request.get.name.extend(USED)
+    request.get.variable.extend(ASKED)
+    names = glance.encode_names(USED)
+    assert glance.encode_question(names, ASKED) == request.SerializeToString()
+    request.get.ClearField("variable")
+    request.get.variable.append("state")
+    request.get.changed_since = glance.NEVER
+    assert glance.encode_question(names) == request.SerializeToString()
 
 
 def test_where_all_tell_no_field_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,13 +58,6 @@ def _refuse_a_value(out: pb.TContainerGetResponse) -> None:
     value = out.list[0].keyval[1]
     value.ClearField("value")
     value.error, value.errorMsg = pb.InvalidState, b"1"
-
-
-def _refuse_all(out: pb.TContainerGetResponse) -> None:
-    for value in out.list[0].keyval:
-        value.ClearField("value")
-        value.error, value.errorMsg = pb.ContainerDoesNotExist, b""
-    out.list[0].ClearField("change_time")
 
 
 def _say_that_nothing_changed(out: pb.TContainerGetResponse) -> None:
@@ -74,7 +85,6 @@ def _tell_nothing(out: pb.TContainerGetResponse) -> None:
     "change",
     [
         _refuse_a_value,
-        _refuse_all,
         _say_that_nothing_changed,
         _leave_one_out,
         _add_one,
@@ -90,20 +100,28 @@ def test_who_does_not_tell_is_left_out(change: object) -> None:
     assert read(out.SerializeToString()) == others
 
 
-def _name_at_length(out: pb.TContainerGetResponse) -> None:
-    out.list[0].name = "web" * 50
+@pytest.mark.parametrize("name", ["web" * 50, "n" * 117, "n" * 116, "ярлык"])
+def test_other_names_tell_as_well(name: str) -> None:
+    changed = {name: 1_795_000_000}
+    out = answer(USED)
+    del out.list[1:]
+    out.list[0].name = name
+    assert read(out.SerializeToString(), changed) == {name: USED["web"]}
+    out.list[0].change_time += 1
+    assert read(out.SerializeToString(), changed) is None
 
 
-def _name_in_letters_of_its_own(out: pb.TContainerGetResponse) -> None:
-    out.list[0].name = "ярлык"
+@pytest.mark.parametrize("when", [0, 1, 1 << 34, 1 << 36])
+def test_a_time_of_any_length_is_compared(when: int) -> None:
+    changed = {**CHANGED, "web": when}
+    out = answer(USED)
+    out.list[0].change_time = when
+    assert read(out.SerializeToString(), changed) == USED
+    assert read(out.SerializeToString()) is None
 
 
 def _add_an_error_to_a_value(out: pb.TContainerGetResponse) -> None:
     out.list[0].keyval[0].error = pb.Success
-
-
-def _change_long_ago(out: pb.TContainerGetResponse) -> None:
-    out.list[0].change_time = 0
 
 
 def _say_that_it_has_changed(out: pb.TContainerGetResponse) -> None:
@@ -113,10 +131,7 @@ def _say_that_it_has_changed(out: pb.TContainerGetResponse) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        _name_at_length,
-        _name_in_letters_of_its_own,
         _add_an_error_to_a_value,
-        _change_long_ago,
         _say_that_it_has_changed,
     ],
 )
@@ -129,15 +144,66 @@ def test_other_forms_tell_as_well(change: object) -> None:
     }
 
 
+def _change_one(out: pb.TContainerGetResponse) -> None:
+    out.list[1].change_time += 1
+
+
+def _set_one_back(out: pb.TContainerGetResponse) -> None:
+    out.list[1].change_time -= 1
+
+
+def _destroy_one(out: pb.TContainerGetResponse) -> None:
+    for value in out.list[0].keyval:
+        value.ClearField("value")
+        value.error, value.errorMsg = pb.ContainerDoesNotExist, b""
+    out.list[0].ClearField("change_time")
+
+
+def _forget_the_last(out: pb.TContainerGetResponse) -> None:
+    del out.list[-1]
+
+
+def _tell_of_another(out: pb.TContainerGetResponse) -> None:
+    out.list.add().CopyFrom(out.list[0])
+
+
+def _turn_around(out: pb.TContainerGetResponse) -> None:
+    turned = list(reversed(out.list))
+    del out.list[:]
+    out.list.extend(turned)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _change_one,
+        _set_one_back,
+        _destroy_one,
+        _forget_the_last,
+        _tell_of_another,
+        _turn_around,
+        lambda out: out.list[0].ClearField("change_time"),
+        lambda out: out.ClearField("list"),
+    ],
+)
+@pytest.mark.parametrize("before", [b"", UNKNOWN_FIELD], ids=["at a walk", "field by field"])
+def test_a_change_is_noticed_however_it_is_read(change: object, before: bytes) -> None:
+    out = answer(USED)
+    assert callable(change)
+    change(out)
+    assert read(before + out.SerializeToString()) is None
+
+
+def test_nothing_is_told_of_no_containers() -> None:
+    assert read(b"", {}) == {}
+    assert read(answer(USED).SerializeToString(), {}) is None
+
+
 def test_an_answer_that_is_cut_off_is_none() -> None:
     told = answer(USED).SerializeToString()
-    ends = {
-        len(answer(dict(list(USED.items())[:count])).SerializeToString()): count
-        for count in range(len(USED) + 1)
-    }
-    for length in range(len(told) + 1):
-        kept = dict(list(USED.items())[: ends[length]]) if length in ends else "no glance"
-        assert read(told[:length]) == kept
+    for length in range(len(told)):
+        assert read(told[:length]) in ("no glance", None)
+    assert read(told) == USED
 
 
 def test_any_other_byte_is_read_as_it_is_field_by_field() -> None:

@@ -230,7 +230,7 @@ def test_what_is_watched_restarts(
     assert run["one"]["changes"] == {"process": {"old": "running", "new": "restarted"}}
 
 
-@pytest.mark.parametrize("text", ["", "00000000\n{}\n{}", "{", "x" * 100], ids=repr)
+@pytest.mark.parametrize("text", ["", f"{as_left.FORMAT} 00000000\n", "{", "x" * 100], ids=repr)
 def test_a_damaged_snapshot_is_no_snapshot(
     settled: Minion, host: ExampleHost, long_ways: list[str], text: str
 ) -> None:

@@ -111,20 +111,13 @@ def _show_status(flags: Mapping[str, str]) -> int | None:
         return None
     from ya_salt import as_left
     from ya_salt.cli import lines
-    from ya_salt.converge.quick import is_as_left
-    from ya_salt.porto import glance
+    from ya_salt.converge.quick import look
 
     state_dir, data = found
     last = as_left.load_pass(state_dir)
     started = data["told"]["passed"] if last is None else last[0]
-    try:
-        names = [daemon[0] for daemon in data["daemons"]]
-        socket, asked = data["porto_socket"], ("memory_usage",)
-        used = glance.look_at_use(socket, names, asked) if names else {}
-    except glance.NoGlanceError:
-        return None
-    # After everything that is shown was read.
-    if not is_as_left(data, state_dir):
+    used = look(data, state_dir, ("memory_usage",))
+    if used is None:
         return None
     now, told = time.time(), data["told"]
     passed: dict[str, Any] = {"rejected": [], "started_at": started, "result": "ok", "error": ""}

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import time
 
-from ya_salt import as_left
+from ya_salt import as_left, quick_socket
 from ya_salt.porto import glance
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from ya_salt.converge.host import PassRequest, PassResult
     from ya_salt.life import Life
     from ya_salt.model import Outcome, Settings
+    from ya_salt.porto.glance import Use
 
 _CLOCK_STEP_S = 2
 """portod tells whole seconds."""
@@ -107,6 +107,8 @@ def leave(
         "peer": seen.peer,
         "porto_step": seen.step,
         "changed": changed,
+        "asked": glance.encode_names(changed),
+        "unchanged": glance.say_unchanged(changed),
         # Of the spec, or of what portod took of it: they stand as long as nothing changes.
         "warnings": [
             printable(f"{item.name}: warning: {words}")
@@ -212,22 +214,15 @@ class Reader:
     def __init__(self) -> None:
         self._identity: as_left.Identity | None = None
         self._data: dict[str, Any] | None = None
-        self._question: glance.Question | None = None
 
     def read(self, state_dir: str) -> dict[str, Any] | None:
         """As `as_left.read`. Raises OSError."""
         now, path = time.time(), os.path.join(state_dir, as_left.FILE_NAME)
         identity = as_left.identify(path)
         if identity is None or identity != self._identity or not as_left.is_settled(identity, now):
-            self._data, self._question = as_left.read(state_dir), None
+            self._data = as_left.read(state_dir)
             self._identity = identity
         return self._data
-
-    def make_question(self, changed: Mapping[str, int]) -> glance.Question:
-        """What portod is asked about the snapshot that was read last."""
-        if self._question is None:
-            self._question = glance.Question(changed)
-        return self._question
 
 
 def make_quick_pass(
@@ -254,43 +249,60 @@ def make_quick_pass(
         data = reader.read(state_dir)
         if data is None or data.get("source") != source or not suits(data):
             return None
-        if not (is_as_left(data, state_dir, reader.make_question) and _tell(data, started)):
+        textfile = data["told"]["steady"]["textfile"]
+        use = look(data, state_dir, ("memory_usage", "cpu_usage") if textfile else ())
+        if use is None or not _tell(data, use, started):
             return None
         as_left.note_pass(state_dir, started, time.time())
-    except OSError:
+    except (OSError, LookupError, TypeError):
         return None
     finally:
         os.close(folder)
     return data
 
 
-def is_as_left(
-    data: Mapping[str, Any],
-    state_dir: str,
-    make_question: Callable[[Mapping[str, int]], glance.Question] = glance.Question,
-) -> bool:
-    """Whether a pass would find nothing to do and nothing to tell. Raises nothing.
+def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
+    """Whether a pass would find nothing to do and nothing to tell. Raises nothing."""
+    return look(data, state_dir) is not None
 
-    Call it under the pass lock if it is to stand in for a pass.
+
+def look(data: Mapping[str, Any], state_dir: str, variables: Sequence[str] = ()) -> Use | None:
+    """What containers use, by `variables`, where a pass would find nothing to do; else None.
+
+    Who does not tell is not in it. Call it under the pass lock if it is to stand in for a pass, and
+    after everything was read that is to be shown. Raises nothing.
     """
     try:
-        if not as_left.is_host_as_left(data, state_dir):
-            return False
-        changed = data["changed"]
-        if changed:
-            question = make_question(changed)
-            seen = glance.ask(data["porto_socket"], question.request)
-            is_timed = abs(seen.step - data["porto_step"]) <= _CLOCK_STEP_S
-            if not is_timed or seen.peer != data["peer"]:
-                return False
-            if seen.told != question.unchanged:
-                return False
-        return all(map(_is_absent, data["told"]["steady"]["absent"]))
+        call = None
+        if data["changed"]:
+            # The files are looked at while portod thinks: whatever is as it was has not been
+            # anything else meanwhile, so it does not matter which is seen first.
+            request = glance.encode_question(data["asked"], variables)
+            call = glance.Call(data["porto_socket"], request)
+        try:
+            if not as_left.is_host_as_left(data, state_dir):
+                return None
+            if not all(map(_is_absent, data["told"]["steady"]["absent"])):
+                return None
+            return {} if call is None else _read_use(data, call.receive(), variables)
+        finally:
+            if call is not None:
+                call.close()
     except (OSError, glance.NoGlanceError, LookupError, TypeError, ValueError, AttributeError):
-        return False
+        return None
 
 
-def _tell(data: Mapping[str, Any], started: float) -> bool:
+def _read_use(data: Mapping[str, Any], seen: glance.Glance, variables: Sequence[str]) -> Use | None:
+    """What portod tells of the use of containers, none of which has changed; else None."""
+    is_timed = abs(seen.step - data["porto_step"]) <= _CLOCK_STEP_S
+    if not is_timed or seen.peer != data["peer"]:
+        return None
+    if variables:
+        return glance.read_use(seen.told, data["unchanged"], variables)
+    return {} if seen.told == data["unchanged"] else None
+
+
+def _tell(data: Mapping[str, Any], use: Use, started: float) -> bool:
     """Whether all who watch were told as by the last full pass, as far as anybody was."""
     pushes, textfile = (data["told"]["steady"][name] for name in ("pushes", "textfile"))
     if not pushes and textfile is None:
@@ -299,14 +311,11 @@ def _tell(data: Mapping[str, Any], started: float) -> bool:
 
     try:
         if textfile is not None:
-            names = list(data["changed"])
-            asked = ("memory_usage", "cpu_usage")
-            usage = glance.look_at_use(data["porto_socket"], names, asked) if names else {}
             path, name, sign = textfile
-            if not steady.renew_file(path, name, sign, usage, started):
+            if not steady.renew_file(path, name, sign, use, started):
                 return False
         return steady.push_all(pushes)
-    except (OSError, ValueError, TypeError, glance.NoGlanceError):
+    except (OSError, ValueError, TypeError):
         return False
 
 
@@ -314,7 +323,7 @@ def _is_absent(where: Any) -> bool:
     if isinstance(where, str):
         return not os.path.isdir(where)
     try:
-        socket.create_connection((where[0].encode(), where[1]), _CONNECT_S).close()
+        quick_socket.connect(where[0], where[1], _CONNECT_S).close()
     except ConnectionRefusedError:
         return True
     return False

@@ -146,6 +146,7 @@ from ya_salt.monitoring.report import (
     save_hostname,
     save_memory,
 )
+from ya_salt.monitoring.sinks import Delivery
 from ya_salt.packages.cache import find_protected
 from ya_salt.packages.going_back import finish_going_back
 from ya_salt.packages.keeping import keep_generations
@@ -195,9 +196,9 @@ def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
         )
         done = _make_round(host, request, store, started)
         results.append(done.result)
-    _report(host, request, store, done)
+    deliveries = _report(host, request, store, done)
     _share(host)
-    _leave(host, request, store, seen, done)
+    _leave(host, request, seen, done.result, lambda: _describe_left(host, store, done, deliveries))
     return _join(results)
 
 
@@ -207,27 +208,34 @@ def _share(host: Host) -> None:
 
 
 def _leave(
-    host: Host, request: PassRequest, store: Store, seen: Glance | None, done: _Done
+    host: Host,
+    request: PassRequest,
+    seen: Glance | None,
+    result: PassResult,
+    tell: Callable[[], Mapping[str, Any]],
 ) -> None:
     """Write down how the host is left, for the next pass to be quick."""
-
-    def tell() -> dict[str, Any]:
-        last, gate = store.load_fact(LAST_PASS), load_gate(store)
-        kind = host.settings.gate.type
-        found = ReportInput(done.result.statuses, last, host.now(), find_gate_facts(kind, gate))
-        find_name = done.recalled.hostname.find
-        return {
-            "passed": last["started_at"],
-            "sinks": list_sinks(store.load_fact(MONITORING)),
-            "gate": describe_gate(kind, gate),
-            "causes": load_last_causes(store, host.settings.state_dir),
-            "steady": render_steady(host.settings, done.counters, found, find_name),
-        }
-
     try:
-        quick.leave(host.settings, request, seen, done.result, tell)
+        quick.leave(host.settings, request, seen, result, tell)
     except Exception:  # noqa: BLE001 - what spares the next pass work may not fail this one
         _log.exception("pass: the next one will not be quick: a bug in ya-salt")
+
+
+def _describe_left(
+    host: Host, store: Store, done: _Done, deliveries: Sequence[Delivery]
+) -> dict[str, Any]:
+    """What `quick.leave` asks for. `deliveries`: how those who watch took what they were told."""
+    last, gate = store.load_fact(LAST_PASS), load_gate(store)
+    kind = host.settings.gate.type
+    found = ReportInput(done.result.statuses, last, host.now(), find_gate_facts(kind, gate))
+    find_name = done.recalled.hostname.find
+    return {
+        "passed": last["started_at"],
+        "sinks": list_sinks(store.load_fact(MONITORING)),
+        "gate": describe_gate(kind, gate),
+        "causes": load_last_causes(store, host.settings.state_dir),
+        "steady": render_steady(host.settings, done.counters, found, deliveries, find_name),
+    }
 
 
 def _make_round(host: Host, request: PassRequest, store: Store, started: float | None) -> _Done:
@@ -1503,7 +1511,7 @@ def _describe_pass(
     }
 
 
-def _report(host: Host, request: PassRequest, store: Store, done: _Done) -> None:
+def _report(host: Host, request: PassRequest, store: Store, done: _Done) -> tuple[Delivery, ...]:
     """Tell those who watch, also of daemons that this pass was not about."""
     others = {} if request.whole else done.recalled.records
     statuses = {name: item.status for name, item in others.items() if item.status is not None}
@@ -1515,4 +1523,4 @@ def _report(host: Host, request: PassRequest, store: Store, done: _Done) -> None
         host.now(),
         gate,
     )
-    report(store, host.settings, done.counters, told, done.recalled.hostname)
+    return report(store, host.settings, done.counters, told, done.recalled.hostname)

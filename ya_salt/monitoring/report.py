@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit
@@ -155,9 +155,15 @@ def _mark(store: Store, memory: Memory, totals: dict[str, Totals]) -> bool:
 
 
 def render_steady(
-    settings: Settings, memory: Memory, found: ReportInput, find_name: Callable[[], str]
+    settings: Settings,
+    memory: Memory,
+    found: ReportInput,
+    deliveries: Iterable[Delivery],
+    find_name: Callable[[], str],
 ) -> dict[str, Any] | None:
     """What a quick pass needs to tell the sinks that nothing has changed, as plain data.
+
+    `deliveries`: how they took what this pass told them.
 
     "absent": where nobody was to be told (a directory, or host and port); "pushes": what the others
     are told, for `steady.push_all`; "textfile": directory, name and what of it stays, or None.
@@ -173,6 +179,7 @@ def render_steady(
         "juggler": told.juggler.url,
         "alertmanager": told.alertmanager.url.rstrip("/") + alertmanager.API,
     }
+    answers = {delivery.sink: delivery.answers for delivery in deliveries}
     steady_data: dict[str, Any] = {"absent": [], "pushes": [], "textfile": None}
     for name, sink in memory.sinks.items():
         is_there = sink.state == "accepted"
@@ -194,9 +201,13 @@ def render_steady(
             steady_data["absent"].append(place)
             continue
         path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        bodies = _render_bodies(name, metrics, settings, find_name)
+        said = answers.get(name, ())
         steady_data["pushes"] += [
-            [name, place, path, json.dumps(body, ensure_ascii=False)]
-            for body in _render_bodies(name, metrics, settings, find_name)
+            [name, place, path, json.dumps(body, ensure_ascii=False).encode(), answer]
+            for body, answer in zip(
+                bodies, said if len(said) == len(bodies) else [None] * len(bodies), strict=True
+            )
         ]
     return steady_data
 

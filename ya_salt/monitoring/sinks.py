@@ -52,6 +52,8 @@ class Delivery:
     """Totals that it has accepted."""
     alerts: Mapping[str, Any] | None = None
     """What fires there now; None where that did not change."""
+    answers: tuple[bytes, ...] = ()
+    """What it said to each request, where it took them all at once."""
 
 
 class Sink(Protocol):
@@ -131,7 +133,7 @@ class YasmSink:
 
     def _judge(self, answer: Answer, totals: Mapping[str, Totals]) -> Delivery:
         if answer.ok and not says_no(answer.parse()):
-            return Delivery(self.name, "accepted", totals=totals)
+            return Delivery(self.name, "accepted", totals=totals, answers=(answer.body or b"",))
         return Delivery(self.name, "refused", answer.describe())
 
 
@@ -155,9 +157,11 @@ class JugglerSink:
         events = juggler.render_events(self.metrics, self.settings, self.hostname.find())
         refused: list[tuple[juggler.Event, int, str]] = []
         problems: list[Exception] = []
-        for request in juggler.render_requests(events, self.settings.source):
+        answers: list[bytes] = []
+        requests = list(juggler.render_requests(events, self.settings.source))
+        for request in requests:
             try:
-                refused += self._push(deadline, request["events"])
+                refused += self._push(deadline, request["events"], answers)
             except (_SaidNoError, UnansweredError) as error:
                 # The next fifty may be luckier, as long as there is time.
                 problems.append(error)
@@ -167,29 +171,39 @@ class JugglerSink:
             return Delivery(self.name, "refused", _describe_refused(refused, len(events)))
         if problems:
             raise problems[0]
-        return Delivery(self.name, "accepted")
+        told = tuple(answers) if len(answers) == len(requests) else ()
+        return Delivery(self.name, "accepted", answers=told)
 
     def _push(
-        self, deadline: Deadline, events: Sequence[juggler.Event], tries: int = 2
+        self,
+        deadline: Deadline,
+        events: Sequence[juggler.Event],
+        answers: list[bytes],
+        tries: int = 2,
     ) -> list[tuple[juggler.Event, int, str]]:
-        """What was refused for good; an event may come twice, so a 5xx is tried once more."""
+        """What was refused for good; an event may come twice, so a 5xx is tried once more.
+
+        An answer that takes all of them at once is added to `answers`.
+        """
         body = {"source": self.settings.source, "events": events}
         answer = _post(self.settings.url, body, deadline)
         may_try_again = tries > 1 and deadline.seconds_left() > _RETRY_PAUSE_S
         if answer.status >= _SERVER_ERROR and may_try_again:
             time.sleep(_RETRY_PAUSE_S)
-            return self._push(deadline, events, tries - 1)
+            return self._push(deadline, events, [], tries - 1)
         if not answer.ok:
             raise _SaidNoError(answer.describe())
         if answer.body is None:
             raise UnansweredError(answer.missing)
         refused = find_refused(events, answer.parse())
         again = [event for event, code, _ in refused if code >= _SERVER_ERROR]
+        if not refused:
+            answers.append(answer.body)
         if not again or not may_try_again:
             return refused
         time.sleep(_RETRY_PAUSE_S)
         final = [item for item in refused if item[1] < _SERVER_ERROR]
-        return [*final, *self._push(deadline, again, tries - 1)]
+        return [*final, *self._push(deadline, again, [], tries - 1)]
 
 
 def _describe_refused(refused: Sequence[tuple[juggler.Event, int, str]], total: int) -> str:

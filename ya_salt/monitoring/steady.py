@@ -7,18 +7,18 @@ is wrong. Loads next to nothing.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import time
 import zlib
 
+from ya_salt import quick_socket
 from ya_salt.as_left import is_ours
 from ya_salt.monitoring.verdicts import find_refused, says_no
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    import _socket
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 LIMIT_S = 0.9
@@ -34,17 +34,22 @@ _DURATION = "porto_daemons_pass_duration_seconds"
 
 
 def push_all(pushes: Iterable[Sequence[Any]]) -> bool:
-    """Whether every sink took what it was told: sink, (host, port), path, body. Raises nothing."""
+    """Whether every sink took what it was told. Raises nothing.
+
+    `pushes`: sink, (host, port), path, body, and what the full pass was answered, or None.
+    """
     until = time.monotonic() + LIMIT_S
     try:
-        return all(_push(until, *push) for push in pushes)
+        return all(_push(push, until) for push in pushes)
     except (OSError, ValueError, TypeError, LookupError):
         return False
 
 
-def _push(until: float, sink: str, place: Sequence[Any], path: str, body: str) -> bool:
-    status, answer = _post(place, path, body.encode(), until)
-    return 200 <= status < 300 and _is_taken(sink, body, answer)
+def _push(push: Sequence[Any], until: float) -> bool:
+    sink, place, path, body, before = push
+    status, answer = _post(place, path, body, until)
+    # The same word means the same.
+    return 200 <= status < 300 and (answer == before or _is_taken(sink, body, answer))
 
 
 def _post(place: Sequence[Any], path: str, body: bytes, until: float) -> tuple[int, bytes]:
@@ -58,13 +63,16 @@ def _post(place: Sequence[Any], path: str, body: bytes, until: float) -> tuple[i
         f"POST {path} HTTP/1.0\r\nHost: {host}:{port}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection((host.encode(), port), _find_left(until)) as connection:
+    connection = quick_socket.connect(host, port, _find_left(until))
+    try:
         connection.settimeout(_find_left(until))
         connection.sendall(head.encode("ascii") + body)
         return _read_answer(connection, until)
+    finally:
+        connection.close()
 
 
-def _read_answer(connection: socket.socket, until: float) -> tuple[int, bytes]:
+def _read_answer(connection: _socket.socket, until: float) -> tuple[int, bytes]:
     data, is_over = bytearray(), False
     while True:
         start, _, body = bytes(data).partition(b"\r\n\r\n")
@@ -99,8 +107,10 @@ def _find_left(until: float) -> float:
     return left
 
 
-def _is_taken(sink: str, body: str, answer: bytes) -> bool:
+def _is_taken(sink: str, body: bytes, answer: bytes) -> bool:
     """Whether the answer is the yes that the sink says; raises ValueError where it is no JSON."""
+    import json
+
     if sink == "yasm":
         return not says_no(json.loads(answer) if answer.strip() else None)
     if sink == "juggler":
@@ -111,78 +121,95 @@ def _is_taken(sink: str, body: str, answer: bytes) -> bool:
 # -- node_exporter's file --------------------------------------------------------------------------
 
 
-def sign_text(text: str) -> int:
-    """Of a textfile, what does not change while nothing happens to its daemons."""
-    return zlib.crc32("\n".join(line for line in text.split("\n") if not _is_moving(line)).encode())
+def sign_text(text: bytes) -> int:
+    """Of a textfile, what does not change while nothing happens to its daemons.
+
+    Raises ValueError where a family that does is not in it.
+    """
+    sign, at = 0, 0
+    for start, end, _ in _find_moving(text):
+        sign, at = zlib.crc32(text[at:start], sign), end
+    return zlib.crc32(text[at:], sign)
 
 
-def _is_moving(line: str) -> bool:
-    return line.startswith((_MEMORY + "{", _CPU + "{", _ENDED + " ", _DURATION + " "))
+def _find_moving(text: bytes) -> list[tuple[int, int, str]]:
+    """From where to where the samples of a family lie that does, and its name. Raises ValueError.
+
+    What is in a family is no comment, and what is between two is.
+    """
+    found = []
+    for family in (_MEMORY, _CPU, _ENDED, _DURATION):
+        # The end of the line that says its type.
+        before = text.index(b"\n", text.index(f"\n# TYPE {family} ".encode()) + 1)
+        end = text.find(b"\n#", before)
+        found.append((before + 1, len(text) if end < 0 else end + 1, family))
+    return sorted(found)
 
 
 def renew_text(
-    text: str, usage: Mapping[str, Sequence[int]], started: float, ended: float
-) -> str | None:
-    """The file as a pass would write it now. `usage`: container -> bytes, and nanoseconds of CPU.
+    text: bytes, use: Mapping[str, Sequence[int]], started: float, ended: float
+) -> bytes | None:
+    """The file as a pass would write it now. `use`: container -> bytes, and nanoseconds of CPU.
 
-    None where a daemon in it does not tell what it uses.
+    None where a daemon in it does not tell what it uses. Raises ValueError as `sign_text`.
     """
     moments = {_ENDED: ended, _DURATION: round(ended - started, 3)}
+    pieces, at = [], 0
     try:
-        return "\n".join(_renew(text.split("\n"), usage, moments))
-    except (LookupError, ValueError):
+        for start, end, family in _find_moving(text):
+            pieces += [text[at:start], _renew(text[start:end].decode(), family, use, moments)]
+            at = end
+    except LookupError:
         return None
+    return b"".join([*pieces, text[at:]])
 
 
 def _renew(
-    lines: Iterable[str], usage: Mapping[str, Sequence[int]], moments: Mapping[str, float]
-) -> Iterator[str]:
-    for line in lines:
-        if not _is_moving(line):
-            yield line
-            continue
-        name, brace, rest = line.partition("{")
-        if not brace:
-            name = line.split(" ")[0]
-            yield f"{name} {moments[name]!r}"
-            continue
-        # A daemon's name has nothing in it that would be escaped.
-        daemon = rest.split('"')[1]
-        memory_bytes, cpu_ns = usage[daemon]
-        value = float(memory_bytes) if name == _MEMORY else cpu_ns / 1e9
-        yield f"{name}{{{rest.partition('}')[0]}}} {value!r}"
+    samples: str,
+    family: str,
+    use: Mapping[str, Sequence[int]],
+    moments: Mapping[str, float],
+) -> bytes:
+    """Raises LookupError where one of them is of no daemon that tells what it uses."""
+    if family in moments:
+        return f"{family} {moments[family]!r}\n".encode()
+    start = f'{family}{{daemon="'
+    column, unit = (0, 1) if family == _MEMORY else (1, 10**9)
+    # A daemon's name has nothing in it that would be escaped.
+    names = [line[len(start) : line.rfind('"')] for line in samples.splitlines()]
+    return "".join([f'{start}{name}"}} {use[name][column] / unit!r}\n' for name in names]).encode()
 
 
 def sign_file(path: str, name: str) -> int:
     """`sign_text` of a file in this directory. Raises OSError, ValueError."""
     folder = open_folder(path)
     try:
-        return sign_text(read_text(folder, name))
+        return sign_text(_read_text(folder, name))
     finally:
         os.close(folder)
 
 
 def renew_file(
-    path: str, name: str, sign: int, usage: Mapping[str, Sequence[int]], started: float
+    path: str, name: str, sign: int, use: Mapping[str, Sequence[int]], started: float
 ) -> bool:
     """Renew a file whose rest is as it was; False where it is not. Raises OSError, ValueError."""
     folder = open_folder(path)
     try:
-        text = read_text(folder, name)
-        new = renew_text(text, usage, started, time.time())
+        text = _read_text(folder, name)
+        new = renew_text(text, use, started, time.time())
         if new is None or sign_text(text) != sign:
             return False
-        write_text(folder, name, new.encode())
+        write_text(folder, name, new)
     finally:
         os.close(folder)
     return True
 
 
-def read_text(folder: int, name: str) -> str:
+def _read_text(folder: int, name: str) -> bytes:
     """The file of an open directory. Raises OSError, ValueError."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
-        return file.read(_MAX_FILE_BYTES).decode()
+        return file.read(_MAX_FILE_BYTES)
 
 
 def open_folder(path: str) -> int:

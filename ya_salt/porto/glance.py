@@ -1,17 +1,17 @@
-"""One question to portod, without protobuf: which containers have changed, and when.
+"""One question to portod, without protobuf: which containers have changed, and what they use.
 
 `get` with a `changed_since` that no clock has come to answers for each container its change time
 and that it has none to tell (a change of state, and every property that is set, moves that time).
-So what has not changed is answered byte by byte as it was. The numbers of fields are of Porto's
-rpc.proto; loads next to nothing.
+So what has not changed is answered byte by byte as it was. Without `changed_since` the same answer
+also has what they use. The numbers of fields are of Porto's rpc.proto; loads next to nothing.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import time
 
+from ya_salt import quick_socket
 from ya_salt.porto.frames import FrameReader, FramingError, encode_varint, frame
 from ya_salt.processes import find_peer, read_peer
 
@@ -19,9 +19,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    Use = dict[str, list[int]]
+    """Container -> what it uses, by the variables that were asked for; who does not tell is not in
+    it."""
+
 NEVER = 1 << 33
 """Seconds since 1970: no clock has come to it, and none of portod's will."""
 TIMEOUT_S = 1.0
+
+_TIME_BYTES = 6
+"""A change time from 1978 until 3058, with the byte that says what it is."""
 
 
 class NoGlanceError(Exception):
@@ -42,79 +49,34 @@ class Glance:
         """Its clock against the time since the boot, as it answered: a pass may take long."""
 
 
-class Question:
-    """Which containers have changed, and the answer where none has.
-
-    `changed`: container -> its change time.
-    """
-
-    def __init__(self, changed: Mapping[str, int]) -> None:
-        self.request = _encode_get(changed, ("state",), NEVER)
-        self.unchanged = say_unchanged(changed)
-
-
-def look(path: str, names: Sequence[str], timeout_s: float = TIMEOUT_S) -> Glance:
+def look(path: str, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> Glance:
     """Ask which of these containers have changed. Raises NoGlanceError."""
-    return ask(path, _encode_get(names, ("state",), NEVER), timeout_s)
+    return Call(path, encode_question(encode_names(names)), timeout_s).receive()
 
 
-def look_at_use(
-    path: str, names: Sequence[str], variables: Sequence[str], timeout_s: float = TIMEOUT_S
-) -> dict[str, list[int]]:
-    """What those of them use that tell, by `variables`, each a number. Raises NoGlanceError."""
-    answer = ask(path, _encode_get(names, variables, 0), timeout_s)
-    return parse_use(answer.told, variables)
+# -- what is asked -------------------------------------------------------------------------------
 
 
-def parse_use(told: bytes, variables: Sequence[str]) -> dict[str, list[int]]:
-    """The same of an answer to `get`. Raises NoGlanceError."""
-    try:
-        return dict(_walk_use(told, [_field(1, name.encode()) + b"\x22" for name in variables]))
-    except (IndexError, ValueError):
-        # Somebody tells of an error instead, or there is more, or less, or it is cut off.
-        pass
-    found = {}
-    for number, entry in _list_fields(told):
-        if number == 1 and isinstance(entry, bytes):
-            name, values = _read_values(entry)
-            if len(values) == len(variables) and all(map(bytes.isdigit, values)):
-                found[name] = [int(value) for value in values]
-    return found
+def encode_names(names: Iterable[str]) -> bytes:
+    """The containers that a question is about, as `encode_question` takes them."""
+    return b"".join(_field(1, name.encode()) for name in names)
 
 
-def _walk_use(told: bytes, heads: Sequence[bytes]) -> Iterator[tuple[str, list[int]]]:
-    """The same of the one form in which portod tells what it knows of every container.
+def encode_question(names: bytes, variables: Sequence[str] = ()) -> bytes:
+    """Which of them have changed; with what they use, by `variables`, each a number."""
+    asked = variables or ("state",)
+    body = names + b"".join(_field(2, name.encode()) for name in asked)
+    return _field(15, body if variables else body + b"\x30" + encode_varint(NEVER))
 
-    That is its length, then name, values and change time, all of less than 128 bytes, so that one
-    tells how many. `heads`: what is before the length of each value. Field by field it would take
-    three times as long. Raises IndexError, ValueError where it has any other form.
-    """
-    at, size = 0, len(told)
-    while at < size:
-        length, start = told[at + 1], at + 2
-        if length >= 0x80:
-            length, start = length - 0x80 + (told[start] << 7), start + 1
-        stop = start + 2 + told[start + 1]
-        is_plain = told[at] == told[start] == 0x0A
-        name, values = told[start + 2 : stop].decode(), []
-        for head in heads:
-            first = stop + 3 + len(head)
-            value = told[first : first + told[first - 1]]
-            is_plain &= told[stop] == 0x12 and told.startswith(head, stop + 2) and value.isdigit()
-            stop += 2 + told[stop + 1]
-            is_plain &= first + len(value) == stop
-            values.append(int(value))
-        at = start + length
-        # The change time takes five bytes from 1978 until 3058.
-        most = told[stop + 1] & told[stop + 2] & told[stop + 3] & told[stop + 4]
-        is_plain &= told[stop] == 0x18 and most >= 0x80 > told[stop + 5] and at == stop + 6
-        if not is_plain:
-            raise ValueError(told[start:at])
-        yield name, values
+
+# -- what is answered ----------------------------------------------------------------------------
 
 
 def say_unchanged(changed: Mapping[str, int]) -> bytes:
-    """The answer to `look` where nothing has changed. `changed`: container -> its change time."""
+    """The answer where nothing has changed, if no more was asked.
+
+    `changed`: container -> its change time, in the order of the question.
+    """
     return b"".join(
         _field(
             1,
@@ -122,6 +84,62 @@ def say_unchanged(changed: Mapping[str, int]) -> bytes:
         )
         for name, when in changed.items()
     )
+
+
+def read_use(told: bytes, unchanged: bytes, variables: Sequence[str]) -> Use | None:
+    """What the containers use; None where one has changed, or is not all that was asked for.
+
+    `unchanged` is what they would have told if they had not been asked for any `variables`. Raises
+    NoGlanceError.
+    """
+    try:
+        heads = [_field(1, name.encode()) + b"\x22" for name in variables]
+        return dict(_walk(told, unchanged, heads))
+    except (IndexError, ValueError):
+        # One has changed, tells of an error, or more, or less, or the answer is cut off.
+        pass
+    times, used = [], {}
+    for number, entry in _list_fields(told):
+        if number == 1 and isinstance(entry, bytes):
+            name, when, values = _read_entry(entry)
+            times.append((name, when))
+            if len(values) == len(variables) and all(map(bytes.isdigit, values)):
+                used[name] = [int(value) for value in values]
+    return used if times == list(parse_changes(unchanged).items()) else None
+
+
+def _walk(told: bytes, unchanged: bytes, heads: Sequence[bytes]) -> Iterator[tuple[str, list[int]]]:
+    """The same of the one form in which portod tells what it knows of every container.
+
+    That is its length, then name, values and change time, all of less than 128 bytes, so that one
+    tells how many. `heads`: what is before the length of each value. Field by field it would take
+    three times as long. Raises IndexError, ValueError where it has any other form.
+    """
+    at, seen, size = 0, 0, len(unchanged)
+    while seen < size:
+        # As it is told without values: name, change time, and two bytes that nothing is to tell.
+        start, seen = seen + 2, seen + 2 + unchanged[seen + 1]
+        time_at = seen - 2 - _TIME_BYTES
+        name = unchanged[start:time_at]
+        length, stop = told[at + 1], at + 2
+        if length >= 0x80:
+            length, stop = length - 0x80 + (told[stop] << 7), stop + 1
+        is_plain = told[at] == 0x0A and unchanged[start - 1] < 0x80 and told.startswith(name, stop)
+        at = stop + length
+        stop, values = stop + len(name), []
+        for head in heads:
+            first = stop + 3 + len(head)
+            value = told[first : first + told[first - 1]]
+            is_plain &= told[stop] == 0x12 and told.startswith(head, stop + 2) and value.isdigit()
+            stop += 2 + told[stop + 1]
+            is_plain &= first + len(value) == stop
+            values.append(int(value))
+        is_plain &= stop + _TIME_BYTES == at and told[stop:at] == unchanged[time_at : seen - 2]
+        if not is_plain:
+            raise ValueError(told[stop:at])
+        yield name[2:].decode(), values
+    if at != len(told):
+        raise ValueError(told[at:])
 
 
 def parse_changes(told: bytes) -> dict[str, int]:
@@ -137,68 +155,86 @@ def parse_changes(told: bytes) -> dict[str, int]:
     return found
 
 
-def _read_values(entry: bytes) -> tuple[str, list[bytes]]:
-    name, values = "", []
+def _read_entry(entry: bytes) -> tuple[str, int, list[bytes]]:
+    """Name, change time and values; -1 where it has none to tell."""
+    name, when, values = "", -1, []
     for number, data in _list_fields(entry):
         if number == 1 and isinstance(data, bytes):
             name = data.decode("utf-8", "replace")
         elif number == 2 and isinstance(data, bytes):
             told = dict(_list_fields(data)).get(4, b"")
             values.append(told if isinstance(told, bytes) else b"")
-    return name, values
+        elif number == 3 and isinstance(data, int):
+            when = data
+    return name, when, values
 
 
 # -- the wire ------------------------------------------------------------------------------------
 
 
-def ask(path: str, request: bytes, timeout_s: float = TIMEOUT_S) -> Glance:
-    """Send an encoded request. Raises NoGlanceError."""
-    until = time.monotonic() + timeout_s
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(path)
-            if read_peer(connection)[1] not in {0, os.geteuid()}:
-                raise NoGlanceError("it runs as somebody else")
-            peer = find_peer(connection)
-            connection.sendall(frame(request))
-            body = _receive(connection, until)
-    except (OSError, FramingError) as error:
-        raise NoGlanceError(str(error)) from error
-    clock, told, code = 0, b"", 0
-    for number, value in _list_fields(body):
-        if number == 1 and isinstance(value, int):
-            code = value
-        elif number == 10 and isinstance(value, bytes):
-            told = value
-        elif number == 1000 and isinstance(value, int):
-            clock = value
-    if code or not clock or not peer:
-        raise NoGlanceError("portod does not say")
-    return Glance(clock, told, peer)
+class Call:
+    """A question that is on its way: whoever asks may do other things until it is answered."""
 
+    def __init__(self, path: str, request: bytes, timeout_s: float = TIMEOUT_S) -> None:
+        """Raises NoGlanceError."""
+        self._until = time.monotonic() + timeout_s
+        try:
+            self._connection = quick_socket.connect_path(path, timeout_s)
+        except OSError as error:
+            raise NoGlanceError(str(error)) from error
+        try:
+            self._peer = self._send(request)
+        except OSError as error:
+            self.close()
+            raise NoGlanceError(str(error)) from error
+        except NoGlanceError:
+            self.close()
+            raise
 
-def _receive(connection: socket.socket, until: float) -> bytes:
-    """The body of one message. Raises OSError, FramingError, NoGlanceError."""
-    frames = FrameReader()
-    while True:
-        left = until - time.monotonic()
-        if left <= 0:
-            raise NoGlanceError("no answer in time")
-        connection.settimeout(left)
-        more = connection.recv(1 << 18)
-        if not more:
-            raise NoGlanceError("portod closed the connection")
-        for body in frames.feed(more):
-            return body
+    def close(self) -> None:
+        self._connection.close()
 
+    def _send(self, request: bytes) -> str:
+        """To whom. Raises OSError, NoGlanceError."""
+        if read_peer(self._connection)[1] not in {0, os.geteuid()}:
+            raise NoGlanceError("it runs as somebody else")
+        peer = find_peer(self._connection)
+        self._connection.sendall(frame(request))
+        return peer
 
-def _encode_get(names: Iterable[str], variables: Iterable[str], changed_since: int) -> bytes:
-    body = b"".join(_field(1, name.encode()) for name in names)
-    body += b"".join(_field(2, name.encode()) for name in variables)
-    if changed_since:
-        body += b"\x30" + encode_varint(changed_since)
-    return _field(15, body)
+    def receive(self) -> Glance:
+        """The answer; nothing more can be asked. Raises NoGlanceError."""
+        try:
+            body = self._receive_body()
+        except (OSError, FramingError) as error:
+            raise NoGlanceError(str(error)) from error
+        finally:
+            self.close()
+        clock, told, code = 0, b"", 0
+        for number, value in _list_fields(body):
+            if number == 1 and isinstance(value, int):
+                code = value
+            elif number == 10 and isinstance(value, bytes):
+                told = value
+            elif number == 1000 and isinstance(value, int):
+                clock = value
+        if code or not clock or not self._peer:
+            raise NoGlanceError("portod does not say")
+        return Glance(clock, told, self._peer)
+
+    def _receive_body(self) -> bytes:
+        """Raises OSError, FramingError, NoGlanceError."""
+        frames = FrameReader()
+        while True:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise NoGlanceError("no answer in time")
+            self._connection.settimeout(left)
+            more = self._connection.recv(1 << 18)
+            if not more:
+                raise NoGlanceError("portod closed the connection")
+            for body in frames.feed(more):
+                return body
 
 
 def _field(number: int, data: bytes) -> bytes:
