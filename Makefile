@@ -8,7 +8,7 @@ BENCH_READY = $(VENV)/.bench-ready
 WITH_SERVERS = PATH="$(abspath $(VENV))/servers/usr/bin:$$PATH"
 SALT_VENV ?= .venv-salt
 SALT_READY = $(SALT_VENV)/.ready
-LINTED = ya_salt devporto bench demo tests packaging docs _modules _states _beacons
+LINTED = ya_salt devporto bench demo tests packaging docs _modules _states _beacons _grains
 
 .PHONY: demo test test-core test-salt test-deb check-deb deb salt-matrix lint format docs-tables schemas docs pages pictures proto bench bench-gate chaos soak soak-gate clean
 

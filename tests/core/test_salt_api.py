@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ya_salt.errors import SettingsError
-from ya_salt.model import Condition, DaemonStatus
+from ya_salt.model import Condition, DaemonStatus, Record
 from ya_salt.salt_api import find_file_root, list_loader_folders
 from ya_salt.salt_api.beacon import Seen, find_events
-from ya_salt.salt_api.configuration import read_in_force
+from ya_salt.salt_api.configuration import name_source, read_in_force
+from ya_salt.salt_api.grain import tell_daemons
 from ya_salt.salt_api.states import AGGREGATED, find_watched, list_companions
+from ya_salt.store import open_store
 
 # -- settings --------------------------------------------------------------------------------------
 
@@ -51,6 +55,7 @@ def test_pillar_may_name_another_file(opts: dict[str, Any], tmp_path: Path) -> N
         ({"parallel": None}, "one value is wanted"),
         ({"packages_policy": {"allow_removals": "x"}}, "a list is wanted"),
         (["x"], "pillar porto_daemons: it is a mapping"),
+        ({"grain": True}, "pillar porto_daemons: grain: say it in the minion's configuration"),
     ],
 )
 def test_what_cannot_be_used_names_its_place(section: object, said: str) -> None:
@@ -61,9 +66,93 @@ def test_what_cannot_be_used_names_its_place(section: object, said: str) -> None
 def test_a_checkout_has_its_folders() -> None:
     repo = Path(__file__).parent.parent.parent
     assert list_loader_folders() == {
-        kind: [str(repo / f"_{kind}")] for kind in ("modules", "states", "beacons")
+        kind: [str(repo / f"_{kind}")] for kind in ("modules", "states", "beacons", "grains")
     }
     assert find_file_root() == str(repo)
+
+
+# -- grains ----------------------------------------------------------------------------------------
+
+
+def remember(folder: Path, *records: Record) -> dict[str, Any]:
+    """A store of these, and the minion's configuration that leads to it."""
+    store = open_store(str(folder / "state"))
+    with store.transaction():
+        store.save_records(records)
+    config = folder / "no-settings.yaml"
+    config.write_text("{}")
+    return {"porto_daemons": {"config": str(config), "state_dir": str(folder / "state")}}
+
+
+def seen(name: str, version: str = "", reason: str = "Installed", **more: Any) -> Record:
+    installed = Condition(reason == "Installed", reason, "", 0.0)
+    return Record(name, status=DaemonStatus(name, version=version, installed=installed, **more))
+
+
+def test_grains_tell_what_the_last_pass_left(tmp_path: Path) -> None:
+    packages = (("core", "1:2.0", "1:2.0"), ("config", "2.0", "1.9"), ("extra", "1", ""))
+    opts = remember(
+        tmp_path,
+        seen("agent", "2.4", packages=packages),
+        seen("gone", "1.0", phase="Removed"),
+        seen("never-ran", wanted_version="1.0", phase="Managed"),
+        seen("orphan", "3", phase="Orphaned"),
+    )
+    assert tell_daemons(opts) == {
+        "porto_daemons": ["agent", "never-ran", "orphan"],
+        "porto_daemon_versions": {"agent": "2.4", "orphan": "3"},
+        "porto_daemon_packages": {"agent": {"core": "1:2.0", "config": "1.9"}},
+    }
+
+
+def test_what_is_not_known_is_no_absent_grain(tmp_path: Path) -> None:
+    packages = (("core", "2.0", ""),)
+    opts = remember(
+        tmp_path, seen("agent", "2", "DpkgUnavailable", packages=packages), Record("not-looked-at")
+    )
+    told = tell_daemons(opts)
+    assert told["porto_daemon_versions"] == {"agent": "2", "not-looked-at": "unknown"}
+    assert told["porto_daemon_packages"] == {"agent": {"core": "unknown"}}
+
+
+def test_where_no_pass_was_made_there_are_no_daemons(tmp_path: Path) -> None:
+    section = {"config": str(tmp_path / "none.yaml"), "state_dir": str(tmp_path / "none")}
+    (tmp_path / "none.yaml").write_text("{}")
+    assert tell_daemons({"porto_daemons": section}) == {
+        "porto_daemons": [],
+        "porto_daemon_versions": {},
+        "porto_daemon_packages": {},
+    }
+
+
+def test_a_store_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    opts = remember(tmp_path, seen("agent", "1"))
+    (tmp_path / "state/store.sqlite3").write_bytes(b"no store")
+    told = tell_daemons(opts)
+    assert told.keys() == {"porto_daemons_unknown"}
+    assert "store.sqlite3 cannot be used" in told["porto_daemons_unknown"]
+
+
+def test_a_store_that_lost_a_daemon_says_so_beside_the_others(tmp_path: Path) -> None:
+    opts = remember(tmp_path, seen("agent", "1"), seen("other", "1"))
+    with closing(sqlite3.connect(tmp_path / "state/store.sqlite3")) as db, db:
+        db.execute("UPDATE daemon SET data = '{}' WHERE name = 'other'")
+    told = tell_daemons(opts)
+    assert told["porto_daemons"] == ["agent"]
+    assert "damaged" in told["porto_daemons_unknown"]
+
+
+def test_settings_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    told = tell_daemons({"porto_daemons": {"grain": "yes"}})
+    assert told.keys() == {"porto_daemons_unknown"}
+    assert "grain: true or false is wanted" in told["porto_daemons_unknown"]
+
+
+def test_the_grain_is_no_setting(opts: dict[str, Any]) -> None:
+    asked = {"porto_daemons": {**opts["porto_daemons"], "grain": True}}
+    assert read_in_force(asked, {}) == read_in_force(opts, {})
+    # So that a state run and a command leave each other the quick way.
+    assert name_source(asked, {}) == name_source(opts, {})
 
 
 # -- companions ------------------------------------------------------------------------------------

@@ -65,6 +65,18 @@ def test_the_agent_example_is_applied(minion: Minion, host: ExampleHost, folder:
     assert minion.run("agent")["agent"]["changes"]["process"]["new"] == "restarted"
 
 
+def test_the_grains_example_has_them_made_anew_after_a_change(
+    minion: Minion, host: ExampleHost
+) -> None:
+    (minion.files / "grains.sls").write_bytes((REPO / "docs/salt/grains.sls").read_bytes())
+    write_spec(host, "sleeper")
+    # One that fails keeps no other from being told.
+    (host.specs_dir / "bad.yaml").write_text("{}")
+    first = minion.run("grains")
+    assert first["porto-daemons-grains"]["changes"] == {"saltutil.refresh_grains": True}
+    assert minion.run("grains")["porto-daemons-grains"]["changes"] == {}
+
+
 def test_the_reactor_example_asks_for_the_daemon_that_is_not_ready(minion: Minion) -> None:
     data = {"id": "web1", "name": "juggler-agent-rtc"}
     source = (REPO / "docs/salt/reactor.sls").read_text()

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 from helpers.etcd import EtcdServer, list_missing
-from helpers.example import NAME, ExampleHost
-from salt_minion import EXAMPLE, REPO, make_settings, sleeper
+from helpers.example import NAME, VERSION, ExampleHost
+from salt_minion import EXAMPLE, REPO, make_settings, sleeper, write_spec
 from saltfactories.utils import random_string
 
 from ya_salt.gate.admin import RuleAdmin
@@ -58,7 +58,7 @@ def fleet(salt_factories: Any, event_listener: Any) -> Iterator[SimpleNamespace]
             host_folder.mkdir()
             hosts[name] = stack.enter_context(ExampleHost(host_folder))
             minion = master.salt_minion_daemon(
-                name, overrides={"porto_daemons": make_settings(hosts[name])}
+                name, overrides={"porto_daemons": {"grain": True, **make_settings(hosts[name])}}
             )
             stack.enter_context(minion.started())
         yield SimpleNamespace(
@@ -74,12 +74,13 @@ def fleet(salt_factories: Any, event_listener: Any) -> Iterator[SimpleNamespace]
 def make_roots(folder: Path) -> Path:
     """File and pillar roots, as docs/salt.md lays them out."""
     salt = folder / "salt"
-    for name in ("_modules", "_states", "_beacons", "porto_daemons"):
+    for name in ("_modules", "_states", "_beacons", "_grains", "porto_daemons"):
         shutil.copytree(REPO / name, salt / name, ignore=shutil.ignore_patterns("__pycache__"))
     (salt / "orch").mkdir()
     for name in ("rollout.sls", "rollout_gated.sls"):
         shutil.copy(REPO / "docs/salt" / name, salt / "orch" / name)
     shutil.copy(REPO / "docs/salt/gate_brake.sls", salt)
+    shutil.copy(REPO / "docs/salt/grains.sls", salt)
     shutil.copy(REPO / "docs/salt/top.sls", salt / "top.sls")
     asked = {**sleeper("sleeper"), "fire_event": "changed-sleeper"}
     state = {"porto_daemon.managed": [{key: value} for key, value in asked.items()]}
@@ -99,6 +100,32 @@ def on_all(fleet: SimpleNamespace, *words: str, **arguments: Any) -> dict[str, A
     done = fleet.salt.run(*words, minion_tgt="*", **arguments)
     assert set(done.data) == set(MINIONS), done
     return dict(done.data)
+
+
+def choose(fleet: SimpleNamespace, kind: str, target: str) -> list[str]:
+    """The minions that answer to a target."""
+    done = fleet.salt.run(kind, "test.ping", minion_tgt=target)
+    return sorted(done.data) if isinstance(done.data, dict) else []
+
+
+def wait_chosen(fleet: SimpleNamespace, hosts: list[str], kind: str, target: str) -> None:
+    """A minion makes its grains anew some time after it was told to."""
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up:
+        if choose(fleet, kind, target) == hosts:
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"{target} is not {hosts}")
+
+
+def list_refreshed(answer: dict[str, Any]) -> list[str]:
+    """The minions whose run had grains made anew."""
+    made = {"saltutil.refresh_grains": True}
+    return [
+        name
+        for name, run in answer.items()
+        if any(state["changes"] == made for state in run.values())
+    ]
 
 
 def results(answer: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +216,32 @@ def test_fleet(fleet: SimpleNamespace, subtests: Any) -> None:
         # Nothing of ours beside it.
         events = fleet.events.get_events([(fleet.master.id, "porto_daemon/*")], after_time=after)
         assert not events
+
+    with subtests.test("grains tell the daemons, and hosts are chosen by them"):
+        package = "juggler-client-core"
+        assert choose(fleet, "-G", "porto_daemons:lone") == []
+        lone = write_spec(fleet.hosts["two"], "lone")
+        lone.write_text(
+            lone.read_text().replace("name: lone", 'name: lone\n  version: "1:2.0-rc1"')
+        )
+        done = on_all(fleet, "state.apply", "grains")
+        assert list_refreshed(done) == ["two"]
+        wait_chosen(fleet, ["two"], "-G", "porto_daemons:lone")
+        # Where nothing was changed since the minion came up it has to be told.
+        on_all(fleet, "saltutil.refresh_grains")
+        wait_chosen(fleet, [*MINIONS], "-G", f"porto_daemons:{NAME}")
+        for words, hosts in (
+            (("-G", "porto_daemons:juggler-*"), [*MINIONS]),
+            (("-G", "porto_daemons:old-heartbeat"), []),
+            (("-G", "porto_daemon_versions:lone:1:2.0-rc1"), ["two"]),
+            (("-G", f"porto_daemon_versions:{NAME}:2.3.*"), [*MINIONS]),
+            (("-G", f"porto_daemon_versions:{NAME}:2.4"), []),
+            (("-G", f"porto_daemon_packages:{NAME}:{package}:{VERSION}"), [*MINIONS]),
+            (("-G", f"porto_daemon_packages:*:{package}:{VERSION}"), [*MINIONS]),
+            (("-C", f"G@porto_daemons:{NAME} and not G@porto_daemons:lone"), ["one"]),
+            (("-G", "porto_daemons_unknown:*"), []),
+        ):
+            assert choose(fleet, *words) == hosts, words
 
 
 @pytest.fixture

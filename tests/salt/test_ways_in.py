@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers.example import NAME, ExampleHost
+from helpers.example import NAME, VERSION, ExampleHost
 from salt_minion import EXAMPLE, REPO, call_salt, make_settings
 
 NOT_VERSIONED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
@@ -66,7 +67,7 @@ class Caller:
             "id": "minion",
             "root_dir": str(self.folder),
             "file_client": "local",
-            "porto_daemons": make_settings(host),
+            "porto_daemons": {"grain": True, **make_settings(host)},
             **config,
         }
         (self.folder / "minion").write_text(yaml.safe_dump(config))
@@ -86,6 +87,13 @@ def check_way_in(host: ExampleHost, call: Caller, adapter: Path) -> None:
     assert told["changes"] == done["changes"] != {}
     again = call("state.apply", "porto_daemons")[tag]
     assert (again["result"], again["changes"]) == (True, {})
+    # Every call makes its grains anew.
+    grains = ("porto_daemons", "porto_daemon_versions", "porto_daemons_unknown")
+    assert call("grains.item", *grains) == {
+        "porto_daemons": [NAME],
+        "porto_daemon_versions": {NAME: VERSION},
+        "porto_daemons_unknown": "",
+    }
 
 
 def test_a_installed_package_brings_everything(
@@ -103,13 +111,14 @@ def test_b_adapters_are_synchronised_to_an_installed_core(
 ) -> None:
     shutil.copytree(checkout / "ya_salt", environment.packages / "ya_salt")
     root = tmp_path / "root"
-    for name in ("_modules", "_states", "_beacons", "porto_daemons"):
+    for name in ("_modules", "_states", "_beacons", "_grains", "porto_daemons"):
         shutil.copytree(checkout / name, root / name)
     call = Caller(host, environment.python, file_roots={"base": [str(root)]})
     synced = call("saltutil.sync_all")
     assert synced["modules"] == ["modules.porto_daemon"]
     assert synced["states"] == ["states.porto_daemon"]
     assert synced["beacons"] == ["beacons.porto_daemon"]
+    assert synced["grains"] == ["grains.porto_daemon"]
     check_way_in(host, call, call.folder / "var/cache/salt/minion/extmods")
 
 
@@ -159,7 +168,7 @@ def test_without_the_core_one_state_says_so(
     host: ExampleHost, environment: Environment, checkout: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
-    for name in ("_modules", "_states", "_beacons", "porto_daemons"):
+    for name in ("_modules", "_states", "_beacons", "_grains", "porto_daemons"):
         shutil.copytree(checkout / name, root / name)
     call = Caller(host, environment.python, file_roots={"base": [str(root)]})
     call("saltutil.sync_all")
@@ -167,6 +176,9 @@ def test_without_the_core_one_state_says_so(
         said = find_failure(call("state.apply", "porto_daemons", *words, code=None))
         assert "No module named 'ya_salt'" in said
         assert str(environment.python) in said
+    told = call("grains.item", "porto_daemons", "porto_daemons_unknown")
+    assert told["porto_daemons"] == ""
+    assert "No module named 'ya_salt'" in told["porto_daemons_unknown"]
 
 
 def test_without_the_adapters_one_state_says_so(
@@ -232,6 +244,33 @@ def test_a_synchronised_copy_leaves_the_path_alone(
     assert load(checkout / f"_{kind}" / "porto_daemon.py") == str(checkout)
 
 
+def test_grains_that_nobody_asked_for_load_nothing(
+    environment: Environment, checkout: Path
+) -> None:
+    adapter = checkout / "_grains/porto_daemon.py"
+
+    def ask(section: object) -> list[Any]:
+        code = "import json, runpy, sys; asked = json.loads(sys.argv[2]); "
+        code += "found = runpy.run_path(sys.argv[1], {'__opts__': {'porto_daemons': asked}}); "
+        code += "told = found['porto_daemons'](); "
+        code += "print(json.dumps([sorted(told), 'ya_salt' in sys.modules]))"
+        done = subprocess.run(
+            [environment.python, "-c", code, adapter, json.dumps(section)],
+            cwd="/",
+            env={key: text for key, text in os.environ.items() if key != "PYTHONPATH"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found: list[Any] = json.loads(done.stdout)
+        return found
+
+    for section in (None, [], {}, {"parallel": 2}, {"grain": False}):
+        assert ask(section) == [[], False], section
+    # From the checkout beside it, which says what is wrong.
+    assert ask({"grain": 1}) == [["porto_daemons_unknown"], True]
+
+
 def test_every_package_is_installed(environment: Environment, checkout: Path) -> None:
     environment.pip(str(checkout))
     installed = environment.packages / "ya_salt"
@@ -240,4 +279,5 @@ def test_every_package_is_installed(environment: Environment, checkout: Path) ->
     there = {path.relative_to(installed) for path in installed.rglob("*.py*")}
     assert here - there == set()
     extra = {str(path) for path in there - here if path.suffix == ".py"}
-    assert extra == {f"ext/{kind}/porto_daemon.py" for kind in ("modules", "states", "beacons")}
+    kinds = ("modules", "states", "beacons", "grains")
+    assert extra == {f"ext/{kind}/porto_daemon.py" for kind in kinds}

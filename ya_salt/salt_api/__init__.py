@@ -1,7 +1,8 @@
 """What Salt's adapters need of the core, in plain data; imports nothing of Salt.
 
-The adapters in `_modules`, `_states` and `_beacons` may be copies that `saltutil.sync_all` made
-long ago, so each has its `API` compared with this one before it does anything.
+The adapters in `_modules`, `_states`, `_beacons` and `_grains` may be copies that
+`saltutil.sync_all` made long ago, so each has its `API` compared with this one before it does
+anything.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     # Loaded when they are asked for: see `__getattr__`.
     from ya_salt.salt_api import beacon as beacon
     from ya_salt.salt_api import configuration as configuration
+    from ya_salt.salt_api import grain as grain
     from ya_salt.salt_api import queries as queries
     from ya_salt.salt_api import quick as quick
     from ya_salt.salt_api import speech as speech
@@ -25,7 +27,7 @@ API = 3
 """Goes up whenever an adapter and the core of different ages would misunderstand each other."""
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_KINDS = ("modules", "states", "beacons")
+_KINDS = ("modules", "states", "beacons", "grains")
 _NEEDED = ("yaml", "google.protobuf", "prometheus_client")
 
 

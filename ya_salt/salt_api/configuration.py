@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 SECTION = "porto_daemons"
 """The key of the minion's configuration and of pillar under which our settings stand."""
 
-_NOT_SETTINGS = frozenset({"config", "daemons"})
+GRAIN = "grain"
+"""Whether a minion tells its daemons as grains."""
+
+_NOT_SETTINGS = frozenset({"config", "daemons", GRAIN})
 
 
 def read_settings(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> Settings:
@@ -63,13 +66,21 @@ def find_state_dir(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> str:
 def _read_sections(
     opts: Mapping[str, Any], pillar: Mapping[str, Any]
 ) -> dict[str, Mapping[str, Any]]:
-    return {"salt config": _section(opts, "salt config"), "pillar": _section(pillar, "pillar")}
+    pillar_section = _section(pillar, "pillar")
+    if GRAIN in pillar_section:
+        raise SettingsError(
+            f"pillar {SECTION}: {GRAIN}: say it in the minion's configuration, as grains are made "
+            "before there is a pillar"
+        )
+    return {"salt config": _section(opts, "salt config"), "pillar": pillar_section}
 
 
 def _section(data: Mapping[str, Any], origin: str) -> Mapping[str, Any]:
     section = data.get(SECTION) or {}
     if not isinstance(section, Mapping):
         raise SettingsError(f"{origin} {SECTION}: it is a mapping of settings")
+    if not isinstance(section.get(GRAIN, False), bool):
+        raise SettingsError(f"{origin} {SECTION}: {GRAIN}: true or false is wanted")
     return section
 
 
