@@ -219,6 +219,28 @@ def test_version_is_what_runs_and_what_is_wanted_stands_beside_it() -> None:
     assert [re.split(r"  +", row)[1] for row in rows] == ["1.2 -> 1.3", "- -> 1.3", "1.2"]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "shown"),
+    [
+        ("memory_limit", str(2 << 30), "2G"),
+        ("memory_guarantee", str(1536 << 20), "1536M"),
+        ("anon_limit", "1000000", "1000000 (977K)"),
+        ("memory_limit", "0", "0"),
+        ("io_limit[/dev/sda r]", str(5 << 20), "5M"),
+        ("net_limit[default]", "1023", "1023"),
+        ("ulimit[memlock]", f"{64 << 20} unlimited", "64M unlimited"),
+        # No bytes.
+        ("ulimit[nofile]", "65536 65536", "65536 65536"),
+        ("io_ops_limit[/dev/sda]", "1024", "1024"),
+        ("thread_limit", "10240", "10240"),
+        ("cpu_limit", "1.5c", "1.5c"),
+    ],
+)
+def test_a_limit_is_shown_as_people_write_it(name: str, text: str, shown: str) -> None:
+    lines = render_details(GOOD, Details(limits={name: text}), NOW).splitlines()
+    assert f"limits     {name} {shown}" in lines
+
+
 def test_text_from_outside_cannot_steer_a_terminal() -> None:
     evil = "\x1b[2J\u202e\r\n\x9bx"
     said = replace(

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ya_salt.cli.main import main
+from ya_salt.errors import SpecError
 from ya_salt.model import DaemonSpec
 from ya_salt.reference.schema import make_schema
 from ya_salt.reference.template import render_spec
@@ -163,6 +164,8 @@ def test_a_service_becomes_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[
     names = [re.split("[=:]", line[4:])[0] for line in told]
     assert sorted(names) == sorted(
         ["Restart", "Type", "After", "EnvironmentFile", "ExecStartPre", "PrivateTmp"]
+        # Put into the command, though that file may say other.
+        + ["Environment"] * 2
     )
 
 
@@ -176,6 +179,7 @@ def test_a_service_becomes_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[
         (r"/bin/d a\qb", ["/bin/d", r"a\qb"]),
         ("/bin/d 100%% $$HOME", ["/bin/d", "100%", "$HOME"]),
         ("/bin/d ${A}x $B ${A}$B", ["/bin/d", "1 2x", "3", "4", "1 2$B"]),
+        ("/bin/d $EMPTY $Q ${Q}", ["/bin/d", "5 6", "7", "8 9", "'5 6' \\7 \"8 9"]),
         (":/bin/d ${A} $B", ["/bin/d", "${A}", "$B"]),
         ("-/bin/d x", ["/bin/d", "x"]),
         ("@/bin/d name x", ["/bin/d", "x"]),
@@ -187,14 +191,15 @@ def test_a_service_becomes_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[
     ],
 )
 def test_a_command_is_read_as_systemd_reads_it(line: str, argv: list[str]) -> None:
-    found = cmd(line, 'Environment="A=1 2" "B=3 4"')
+    quoted = r"""Environment="Q='5 6' \\7 \"8 9" EMPTY="""
+    found = cmd(line, f'Environment="A=1 2" "B=3 4"\n{quoted}')
     assert found[: len(argv)] == argv
 
 
 def test_blanks_at_the_ends_of_an_argument_are_told_as_porto_drops_them() -> None:
     found = translate(r"ExecStart=/bin/d ' a' b")
     assert found.properties["cmd"] == ["/bin/d", "b"]
-    assert any("begins or ends with a blank" in told for told in found.told)
+    assert any("begins or ends with a blank" in told for told in found.missing)
 
 
 @pytest.mark.parametrize(
@@ -213,9 +218,10 @@ def test_specifiers_come_from_the_name_of_the_file(name: str, argv: list[str]) -
 
 @pytest.mark.parametrize(("word", "name"), [("%i", "a@.service"), ("%H", "a.service")])
 def test_what_the_file_does_not_tell_stays_and_is_told(word: str, name: str) -> None:
-    found = read_unit(f"[Service]\nExecStart=/bin/d {word}\n", name)
-    assert found.properties["cmd"] == ["/bin/d", word]
-    assert any(word in told for told in found.told)
+    found = read_unit(f"[Service]\nExecStart=/bin/d {word}\nUser=a{word}\n", name)
+    assert found.properties == {"cmd": ["/bin/d", word]}
+    assert [told.partition("=")[0] for told in found.told if word in told] == ["ExecStart", "User"]
+    assert [told.partition("=")[0] for told in found.missing] == ["ExecStart"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +325,56 @@ UNITS = st.lists(
 @example(["ExecStart=-", "ExecStart=@/bin/d"])
 def test_whatever_a_unit_says_the_spec_is_valid(lines: list[str]) -> None:
     found = read_unit("[Service]\n" + "\n".join(lines), "d.service")
-    parse_spec(render_spec("d", [], found, "d.service"), "d.yaml")
+    check_spec(render_spec("d", [], found, "d.service"), found)
+
+
+def check_spec(text: str, found: FromUnit) -> None:
+    """A spec that is valid, or lacks nothing but the command that its comment is about."""
+    if not found.missing:
+        parse_spec(text, "d.yaml")
+        return
+    with pytest.raises(SpecError) as caught:
+        parse_spec(text, "d.yaml")
+    (problem,) = caught.value.problems
+    assert "spec.properties.cmd: is empty" in str(problem)
+    parse_spec(text.replace("    cmd:", "    cmd: [x]"), "d.yaml")
+
+
+UNKNOWN = """
+[Service]
+Environment=PORT=80
+EnvironmentFile=-/etc/default/agent
+ExecStart=/usr/sbin/agent --port ${PORT} $OPTS --name=${NAME}
+"""
+
+
+def test_a_command_of_which_a_part_is_not_known_is_no_valid_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "agent.service").write_text(UNKNOWN)
+    assert main(["init", "agent", "--from-unit", str(tmp_path / "agent.service")]) == 0
+    text, said = capsys.readouterr()
+    for name in ("OPTS", "NAME"):
+        for told in (" ".join(text.replace("#  ", "").split()), said):
+            assert f"no Environment= sets {name}, perhaps /etc/default/agent does" in told
+    path = tmp_path / "agent.yaml"
+    path.write_text(text)
+    assert main(["validate", str(path)]) == 1
+    place = text.splitlines().index("    cmd:") + 1
+    assert f"{path}:{place}:9: spec.properties.cmd: is empty" in capsys.readouterr().err
+    # Its words are there, to be gone on with.
+    text = text.replace("    #  - ", "      - ").replace('"$OPTS"', "-v").replace("${NAME}", "x")
+    argv = parse_spec(text, "d.yaml").properties["command_argv"]
+    assert argv == "/usr/sbin/agent\t--port\t80\t-v\t--name=x"
+
+
+@pytest.mark.parametrize(
+    "line", ["", "ExecStart=-", "ExecStart='/bin/d", "ExecStart=/bin/d $X", "ExecStart=/bin/d ' a'"]
+)
+def test_a_guessed_command_passes_for_none_of_a_service(line: str) -> None:
+    found = translate(line)
+    assert found.missing
+    check_spec(render_spec("d", [], found, "d.service"), found)
 
 
 @given(st.lists(st.text("ab c\"'\\\t;$é", max_size=8)))
@@ -360,4 +415,4 @@ def test_units_of_this_machine_become_specs() -> None:
     units = [path for path in sorted(folder.glob("*.service")) if not path.is_symlink()]
     for path in units or [Path(__file__).parents[2] / "packaging/systemd/ya-salt.service"]:
         found = read_unit(path.read_text(), path.name)
-        parse_spec(render_spec("d", [], found, str(path)), "d.yaml")
+        check_spec(render_spec("d", [], found, str(path)), found)

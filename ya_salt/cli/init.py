@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import PurePath
 
-from ya_salt.cli.output import say_painted
+from ya_salt.cli.output import complain, say_painted
 from ya_salt.errors import OperatorError, PackageError, UsageError
 from ya_salt.model import Package
 from ya_salt.names import check_daemon_name
@@ -28,9 +28,14 @@ def init(options: argparse.Namespace, in_force: InForce) -> int:
     packages = _find_packages(options.packages, in_force)
     unit = _read_unit(options.unit) if options.unit else None
     text = render_spec(options.name, packages, unit, options.unit or "")
-    # It says of itself that it is valid.
-    parse_spec(text, f"{options.name}.yaml")
+    if unit is None or not unit.missing:
+        # It says of itself that it is valid.
+        parse_spec(text, f"{options.name}.yaml")
     say_painted(text.rstrip("\n"))
+    for sentence in unit.missing if unit else ():
+        complain(f"{options.unit}: {sentence}")
+    if unit is not None and unit.missing:
+        complain("so cmd is left as a comment: the file is not valid until you have written it")
     return OK
 
 

@@ -78,6 +78,14 @@ def format_bytes(number: int) -> str:
     return f"{size:.1f}T"
 
 
+def format_size(number: int) -> str:
+    """2G, 1536M, 1000000 (977K): to the byte, in the units of specs where that is shorter."""
+    for unit, size in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20), ("K", 1 << 10)):
+        if number and number % size == 0:
+            return f"{number // size}{unit}"
+    return f"{number} ({format_bytes(number)})" if number >= 1 << 10 else str(number)
+
+
 def format_memory(number: int | None) -> str:
     """The same, where it may be unknown."""
     return "-" if number is None else format_bytes(number)

@@ -15,6 +15,7 @@ from ya_salt.cli.lines import (
     describe_cause,
     format_age,
     format_memory,
+    format_size,
     paint_nothing,
     render_table,
 )
@@ -35,6 +36,7 @@ from ya_salt.model import (
     describe_step,
     is_state,
 )
+from ya_salt.porto.properties import PROPERTIES
 from ya_salt.text import count, escape, printable
 
 if TYPE_CHECKING:
@@ -283,7 +285,7 @@ def describe_silence(trouble: str, last_pass: Mapping[str, Any] | None, now: flo
 
 def render_details(item: DaemonStatus, details: Details, now: float) -> str:
     """Everything about one daemon, below its line of the table."""
-    limits = ", ".join(f"{name} {text}" for name, text in details.limits.items())
+    limits = ", ".join(f"{name} {_show_limit(name, text)}" for name, text in details.limits.items())
     wanted = item.wanted_version if item.wanted_version != item.version else ""
     facts = [
         ("file", item.path or "-"),
@@ -319,6 +321,22 @@ def render_details(item: DaemonStatus, details: Details, now: float) -> str:
         lines.append(f"stderr ends with (more: ya-salt logs {item.name}):")
         lines += [f"  {escape(line)}" for line in tail]
     return "\n".join(lines)
+
+
+_LIMITS_IN_BYTES = frozenset(
+    f"ulimit[{name}]"
+    for name in ("as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack")
+)
+
+
+def _show_limit(name: str, text: str) -> str:
+    """A limit as portod has it, with bytes as people write them."""
+    row = PROPERTIES.get(name.partition("[")[0])
+    is_size = row is not None and row.kind in {"size", "map of sizes"}
+    if not is_size and name not in _LIMITS_IN_BYTES:
+        return text
+    words = [format_size(int(word)) if word.isdecimal() else word for word in text.split()]
+    return " ".join(words)
 
 
 def render_history(events: Sequence[Event]) -> str:

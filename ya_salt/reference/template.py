@@ -1,4 +1,4 @@
-"""A spec to begin with: commented, and valid as it stands. Pure."""
+"""A spec to begin with: commented, and valid as it stands where the command is known. Pure."""
 
 from __future__ import annotations
 
@@ -16,6 +16,10 @@ from ya_salt.text import printable
 
 _WIDTH = 96
 _WRITE_YOURS = "    # The program and its arguments, word by word: write yours."
+_WRITE_REST = (
+    "    # NOT WHOLE: the service does not tell all of its command, see above. Write what is missing,",
+    "    # word by word, and take the # away:",
+)
 _OFFERED = (
     *("user", "group", "cwd", "env", "memory_limit", "cpu_limit", "ulimit", "thread_limit"),
     *("stdout_path", "virt_mode", "capabilities"),
@@ -40,7 +44,10 @@ _OFFERED_BESIDE = """\
 
 
 def render_spec(name: str, packages: Sequence[Package], unit: FromUnit | None, origin: str) -> str:
-    """The text of a spec file. `origin` names the unit."""
+    """The text of a spec file. `origin` names the unit.
+
+    Where the unit does not tell all of the command its words are comments: no such file is valid.
+    """
     found = unit or FromUnit()
     properties = dict(found.properties)
     is_guessed = "cmd" not in properties
@@ -61,12 +68,8 @@ def render_spec(name: str, packages: Sequence[Package], unit: FromUnit | None, o
         *_annotate(found.description),
         "spec:",
         "  properties:",
-        *(
-            ["    # The program and its arguments, word by word: write yours."]
-            if is_guessed
-            else []
-        ),
-        *_write("cmd", command, 4),
+        *([_WRITE_YOURS] if is_guessed and not found.missing else []),
+        *(_write_open(command) if found.missing else _write("cmd", command, 4)),
         *(line for key, value in properties.items() for line in _write(key, _ease(key, value), 4)),
         *_offer(properties.keys()),
         *_list_packages(packages),
@@ -74,6 +77,11 @@ def render_spec(name: str, packages: Sequence[Package], unit: FromUnit | None, o
     beside = _OFFERED_BESIDE.replace("NAME", _guess_program(name))
     asked = _write("readiness", readiness, 2) if readiness else []
     return "\n".join([*lines, *asked]) + "\n" + beside
+
+
+def _write_open(command: Sequence[str]) -> list[str]:
+    """A command that is not whole: `validate` says that it is empty."""
+    return [*_WRITE_REST, "    cmd:", *(f"    #  - {quote_yaml(word)}" for word in command)]
 
 
 def _guess_program(name: str) -> str:

@@ -30,6 +30,8 @@ class FromUnit:
     description: str = ""
     told: list[str] = field(default_factory=list)
     """What was not taken, or not as it stood: a sentence each."""
+    missing: list[str] = field(default_factory=list)
+    """Why `cmd` is not what the service runs: a sentence each, which `told` has, too."""
 
 
 def read_unit(text: str, name: str) -> FromUnit:
@@ -97,6 +99,27 @@ def split_words(text: str) -> list[str]:
             word = (word or "") + char
     if mark:
         raise ValueError("has a quote that is not closed")
+    return words if word is None else [*words, word]
+
+
+def _split_value(text: str) -> list[str]:
+    """Split a variable's value as systemd does: quotes count, closed or not, and no escapes."""
+    words: list[str] = []
+    word: str | None = None
+    mark = ""
+    characters = iter(text)
+    for char in characters:
+        if char == "\\":
+            word = (word or "") + next(characters, "")
+        elif char == mark:
+            mark = ""
+        elif not mark and char in "\"'":
+            mark, word = char, word or ""
+        elif not mark and char in string.whitespace:
+            words += [] if word is None else [word]
+            word = None
+        else:
+            word = (word or "") + char
     return words if word is None else [*words, word]
 
 
@@ -306,6 +329,14 @@ class _Translator:
             self._set("Environment", "env", self._env)
         return self._found
 
+    def _miss(self, why: str, key: str = "", text: str = "") -> None:
+        """Tell of a part of the command that a person has to write."""
+        if key:
+            self._tell(key, text, why)
+        else:
+            self._found.told.append(why)
+        self._found.missing.append(self._found.told[-1])
+
     def _all(self, key: str) -> list[str]:
         """The values of a key, from the last empty one on, which forgets those before it."""
         found: list[str] = []
@@ -322,8 +353,8 @@ class _Translator:
         shown = " ".join(text.split())
         self._found.told.append(f"{key}={shown[:80]}{'…' if len(shown) > 80 else ''}: {why}")
 
-    def _expand(self, key: str, text: str) -> str:
-        """Put in what specifiers stand for; tell of those that nobody knows here."""
+    def _expand(self, text: str) -> str:
+        """Put in what specifiers stand for. Raises ValueError of one that nobody knows here."""
 
         def replace(found: re.Match[str]) -> str:
             value = self._specifiers.get(found[1])
@@ -331,8 +362,8 @@ class _Translator:
                 why = "differs from host to host"
                 if found[1] in "iI":
                     why = "is the instance's name, which the file's name does not tell"
-                self._tell(key, text, f"{found[0]} {why}; write what is meant in its place")
-            return found[0] if value is None else value
+                raise ValueError(f"{found[0]} {why}; write what is meant in its place")
+            return value
 
         return re.sub("%(.)", replace, text)
 
@@ -366,8 +397,8 @@ class _Translator:
                 self._tell("Environment", text, str(error))
                 continue
             for word in words:
-                name, sign, value = self._expand("Environment", word).partition("=")
                 try:
+                    name, sign, value = self._expand(word).partition("=")
                     _check_variable(name if sign else word)
                     values.parse_env(_check_whole(value))
                 except ValueError as error:
@@ -378,7 +409,7 @@ class _Translator:
     def _read_commands(self) -> None:
         commands = [part for text in self._all("ExecStart") for part in self._split_command(text)]
         if not commands:
-            self._found.told.append("ExecStart: there is none; write the command")
+            self._miss("ExecStart: there is none; write the command")
             return
         for words in commands[1:]:
             self._tell(
@@ -386,7 +417,7 @@ class _Translator:
             )
         argv = self._read_prefix(commands[0])
         if not argv:
-            self._found.told.append("ExecStart: it names no program; write the command")
+            self._miss("ExecStart: it names no program; write the command")
             return
         self._check_argv(argv)
 
@@ -395,7 +426,7 @@ class _Translator:
         try:
             words = split_words(re.sub(r"(?<!\S)\\;(?!\S)", _SEMICOLON, text))
         except ValueError as error:
-            self._tell("ExecStart", text, str(error))
+            self._miss(str(error), "ExecStart", text)
             return
         command: list[str] = []
         for word in words:
@@ -425,18 +456,27 @@ class _Translator:
         if "@" in prefix and rest:
             self._tell("ExecStart", rest[0], "the name that it goes by is its path here")
             rest = rest[1:]
-        program = self._expand("ExecStart", program)
-        expanded = [self._expand("ExecStart", word) for word in rest]
+        program, *expanded = [self._expand_word(word) for word in (program, *rest)]
         if ":" in prefix:
             return [program, *expanded]
         return [program, *(one for word in expanded for one in self._put_in(word))]
 
+    def _expand_word(self, word: str) -> str:
+        try:
+            return self._expand(word)
+        except ValueError as error:
+            self._miss(str(error), "ExecStart", word)
+            return word
+
     def _put_in(self, word: str) -> list[str]:
-        """Put in variables that the unit sets: `$NAME` becomes words, `${NAME}` a piece of one."""
+        """Put in variables that the unit sets: `$NAME` becomes words, `${NAME}` a piece of one.
+
+        One that nobody knows stays, and is told.
+        """
         alone = re.fullmatch(r"\$([A-Za-z_][A-Za-z0-9_]*)", word, re.ASCII)
         if alone:
             if alone[1] in self._env:
-                return self._env[alone[1]].split()
+                return _split_value(self._take_variable(alone[1]))
             self._tell_variable(word, alone[1])
             return [word]
 
@@ -446,13 +486,21 @@ class _Translator:
             if found[1] not in self._env:
                 self._tell_variable(word, found[1])
                 return found[0]
-            return self._env[found[1]]
+            return self._take_variable(found[1])
 
         return [re.sub(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}", replace, word)]
 
+    def _take_variable(self, name: str) -> str:
+        if self._all("EnvironmentFile"):
+            why = "put into the command as it stands here, whatever EnvironmentFile says"
+            self._tell("Environment", name, why)
+        return self._env[name]
+
     def _tell_variable(self, word: str, name: str) -> None:
-        why = f"nothing here sets {name}; Porto puts no variables into a list of arguments"
-        self._tell("ExecStart", word, f"{why}, write what is meant")
+        files = ", ".join(text.removeprefix("-") for text in self._all("EnvironmentFile"))
+        where = f"no Environment= sets {name}, perhaps {files} does" if files else ""
+        why = f"{where or f'nothing here sets {name}'}; Porto puts no variables into arguments"
+        self._miss(f"{why}, write what is meant", "ExecStart", word)
 
     def _check_argv(self, argv: list[str]) -> None:
         good: list[str] = []
@@ -460,11 +508,11 @@ class _Translator:
             try:
                 good.append(values.check_argument(_check_whole(item)))
             except ValueError as error:
-                self._tell("ExecStart", item, f"an argument {error}")
+                self._miss(f"an argument {error}", "ExecStart", item)
         try:
             values.parse_argv(tuple(good))
         except ValueError as error:
-            self._tell("ExecStart", argv[0], str(error))
+            self._miss(str(error), "ExecStart", argv[0])
             return
         if good and good[0] == argv[0]:
             self._found.properties["cmd"] = good
@@ -522,12 +570,15 @@ class _Translator:
     def _take_one(self, key: str, text: str) -> None:
         """A key of which the last value counts."""
         if key == "Description":
-            self._found.description = self._expand(key, text)
+            try:
+                self._found.description = self._expand(text)
+            except ValueError as error:
+                self._tell(key, text, str(error))
         elif key in _LIMITS:
             self._read_limit(key, text)
         elif key in _READERS:
             try:
-                _READERS[key](self, key, self._expand(key, text))
+                _READERS[key](self, key, self._expand(text))
             except ValueError as error:
                 self._tell(key, text, str(error))
         elif key not in _NOT_NEEDED and key not in _LISTS and key not in _BY_DISK:
