@@ -97,6 +97,11 @@ def test_salt_finds_ya_salt_and_finds_it_again_after_its_upgrade(
     told = machine.install(salts[1])
     assert "systemctl restart salt-minion" in told
     assert call(machine, "porto_daemon.version") == first
+    # Grains, where they are asked for: no pass has been made yet.
+    (machine.root / "etc/salt").mkdir(exist_ok=True)
+    (machine.root / "etc/salt/minion").write_text("porto_daemons: {grain: true}\n")
+    asked = ("porto_daemon_versions", "porto_daemons_unknown")
+    assert call(machine, "grains.item", *asked) == dict(zip(asked, ({}, ""), strict=True))
     # Nothing else of Debian's is within its reach.
     reach = machine.run(f"/{PLACE}/bin/python3", "-c", "import sys; print(*sys.path)").split()
     assert "/usr/lib/python3/dist-packages" not in reach

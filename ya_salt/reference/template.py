@@ -17,8 +17,8 @@ from ya_salt.text import printable
 _WIDTH = 96
 _WRITE_YOURS = "    # The program and its arguments, word by word: write yours."
 _WRITE_REST = (
-    "    # NOT WHOLE: the service does not tell all of its command, see above. Write what is missing,",
-    "    # word by word, and take the # away:",
+    "    # NOT WHOLE: the service does not tell all of its command, see above. Write what is",
+    "    # missing, word by word, and take the # away:",
 )
 _OFFERED = (
     *("user", "group", "cwd", "env", "memory_limit", "cpu_limit", "ulimit", "thread_limit"),
