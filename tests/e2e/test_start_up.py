@@ -5,6 +5,8 @@ What the interpreter loads by itself on this machine is not counted.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -58,3 +60,25 @@ def test_what_is_not_needed_is_not_loaded(
     loaded = list_loaded(["-m", "ya_salt.cli.main", *words], at_rest.environment) - bare
     assert "ya_salt" in loaded
     assert loaded & (ALWAYS_HEAVY | forbidden) == set()
+
+
+_COUNT_SEARCHES = """\
+import atexit, gc, sys
+from ya_salt.cli.main import main
+before = gc.get_stats()[0]["collections"]
+atexit.register(lambda: print(gc.get_stats()[0]["collections"] - before, file=sys.stderr))
+sys.argv = ["ya-salt", *sys.argv[1:]]
+sys.exit(main())
+"""
+
+
+def test_a_command_hardly_looks_for_garbage(at_rest: ExampleHost) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _COUNT_SEARCHES, "apply", "--full"],
+        env=at_rest.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Parsing what was typed takes some.
+    assert int(done.stderr.split()[-1]) < 20

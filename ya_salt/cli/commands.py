@@ -90,6 +90,7 @@ from ya_salt.specs.directory import (
     load_files,
     load_specs,
 )
+from ya_salt.specs.kept import KeptSpecs
 from ya_salt.store import Store, read_store
 from ya_salt.text import printable
 from ya_salt.trusted_files import UntrustedError
@@ -109,8 +110,13 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     glimpse = None
     if not (options.names or options.files or options.dry_run):
         glimpse = take_glimpse(in_force.settings, name_source(options))
-    request, broken = _load_request(options, in_force.settings)
-    return make_pass(options, in_force.settings, replace(request, glimpse=glimpse), broken)
+    settings = in_force.settings
+    kept = KeptSpecs(settings.state_dir, reads_anew=options.full)
+    request, broken = _load_request(options, settings, kept)
+    code = make_pass(options, settings, replace(request, glimpse=glimpse), broken)
+    if request.whole and not options.dry_run:
+        kept.save()
+    return code
 
 
 def make_pass(
@@ -229,16 +235,18 @@ def _judge_plans(plans: Sequence[DaemonPlan], broken: Sequence[Rejected]) -> int
 
 
 def _load_request(
-    options: argparse.Namespace, settings: Settings
+    options: argparse.Namespace, settings: Settings, kept: KeptSpecs | None = None
 ) -> tuple[PassRequest, tuple[Rejected, ...]]:
     """What a pass is about, and the files in its way that cannot be used."""
     from ya_salt.converge.host import PassRequest
 
     if not options.files and not options.names:
-        loaded = load_specs(settings.specs_dir)
+        loaded = load_specs(settings.specs_dir, kept=kept)
         return PassRequest(loaded.specs, loaded), loaded.rejected
     given = load_files(options.files) if options.files else Loaded()
-    loaded = load_specs(settings.specs_dir) if options.names else _load_rest(settings)
+    loaded = (
+        load_specs(settings.specs_dir, kept=kept) if options.names else _load_rest(settings, kept)
+    )
     named, broken = _pick_named(options.names, loaded, settings)
     ours = {spec.name for spec in given.specs}
     targets = (*given.specs, *(spec for spec in named if spec.name not in ours))
@@ -289,10 +297,10 @@ _NO_LOGIN = (1 << 32) - 1
 """What the kernel says where nobody has logged in."""
 
 
-def _load_rest(settings: Settings) -> Loaded:
+def _load_rest(settings: Settings, kept: KeptSpecs | None) -> Loaded:
     """The daemons directory where it is only background: without one there is none."""
     try:
-        return load_specs(settings.specs_dir)
+        return load_specs(settings.specs_dir, kept=kept)
     except DaemonsDirectoryMissingError:
         return Loaded()
 

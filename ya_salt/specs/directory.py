@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 
 from ya_salt.errors import OperatorError, SpecError, SpecProblem, list_in_order
@@ -19,7 +19,6 @@ from ya_salt.model import (
     Loaded,
     Rejected,
 )
-from ya_salt.quick_dataclass import dataclass
 from ya_salt.specs.checks import Diagnostics
 from ya_salt.specs.daemon import Draft, read_manifest
 from ya_salt.specs.digest import make_digest, make_document
@@ -33,6 +32,7 @@ from ya_salt.specs.files import (
     read_stdin,
     why_ignored,
 )
+from ya_salt.specs.kept import KeptSpecs, Parsed
 from ya_salt.specs.order import find_circles
 from ya_salt.specs.sockets import list_properties
 from ya_salt.specs.tree import START, Diagnostic, Place, read_json, read_yaml
@@ -49,18 +49,6 @@ class DaemonsDirectoryMissingError(DaemonsDirectoryError):
     """There is no daemons directory."""
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    """A file that was read: `spec` where nothing is wrong, else `problems`."""
-
-    path: str
-    name: str
-    name_place: Place
-    after_place: Place
-    spec: DaemonSpec | None
-    problems: tuple[SpecProblem, ...]
-
-
 def parse_spec(text: bytes | str, path: str) -> DaemonSpec:
     """Check one file's content; `path` names it in errors, and `.json` at its end means JSON.
 
@@ -72,8 +60,8 @@ def parse_spec(text: bytes | str, path: str) -> DaemonSpec:
     return parsed.spec
 
 
-def load_specs(directory: str, *, uid: int | None = None) -> Loaded:
-    """Read every spec file of a directory, in name order.
+def load_specs(directory: str, *, uid: int | None = None, kept: KeptSpecs | None = None) -> Loaded:
+    """Read every spec file of a directory, in name order; what is in `kept` is not parsed again.
 
     `uid` is the user to whom files may belong (default: the running one); root's checks on owners
     and permissions apply to root only. Raises DaemonsDirectoryError where the directory cannot be
@@ -82,7 +70,9 @@ def load_specs(directory: str, *, uid: int | None = None) -> Loaded:
     guard = Guard(os.geteuid() if uid is None else uid)
     folder, note = _open_directory(directory, guard)
     try:
-        found = [_load_entry(name, directory, folder, guard, note) for name in _names(folder)]
+        parse = partial(_parse_unless, kept)
+        names = _names(folder)
+        found = [_load_entry(name, directory, folder, guard, note, parse) for name in names]
     except OSError as error:
         raise _directory_error(directory, error) from error
     finally:
@@ -98,7 +88,7 @@ def load_files(paths: Sequence[str]) -> Loaded:
     return _sort_out([_load_file(path) for path in dict.fromkeys(paths)])
 
 
-_Found = _Parsed | Rejected | Ignored
+_Found = Parsed | Rejected | Ignored
 
 
 def _open_directory(directory: str, guard: Guard) -> tuple[int, str]:
@@ -128,7 +118,14 @@ def _names(folder: int) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def _load_entry(name: str, directory: str, folder: int, guard: Guard, note: str) -> _Found:
+def _load_entry(  # noqa: PLR0913, PLR0917 - which file of what, and how it is read
+    name: str,
+    directory: str,
+    folder: int,
+    guard: Guard,
+    note: str,
+    parse: Callable[[bytes, str], Parsed],
+) -> _Found:
     path = _printable(f"{directory.rstrip('/')}/{name}")
     reason = why_ignored(name)
     if reason:
@@ -143,7 +140,7 @@ def _load_entry(name: str, directory: str, folder: int, guard: Guard, note: str)
         return Ignored(path, "gone while the directory was read")
     except (OSError, RefusedFileError) as error:
         return _rejected(path, error)
-    parsed = _parse_once(content, path) if len(content) <= _KEPT_BYTES else _parse(content, path)
+    parsed = parse(content, path)
     problem = problem or note
     return Rejected(path, (f"{path}: {problem}",), parsed.name) if problem else parsed
 
@@ -173,15 +170,15 @@ def _printable(text: str) -> str:
 def _sort_out(found: Iterable[_Found]) -> Loaded:
     """Refuse names given twice and circles, then tell specs, rejected and ignored apart."""
     entries = list(found)
-    valid = [entry for entry in entries if isinstance(entry, _Parsed) and entry.spec]
+    valid = [entry for entry in entries if isinstance(entry, Parsed) and entry.spec]
     rejected: list[Rejected] = [entry for entry in entries if isinstance(entry, Rejected)]
     specs: list[DaemonSpec] = []
     circles = _find_circles(valid)
-    namesakes: dict[str, list[_Parsed]] = {}
+    namesakes: dict[str, list[Parsed]] = {}
     for one in valid:
         namesakes.setdefault(one.name, []).append(one)
     for entry in entries:
-        if not isinstance(entry, _Parsed):
+        if not isinstance(entry, Parsed):
             continue
         twins = [other.path for other in namesakes.get(entry.name, ()) if other is not entry]
         if entry.spec is None:
@@ -203,18 +200,18 @@ def _sentences(problems: Iterable[SpecProblem]) -> tuple[str, ...]:
     return tuple(str(problem) for problem in problems)
 
 
-def _twin(entry: _Parsed, twins: list[str]) -> SpecProblem:
+def _twin(entry: Parsed, twins: list[str]) -> SpecProblem:
     message = f"{entry.name} is also defined in {', '.join(twins)}; keep it in one file"
     return SpecProblem(entry.path, *entry.name_place, "meta.name", message)
 
 
-def _find_circles(valid: Iterable[_Parsed]) -> dict[str, str]:
+def _find_circles(valid: Iterable[Parsed]) -> dict[str, str]:
     """Those that go do not count: nobody is started after them, and they may go."""
     specs = [entry.spec for entry in valid if entry.spec is not None]
     return find_circles({spec.name: spec.after for spec in specs if not spec.delete_requested})
 
 
-def _circle(entry: _Parsed, circle: str) -> SpecProblem:
+def _circle(entry: Parsed, circle: str) -> SpecProblem:
     message = f"goes round in a circle: {circle}; take one of them out of it"
     return SpecProblem(entry.path, *entry.after_place, "spec.after", message)
 
@@ -229,13 +226,26 @@ _KEPT_BYTES = 16 << 10
 """A spec is a few kilobytes; what is longer is parsed each time."""
 
 
+def _parse_unless(kept: KeptSpecs | None, text: bytes, path: str) -> Parsed:
+    """Parse it unless its content is known."""
+    if len(text) > _KEPT_BYTES:
+        return _parse(text, path)
+    if kept is None:
+        return _parse_once(text, path)
+    parsed = kept.find(path, text)
+    if parsed is None:
+        parsed = _parse_once(text, path)
+        kept.keep(path, text, parsed)
+    return parsed
+
+
 @lru_cache(maxsize=1024)
-def _parse_once(text: bytes, path: str) -> _Parsed:
+def _parse_once(text: bytes, path: str) -> Parsed:
     """The same content means the same: a process that looks again does not parse again."""
     return _parse(text, path)
 
 
-def _parse(text: bytes | str, path: str, *, is_json: bool | None = None) -> _Parsed:
+def _parse(text: bytes | str, path: str, *, is_json: bool | None = None) -> Parsed:
     report = Diagnostics()
     is_json = path.endswith(".json") if is_json is None else is_json
     decoded = _decode(report, text, is_json=is_json)
@@ -249,7 +259,7 @@ def _parse(text: bytes | str, path: str, *, is_json: bool | None = None) -> _Par
         report.diagnostics += checks.diagnostics if tree.is_whole else []
     problems = _problems(path, report.diagnostics)
     spec = None if problems else _make_spec(draft, path)
-    return _Parsed(path, draft.name, draft.name_place, draft.behaviour.after_place, spec, problems)
+    return Parsed(path, draft.name, draft.name_place, draft.behaviour.after_place, spec, problems)
 
 
 def _problems(path: str, diagnostics: Iterable[Diagnostic]) -> tuple[SpecProblem, ...]:
