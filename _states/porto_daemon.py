@@ -26,6 +26,7 @@ The work is ya-salt's (the Python package ``ya_salt``); this module says it in S
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -313,3 +314,9 @@ def _run() -> _states.Run:
 def _fetch(url: str) -> str:
     saltenv = globals().get("__env__") or "base"
     return str(__salt__["cp.cache_file"](url, saltenv=saltenv) or "")
+
+
+_function: Any
+for _function in (managed, absent):
+    # Salt asks for it twice for each state that it runs; made of twenty arguments that takes long.
+    _function.__signature__ = inspect.signature(_function)

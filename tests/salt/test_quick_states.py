@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ import pytest
 import yaml
 from helpers.example import ExampleHost
 from helpers.imported import ALWAYS_HEAVY, NOT_FOR_AN_ANSWER, list_loaded
+from salt.utils.args import get_function_argspec
 from salt_minion import Minion, make_minion_config, make_settings, sleeper, write_spec
 
 from ya_salt import as_left
@@ -291,3 +294,24 @@ def test_looking_at_an_adapter_loads_next_to_nothing(kind: str) -> None:
     loaded = set(json.loads(done.stderr))
     assert "ya_salt.salt_api" in loaded
     assert loaded & (ALWAYS_HEAVY | NOT_FOR_AN_ANSWER) == set()
+
+
+# -- what Salt does for each state -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["managed", "absent"])
+def test_salt_need_not_make_the_signature_anew_for_each_state(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(__file__).parent.parent.parent / "_states/porto_daemon.py"
+    state = runpy.run_path(str(path))[function]
+    told = get_function_argspec(state)
+    assert told.args[0] == "name"
+    assert told.args.index("source") < told.args.index("together")
+    assert told.keywords == "unknown"
+
+    def make(*arguments: Any, **more: Any) -> None:
+        raise AssertionError("made anew")
+
+    monkeypatch.setattr(inspect, "_signature_from_function", make)
+    assert get_function_argspec(state) == told
