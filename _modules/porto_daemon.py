@@ -170,7 +170,11 @@ def apply(
         salt '*' porto_daemon.apply juggler-agent-rtc test=True
     """
     with _spoken():
-        done = _api.queries.apply_now(_settings(), _name(name), _mode(test, lock_wait_s))
+        wanted, mode = _name(name), _mode(test, lock_wait_s)
+        done = _api.quick.apply_now(__opts__, __pillar__, wanted, test=mode.test)
+        if done is None:
+            source = _api.quick.find_source(__opts__, __pillar__)
+            done = _api.queries.apply_now(_settings(), wanted, mode, source)
     return _with_exit_code(done, done["ok"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import json
 import os
@@ -18,6 +19,7 @@ import pytest
 import yaml
 from helpers.example import ExampleHost
 from helpers.imported import ALWAYS_HEAVY, NOT_FOR_AN_ANSWER, list_loaded
+from salt.exceptions import SaltInvocationError
 from salt.utils.args import get_function_argspec
 from salt_minion import Minion, make_minion_config, make_settings, sleeper, write_spec
 
@@ -25,7 +27,7 @@ from ya_salt import as_left
 from ya_salt.cli.main import main
 from ya_salt.cli.quick import answer_quickly
 from ya_salt.converge import quick
-from ya_salt.salt_api import states
+from ya_salt.salt_api import converge, laid_down, states
 
 _SETTLED_S = 6.0
 
@@ -191,14 +193,16 @@ def test_what_a_state_says_amiss_is_noticed(
     assert settled.run({"mine": {"porto_daemon.managed": mine}})["mine"]["result"] is False
 
 
-def test_a_part_of_the_directory_takes_the_long_way(
+def test_a_pass_over_a_part_of_the_directory_leaves_nothing_to_be_quick_by(
     settled: Minion, host: ExampleHost, long_ways: list[str]
 ) -> None:
     source = str(host.specs_dir / "one.yaml")
     mine = {"mine": {"porto_daemon.managed": [{"name": "one"}, {"source": source}]}}
-    assert not is_quick(settled, long_ways, mine)
-    # It has looked at no more than that, so nothing is known of the rest.
-    assert not is_quick(settled, long_ways, mine)
+    assert is_quick(settled, long_ways, mine)
+    as_left.forget(str(host.state_dir))
+    for _ in range(2):
+        # It has looked at no more than that, so nothing is known of the rest.
+        assert not is_quick(settled, long_ways, mine)
 
 
 def test_a_daemon_that_no_file_defines_leaves_nothing_to_be_quick_by(
@@ -239,6 +243,346 @@ def test_a_damaged_snapshot_is_no_snapshot(
 ) -> None:
     (host.state_dir / as_left.FILE_NAME).write_text(text)
     assert not is_quick(settled, long_ways)
+
+
+# -- a part of the directory, and what Salt lays down ----------------------------------------------
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The names of the daemons of every pass that was made or foreseen the long way."""
+    made: list[list[str]] = []
+    for name in ("run_pass", "preview_pass"):
+        real = getattr(converge, name)
+
+        def run(host: Any, request: Any, *more: Any, real: Any = real) -> Any:
+            made.append([spec.name for spec in request.targets])
+            return real(host, request, *more)
+
+        monkeypatch.setattr(converge, name, run)
+    return made
+
+
+def lay_down(*names: str, **more: Any) -> dict[str, Any]:
+    """Pillar with these daemons."""
+    daemons = {name: {**sleeper(name, **more)} for name in names}
+    for fields in daemons.values():
+        del fields["name"]
+    return {"pillar": {"porto_daemons": {"daemons": daemons}}}
+
+
+@pytest.fixture
+def laid(settled: Minion, long_ways: list[str]) -> Minion:
+    """Two daemons of the directory and two of pillar, as a run left them."""
+    for _ in range(5):
+        if is_quick(settled, long_ways, **lay_down("three", "four")):
+            return settled
+        time.sleep(1.1)
+    raise AssertionError("no run was quick")
+
+
+def test_daemons_of_pillar_are_quick_and_return_what_the_long_way_returns(
+    laid: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    given = lay_down("three", "four")
+    quick_run = {
+        test: strip_times(laid.run("porto_daemons", test=test, **given)) for test in (0, 1)
+    }
+    assert long_ways == []
+    as_left.forget(str(host.state_dir))
+    for test in (1, 0):
+        assert strip_times(laid.run("porto_daemons", test=test, **given)) == quick_run[test]
+    assert sorted(long_ways) == sorted(["one", "two", "three", "four"] * 2)
+
+
+def test_a_pass_of_the_command_leaves_daemons_of_pillar_quick(
+    laid: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    as_left.forget(str(host.state_dir))
+    assert main(["--config", str(laid.settings_file), "apply"]) == 0
+    assert is_quick(laid, long_ways, **lay_down("three", "four"))
+
+
+def test_another_daemon_of_pillar_is_noticed(
+    laid: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    snapshot = host.state_dir / as_left.FILE_NAME
+    kept = snapshot.read_bytes()
+    given = lay_down("three", "four")
+    as_it_is = strip_times(laid.run("porto_daemons", test=True, **given))
+    others: list[dict[str, Any]] = [
+        {"properties": {"memory_limit": "64Mb"}},
+        {"version": "2"},
+        {"version": 2},
+        {"version": datetime.date(2020, 1, 22)},
+        {"annotations": {1: "one"}},
+        {"annotations": {"1": "one"}},
+        {"min_ready_s": False},
+        {"watch": [{"path": "/etc/hosts"}]},
+        {"delete_requested": True},
+        {"lock_wait_s": "soon"},
+        {"no_such": 1},
+    ]
+    for more in others:
+        given = lay_down("three", **more)
+        given["pillar"]["porto_daemons"]["daemons"] |= lay_down("four")["pillar"]["porto_daemons"][
+            "daemons"
+        ]
+        told = strip_times(laid.run("porto_daemons", test=True, **given))
+        assert told != as_it_is, more
+        as_left.forget(str(host.state_dir))
+        assert strip_times(laid.run("porto_daemons", test=True, **given)) == told, more
+        snapshot.write_bytes(kept)
+        snapshot.chmod(0o600)
+        assert is_quick(laid, long_ways, test=True, **lay_down("three", "four"))
+
+
+def test_fields_of_pillar_in_another_order_are_written_as_they_stand(
+    laid: Minion, host: ExampleHost
+) -> None:
+    given = lay_down("three", "four")
+    properties = given["pillar"]["porto_daemons"]["daemons"]["three"]["properties"]
+    given["pillar"]["porto_daemons"]["daemons"]["three"]["properties"] = dict(
+        reversed(properties.items())
+    )
+    run = laid.run("porto_daemons", **given)
+    assert "file" in run["pillar-three.yml"]["changes"]
+
+
+@pytest.mark.parametrize("deed", ["edit", "chmod", "replace", "link"])
+def test_a_file_that_was_laid_down_and_is_another_now_is_noticed(
+    laid: Minion, host: ExampleHost, folder: Path, deed: str
+) -> None:
+    path = host.specs_dir / "pillar-three.yml"
+    before, text = path.stat(), path.read_text()
+    other = text.replace("1000", "1001")
+    if deed == "edit":
+        path.write_text(other)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif deed == "chmod":
+        path.chmod(0o644)
+    else:
+        path.unlink()
+    if deed == "replace":
+        path.write_text(other)
+        path.chmod(0o600)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif deed == "link":
+        (folder / "elsewhere").write_text(text)
+        path.symlink_to(folder / "elsewhere")
+    given = lay_down("three", "four")
+    told = strip_times(laid.run("porto_daemons", test=True, **given))
+    as_left.forget(str(host.state_dir))
+    (host.state_dir / laid_down.FILE_NAME).unlink()
+    assert strip_times(laid.run("porto_daemons", test=True, **given)) == told
+    (state,) = (item for key, item in told.items() if key.endswith("pillar-three.yml"))
+    assert (state["result"], "file" in state["changes"]) == (
+        (False, False) if deed == "link" else (None, True)
+    )
+    laid.run("porto_daemons", **given)
+    assert path.read_text() == text
+
+
+def test_a_file_that_a_pass_without_salt_has_taken_as_it_is_now_is_noticed(
+    laid: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    path = host.specs_dir / "pillar-three.yml"
+    text, words = path.read_text(), ["--config", str(laid.settings_file), "apply"]
+    path.write_text(f"{text}# Somebody was here.\n")
+    for _ in range(8):
+        assert main(words) == 0
+        if answer_quickly(words) == 0:
+            break
+        time.sleep(1.1)
+    # For the command all is as it was left.
+    assert answer_quickly(words) == 0
+    run = laid.run("porto_daemons", **lay_down("three", "four"))
+    assert "file" in run["pillar-three.yml"]["changes"]
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("other", [{1: "x"}, {"1": datetime.date(2020, 1, 22)}], ids=str)
+def test_what_yaml_has_made_of_a_text_is_not_taken_for_the_text(other: dict[Any, Any]) -> None:
+    with pytest.raises(TypeError):
+        laid_down.digest("one", {"annotations": other})
+    signs = [laid_down.digest("one", {"version": given}) for given in ("1", 1, 1.0, True, "True")]
+    assert len(set(signs)) == len(signs)
+
+
+def test_two_states_about_one_file_return_what_the_long_way_returns(
+    settled: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    long_ways.clear()
+    mine = {"name": "one", "source": str(host.specs_dir / "one.yaml"), "together": True}
+    given = {
+        name: {"porto_daemon.managed": [{key: mine[key]} for key in mine]}
+        for name in ("first", "second")
+    }
+    told = [strip_times(settled.run(given, test=True))]
+    assert long_ways == ["one", "one"]
+    as_left.forget(str(host.state_dir))
+    told.append(strip_times(settled.run(given, test=True)))
+    assert told[0] == told[1]
+
+
+def test_a_spec_file_elsewhere_takes_the_long_way(
+    settled: Minion, folder: Path, long_ways: list[str]
+) -> None:
+    path = folder / "elsewhere.yaml"
+    fields = sleeper("elsewhere")
+    path.write_text(yaml.safe_dump({"meta": {"name": fields.pop("name")}, "spec": fields}))
+    given = {"mine": {"porto_daemon.managed": [{"name": "elsewhere"}, {"source": str(path)}]}}
+    assert settled.run(given, test=True)["mine"]["result"] is None
+    assert long_ways == ["elsewhere"]
+
+
+@pytest.mark.parametrize("text", ["", "1 00000000\n", "{", "x" * 100], ids=repr)
+def test_what_was_laid_down_is_rendered_again_where_nothing_tells_of_it(
+    laid: Minion, host: ExampleHost, long_ways: list[str], text: str
+) -> None:
+    (host.state_dir / laid_down.FILE_NAME).write_text(text)
+    assert not is_quick(laid, long_ways, **lay_down("three", "four"))
+    settle(laid, long_ways)
+
+
+def test_a_state_of_its_own_about_a_daemon_of_the_directory_is_quick_and_no_pass(
+    laid: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    path = str(host.specs_dir / "pillar-three.yml")
+    named = {"name": "one", "source": str(host.specs_dir / "one.yaml")}
+    given = {
+        "first": {"porto_daemon.managed": [{key: named[key]} for key in named]},
+        "between": {"test.nop": []},
+        **own_states("three", file=path),
+    }
+    before = as_left.load_pass(str(host.state_dir))
+    assert is_quick(laid, long_ways, given)
+    assert is_quick(laid, long_ways, given, test=True)
+    assert as_left.load_pass(str(host.state_dir)) == before
+    quick_run = strip_times(laid.run(given))
+    as_left.forget(str(host.state_dir))
+    assert strip_times(laid.run(given)) == quick_run
+    assert long_ways == ["one", "three"]
+
+
+def own_states(*names: str, **more: Any) -> dict[str, Any]:
+    return {
+        f"own-{name}": {
+            "porto_daemon.managed": [
+                {key: value} for key, value in {**sleeper(name), **more}.items()
+            ]
+        }
+        for name in names
+    }
+
+
+def test_states_that_come_one_after_another_are_one_pass_where_nothing_is_to_be_done(
+    minion: Minion, host: ExampleHost, passes: list[list[str]]
+) -> None:
+    names = ["a", "b", "c"]
+    minion.run(own_states(*names))
+    # Foreseen together; then each has its turn, as it would without.
+    assert passes == [names, ["a"], ["b"], ["c"]]
+    passes.clear()
+    run = minion.run(own_states(*names))
+    assert passes == [names, names]
+    assert [item["comment"] for item in run.results.values()] == [
+        f"{name} is ready, nothing had to be done" for name in names
+    ]
+    passes.clear()
+    run = minion.run(own_states(*names), test=True)
+    assert [item["result"] for item in run.results.values()] == [True] * 3
+    assert passes == [names]
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({"require": [{"test": "between"}]}, 3),
+        ({"check_cmd": ["true"]}, 3),
+        ({"onlyif": ["true"]}, 3),
+        ({"failhard": True}, 3),
+        ({"order": 1}, 2),
+    ],
+    ids=str,
+)
+def test_a_state_that_waits_for_something_has_its_own_turn(
+    minion: Minion, host: ExampleHost, passes: list[list[str]], more: dict[str, Any], wanted: int
+) -> None:
+    given = {"between": {"test.nop": []}, **own_states("a", "b", "c", **more)}
+    minion.run(given)
+    passes.clear()
+    minion.run(given)
+    assert len(passes) == wanted
+
+
+def test_a_state_that_is_checked_by_a_command_has_its_own_turn_among_others(
+    minion: Minion, host: ExampleHost, passes: list[list[str]]
+) -> None:
+    given = {**own_states("a"), **own_states("b", check_cmd=["true"]), **own_states("c")}
+    minion.run(given)
+    passes.clear()
+    minion.run(given)
+    assert passes == [["a"], ["b"], ["c"]]
+
+
+def test_a_state_between_two_of_ours_is_not_run_past(
+    minion: Minion, host: ExampleHost, passes: list[list[str]]
+) -> None:
+    given = {**own_states("a"), "kill": {"test.nop": []}, **own_states("b", "c")}
+    minion.run(given)
+    passes.clear()
+    minion.run(given)
+    assert passes == [["a"], ["b", "c"], ["b", "c"]]
+
+
+# -- porto_daemon.apply ----------------------------------------------------------------------------
+
+
+def test_apply_by_hand_is_quick_and_answers_what_the_long_way_answers(
+    settled: Minion, host: ExampleHost, passes: list[list[str]]
+) -> None:
+    asked: list[dict[str, Any]] = [
+        {},
+        {"name": "two"},
+        {"test": True},
+        {"name": "one", "test": True},
+    ]
+    told = [settled.apply(**more) for more in asked]
+    assert passes == []
+    for more, answer in zip(asked, told, strict=True):
+        as_left.forget(str(host.state_dir))
+        assert settled.apply(**more) == answer
+        assert passes.pop() == ([more["name"]] if "name" in more else ["one", "two"])
+    assert list(told[0]["daemons"]) == ["one", "two"]
+    assert told[0]["daemons"]["two"]["warnings"]
+
+
+def test_only_apply_of_all_is_a_pass_that_is_remembered(settled: Minion, host: ExampleHost) -> None:
+    before = as_left.load_pass(str(host.state_dir))
+    settled.apply(test=True)
+    settled.apply(name="one")
+    assert as_left.load_pass(str(host.state_dir)) == before
+    settled.apply()
+    assert as_left.load_pass(str(host.state_dir)) != before
+
+
+def test_apply_by_hand_leaves_the_next_run_quick(
+    settled: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    as_left.forget(str(host.state_dir))
+    settled.apply()
+    assert is_quick(settled, long_ways)
+
+
+def test_apply_by_hand_notices_what_has_changed(settled: Minion, host: ExampleHost) -> None:
+    with host.client() as client:
+        client.destroy("one")
+    for more in ({"test": True}, {"name": "one"}):
+        changes = settled.apply(**more)["daemons"]["one"]["changes"]
+        assert changes["process"]["new"] == "running"
+    with pytest.raises(SaltInvocationError, match="defines a daemon tow"):
+        settled.apply(name="tow")
 
 
 # -- what it loads ---------------------------------------------------------------------------------

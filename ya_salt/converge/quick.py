@@ -230,11 +230,13 @@ def make_quick_pass(
     source: Mapping[str, Any],
     reader: Reader | None = None,
     suits: Callable[[Mapping[str, Any]], bool] = lambda _data: True,
+    is_whole: Callable[[], bool] = lambda: True,
 ) -> dict[str, Any] | None:
     """The snapshot, where a pass finds everything as it has it, and that pass is remembered.
 
     None where there has to be a full one, be it that the snapshot does not suit who asks. `reader`
-    spares who makes many passes reading it each time. Raises nothing.
+    spares who makes many passes reading it each time. A pass over a part of the daemons, which
+    `is_whole` tells once the snapshot suits, is not remembered. Raises nothing.
     """
     started, reader = time.time(), reader or Reader()
     if not os.path.exists(os.path.join(state_dir, as_left.FILE_NAME)):
@@ -249,11 +251,14 @@ def make_quick_pass(
         data = reader.read(state_dir)
         if data is None or data.get("source") != source or not suits(data):
             return None
-        textfile = data["told"]["steady"]["textfile"]
+        noted = is_whole()
+        # When the last pass was, and what was used then, are told by one over all.
+        textfile = data["told"]["steady"]["textfile"] if noted else None
         use = look(data, state_dir, ("memory_usage", "cpu_usage") if textfile else ())
-        if use is None or not _tell(data, use, started):
+        if use is None or not _tell(data, textfile, use, started):
             return None
-        as_left.note_pass(state_dir, started, time.time())
+        if noted:
+            as_left.note_pass(state_dir, started, time.time())
     except (OSError, LookupError, TypeError):
         return None
     finally:
@@ -302,9 +307,9 @@ def _read_use(data: Mapping[str, Any], seen: glance.Glance, variables: Sequence[
     return {} if seen.told == data["unchanged"] else None
 
 
-def _tell(data: Mapping[str, Any], use: Use, started: float) -> bool:
+def _tell(data: Mapping[str, Any], textfile: Any, use: Use, started: float) -> bool:
     """Whether all who watch were told as by the last full pass, as far as anybody was."""
-    pushes, textfile = (data["told"]["steady"][name] for name in ("pushes", "textfile"))
+    pushes = data["told"]["steady"]["pushes"]
     if not pushes and textfile is None:
         return True
     from ya_salt.monitoring import steady

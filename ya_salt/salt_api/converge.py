@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ya_salt import as_left
@@ -32,6 +34,7 @@ from ya_salt.model import (
     Settings,
     describe_step,
 )
+from ya_salt.salt_api import laid_down
 from ya_salt.salt_api.desired_state import find_file_change, read_spec, write_file
 from ya_salt.salt_api.turn import (
     REAL,
@@ -84,6 +87,7 @@ class _Round:
         self._declared = declared
         self._returns: dict[str, StateReturn] = {}
         self._file_changes: dict[str, Changes] = {}
+        self._laid: dict[str, str] = {}
         self._specs: dict[str, DaemonSpec] = {}
         # Of the files before they are read.
         self._glimpse = None if source is None or mode.test else take_glimpse(settings, source)
@@ -92,6 +96,8 @@ class _Round:
         loaded = self._load()
         for state in self._desired:
             self._attempt(state, self._lay_down, loaded)
+        if self._glimpse is not None and self._laid:
+            laid_down.remember(self._settings.state_dir, self._glimpse, self._laid)
         if self._file_changes and not self._mode.test:
             loaded = self._load()
         for state in self._desired:
@@ -128,6 +134,9 @@ class _Round:
             self._file_changes[state.key] = {"file": {state.file: change}}
             if not self._mode.test:
                 write_file(state)
+        elif str(Path(state.file).parent) == self._settings.specs_dir:
+            with contextlib.suppress(TypeError):
+                self._laid[state.file] = laid_down.digest(state.name, state.fields)
 
     def _read(self, state: DesiredState, loaded: Loaded) -> None:
         from_disk = bool(state.file) and not self._mode.test
@@ -257,12 +266,22 @@ def plan_all(settings: Settings, name: str = "") -> Mapping[str, StateReturn]:
     return _all(settings, name, Mode(test=True))
 
 
-def apply_all(settings: Settings, name: str = "", mode: Mode = REAL) -> Mapping[str, StateReturn]:
-    """Make the daemons directory true, or one daemon of it. Raises YaSaltError."""
-    return _all(settings, name, mode)
+def apply_all(
+    settings: Settings,
+    name: str = "",
+    mode: Mode = REAL,
+    source: Mapping[str, Any] | None = None,
+) -> Mapping[str, StateReturn]:
+    """Make the daemons directory true, or one daemon of it. Raises YaSaltError.
+
+    `source` as for `converge`.
+    """
+    return _all(settings, name, mode, source)
 
 
-def _all(settings: Settings, name: str, mode: Mode) -> Mapping[str, StateReturn]:
+def _all(
+    settings: Settings, name: str, mode: Mode, source: Mapping[str, Any] | None = None
+) -> Mapping[str, StateReturn]:
     loaded = load_specs(settings.specs_dir)
     if not loaded.specs and not name and not mode.test:
         # Nothing to make true, but what is rejected or left over is to be noted.
@@ -274,7 +293,7 @@ def _all(settings: Settings, name: str, mode: Mode) -> Mapping[str, StateReturn]
         for spec in loaded.specs
         if name in ("", spec.name)
     ]
-    found = converge(desired, settings, mode)
+    found = converge(desired, settings, mode, source=source)
     return {state.name: found[state.key] for state in desired}
 
 

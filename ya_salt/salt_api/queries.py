@@ -316,13 +316,21 @@ def _check_defined(settings: Settings, name: str) -> None:
 
 
 @_harmless
-def apply_now(settings: Settings, name: str = "", mode: Mode = REAL) -> dict[str, Any]:
-    """Make the directory, or one daemon of it, true: {ok, daemons: {name: …}, rejected}."""
+def apply_now(
+    settings: Settings,
+    name: str = "",
+    mode: Mode = REAL,
+    source: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Make the directory, or one daemon of it, true: {ok, daemons: {name: …}, rejected}.
+
+    `source` is what the settings are made of, where a next pass may be quick for it.
+    """
     loaded = load_specs(settings.specs_dir)
     rejected = [item for item in loaded.rejected if name in ("", item.name)]
     if name:
         _check_defined(settings, name)
-    returns = apply_all(settings, name, mode)
+    returns = apply_all(settings, name, mode, source)
     return {
         "ok": not rejected and all(returned.result is not False for returned in returns.values()),
         "daemons": {key: _plain_return(returned) for key, returned in returns.items()},

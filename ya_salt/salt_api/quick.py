@@ -7,18 +7,19 @@ spared. None is the answer wherever it may not. Loads next to nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ya_salt import as_left
 from ya_salt.converge import quick
 from ya_salt.errors import YaSaltError
+from ya_salt.quick_dataclass import dataclass
+from ya_salt.salt_api import laid_down
 from ya_salt.salt_api.configuration import find_state_dir, name_source
 from ya_salt.salt_api.speech import speak
 from ya_salt.salt_api.turn import FIELDS, Chunk, StateReturn, name_chunk, say_ready
 from ya_salt.text import escape_all
 
-_TAKEN_LONG = (*FIELDS, "file", "lock_wait_s")
-"""Arguments whose states are read and judged by the long way alone."""
 _UNTOLD = (OSError, ValueError, LookupError, TypeError, AttributeError)
 """What a snapshot raises that is not as it should be."""
 
@@ -75,7 +76,53 @@ def find_source(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict[str,
         return None
 
 
+# -- what is applied by hand -----------------------------------------------------------------------
+
+
+def apply_now(
+    opts: Mapping[str, Any], pillar: Mapping[str, Any], name: str, *, test: bool
+) -> dict[str, Any] | None:
+    """The directory, or one daemon of it, made true, as `porto_daemon.apply` tells it."""
+    asked = _Asked(name)
+    if not _pass_quickly(opts, pillar, asked, test=test):
+        return None
+    told = {"ok": True, "daemons": asked.returns, "rejected": []}
+    answer: dict[str, Any] = speak(escape_all(told))
+    return answer
+
+
+class _Asked:
+    """Daemons that somebody asks for by name, "" for all, beside a snapshot."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.is_whole = not name
+        self.returns: dict[str, dict[str, Any]] = {}
+
+    def suits(self, data: Mapping[str, Any]) -> bool:
+        """Whether the snapshot knows them."""
+        known = _read_known(data)
+        if known is None:
+            return False
+        names = [name for name in known.paths.values() if self._name in ("", name)]
+        self.returns = {
+            name: {
+                "result": True,
+                "changes": {},
+                "comment": say_ready(name),
+                "warnings": list(known.warnings.get(name, ())),
+            }
+            for name in names
+        }
+        return bool(names)
+
+
 # -- states ----------------------------------------------------------------------------------------
+
+
+def make_reader() -> quick.Reader:
+    """For the states of one run, which ask one after another."""
+    return quick.Reader()
 
 
 def answer(
@@ -83,59 +130,125 @@ def answer(
     lowstate: Iterable[Chunk],
     opts: Mapping[str, Any],
     pillar: Mapping[str, Any],
+    reader: quick.Reader | None = None,
 ) -> dict[str, StateReturn] | None:
-    """What the states of one turn return, by their keys, if they are a pass over the directory.
+    """What the states of one turn return, by their keys, if each is about a file of the directory.
 
-    That pass is then made and remembered; in test mode it is only found that it would be quick.
-    `lowstate` are our states of the whole run.
+    A pass is then made, and remembered if it is over the whole directory; in test mode it is only
+    found that it would be quick. `lowstate` are our states of the whole run.
     """
+    if not all(map(_is_plain, chunks)):
+        return None
+    turn = _Turn(chunks, lowstate, find_state_dir(opts, pillar))
+    is_quick = _pass_quickly(opts, pillar, turn, test=bool(opts.get("test")), reader=reader)
+    return turn.returns if is_quick else None
+
+
+def _pass_quickly(
+    opts: Mapping[str, Any],
+    pillar: Mapping[str, Any],
+    asked: _Asked | _Turn,
+    *,
+    test: bool,
+    reader: quick.Reader | None = None,
+) -> bool:
+    """Make the pass, or in test mode only see that it would be quick; whether it was."""
     source = find_source(opts, pillar)
-    if source is None or not all(map(_is_plain, chunks)):
-        return None
-    state_dir, turn = find_state_dir(opts, pillar), _Turn(chunks, lowstate)
-    if opts.get("test"):
+    if source is None:
+        return False
+    state_dir = find_state_dir(opts, pillar)
+    if test:
         data = as_left.read_of(state_dir, source)
-        if data is None or not turn.suits(data) or not quick.is_as_left(data, state_dir):
-            return None
-    elif quick.make_quick_pass(state_dir, source, suits=turn.suits) is None:
-        return None
-    return turn.returns
+        return data is not None and asked.suits(data) and quick.is_as_left(data, state_dir)
+    made = quick.make_quick_pass(
+        state_dir, source, reader, suits=asked.suits, is_whole=lambda: asked.is_whole
+    )
+    return made is not None
 
 
 def _is_plain(chunk: Chunk) -> bool:
-    """Whether it names a file and nothing else that the long way would have to look at."""
-    return (
-        chunk.get("fun") == "managed"
-        and isinstance(chunk.get("source"), str)
-        and all(chunk.get(key) is None for key in _TAKEN_LONG)
-    )
+    """Whether it names a file, and says no more than what that has to be."""
+    file, source, wait_s = (chunk.get(key) for key in ("file", "source", "lock_wait_s"))
+    if chunk.get("fun") != "managed" or not (wait_s is None or type(wait_s) in (int, float)):
+        return False
+    if source is None:
+        return isinstance(file, str)
+    return isinstance(source, str) and file is None and not _list_fields(chunk)
+
+
+def _list_fields(chunk: Chunk) -> dict[str, Any]:
+    """The spec that stands in the state itself."""
+    return {key: chunk[key] for key in FIELDS if chunk.get(key) is not None}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a snapshot has of the daemons directory."""
+
+    paths: Mapping[str, str]
+    """Path -> the daemon's name."""
+    warnings: Mapping[str, Sequence[str]]
+
+
+def _read_known(data: Mapping[str, Any]) -> _Known | None:
+    try:
+        more = as_left.read_more(data)
+        paths = {path: name for path, name, *_ in more["specs"]}
+        return _Known(paths, more["warnings"])
+    except _UNTOLD:
+        return None
 
 
 class _Turn:
-    """States that each name a file, beside a snapshot."""
+    """States that are each about a file, beside a snapshot."""
 
-    def __init__(self, chunks: Sequence[Chunk], lowstate: Iterable[Chunk]) -> None:
+    def __init__(self, chunks: Sequence[Chunk], lowstate: Iterable[Chunk], state_dir: str) -> None:
         self._chunks = chunks
         self._lowstate = lowstate
+        self._state_dir = state_dir
+        self.is_whole = False
+        """Whether they are all that the snapshot is about."""
         self.returns: dict[str, StateReturn] = {}
 
     def suits(self, data: Mapping[str, Any]) -> bool:
-        """Whether they are what the snapshot is about, no more and no less, and nobody objects."""
-        try:
-            more = as_left.read_more(data)
-            names = {path: name for path, name, *_ in more["specs"]}
-            warnings = {name: tuple(told) for name, told in more["warnings"].items()}
-        except _UNTOLD:
+        """Whether each is as the snapshot has it, none comes twice, and nobody objects."""
+        known = _read_known(data)
+        if known is None:
             return False
-        if {chunk["source"] for chunk in self._chunks} != names.keys():
+        wanted = {chunk.get("source") or chunk["file"]: chunk for chunk in self._chunks}
+        if len(wanted) != len(self._chunks) or not wanted.keys() <= known.paths.keys():
             return False
-        for chunk in self._chunks:
-            name = names[chunk["source"]]
-            if chunk["name"] not in (name, chunk["source"]):
+        for path, chunk in wanted.items():
+            name = known.paths[path]
+            # A state about a file may have its path in the place of the daemon's name.
+            if chunk["name"] not in (name, chunk.get("source")):
                 return False
-            returned = StateReturn(True, say_ready(name), {}, warnings.get(name, ()))
-            self.returns[name_chunk(chunk)] = returned
-        return not self._is_contradicted({name: path for path, name in names.items()})
+            told = tuple(known.warnings.get(name, ()))
+            self.returns[name_chunk(chunk)] = StateReturn(True, say_ready(name), {}, told)
+        if not self._is_laid_down(data) or self._is_contradicted(
+            {known.paths[path]: path for path in wanted}
+        ):
+            return False
+        self.is_whole = wanted.keys() == known.paths.keys()
+        return True
+
+    def _is_laid_down(self, data: Mapping[str, Any]) -> bool:
+        """Whether each file that Salt writes is known to be what it would write."""
+        written = [chunk for chunk in self._chunks if chunk.get("file")]
+        if not written:
+            return True
+        laid, entries = laid_down.read(self._state_dir), data["entries"]
+        for chunk in written:
+            name = Path(chunk["file"]).name
+            identity, sign = laid.get(name, (None, ""))
+            if identity is None or entries.get(name) != identity:
+                return False
+            try:
+                if laid_down.digest(chunk["name"], _list_fields(chunk)) != sign:
+                    return False
+            except TypeError:
+                return False
+        return True
 
     def _is_contradicted(self, paths: Mapping[str, str]) -> bool:
         """Whether another state of the run defines one of the daemons, too."""

@@ -42,7 +42,13 @@ _HARMLESS = frozenset({"state", "fun", "name", "order", "aggregate", "fire_event
 """What a state may say without wanting a turn of its own. Requisites, conditions, `parallel`,
 `retry` and whatever comes up in Salt one day all do."""
 
+_BUSY_BETWEEN = ("check_cmd", "failhard", "parallel", "retry", "__prereq__")
+"""With any of these other things are done between a state and the next, or not in this process."""
+
 _STASH = "porto_daemon.returns"
+_ALONE = "porto_daemon.alone"
+"""States of the run that were foreseen together, and of which one has something to do."""
+_READER = "porto_daemon.reader"
 _SALTS_OWN = frozenset({"aggregate", "no_log"})
 """What some versions of Salt hand through to a state that takes any argument."""
 
@@ -138,30 +144,57 @@ def _check(name: str, own: Mapping[str, Any]) -> None:
 
 def _take_turn(chunk: Chunk, run: Run) -> StateReturn:
     restart = "" if chunk["fun"] == "absent" else find_watched(run.low, run.running)
-    turns = [(chunk, restart)]
+    others: list[Chunk] = []
+    failhard = bool(run.opts.get("failhard"))
     wanted = run.low.get(AGGREGATED) or chunk.get("together") is True
     if wanted and not run.low.get("parallel"):
-        failhard = bool(run.opts.get("failhard"))
         others = list_companions(run.low, run.lowstate, run.running, failhard=failhard)
-        turns += [(other, "") for other in others]
-    returns = _converge(turns, run)
+    returns = None
+    if not restart:
+        more = list_followers(run.low, run.lowstate, run.running, others, failhard=failhard)
+        returns = _converge_at_rest([chunk, *others, *more], run) if more else None
+    if returns is None:
+        returns = _converge([(chunk, restart), *((other, "") for other in others)], run)
     mine = returns.pop(name_chunk(chunk))
     stash = run.context.setdefault(_STASH, {})
     stash.update({(key, run.test): returned for key, returned in returns.items()})
     return mine
 
 
+def _converge_at_rest(chunks: Sequence[Chunk], run: Run) -> dict[str, StateReturn] | None:
+    """What states that come one after another return if nothing is to be done about any of them.
+
+    One look then stands for as many as there are states; None where each has to have its own.
+    """
+    found = _answer_quickly(chunks, run)
+    alone = run.context.setdefault(_ALONE, set())
+    if found is not None or name_chunk(chunks[0]) in alone:
+        return found
+    turns = [(chunk, "") for chunk in chunks]
+    found = _converge_fully(turns, run, test=True)
+    if all(item.result is True and not item.changes for item in found.values()):
+        return found if run.test else _converge_fully(turns, run)
+    alone.update(map(name_chunk, chunks))
+    return None
+
+
+def _answer_quickly(chunks: Sequence[Chunk], run: Run) -> dict[str, StateReturn] | None:
+    reader = run.context.setdefault(_READER, quick.make_reader())
+    return quick.answer(chunks, _list_ours(run.lowstate), run.opts, run.pillar, reader)
+
+
 def _converge(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, StateReturn]:
     """What the states of one turn return, by their keys, each with why it is a restart or ""."""
     if not any(restart for _, restart in turns):
-        chunks = [chunk for chunk, _ in turns]
-        found = quick.answer(chunks, _list_ours(run.lowstate), run.opts, run.pillar)
+        found = _answer_quickly([chunk for chunk, _ in turns], run)
         if found is not None:
             return found
     return _converge_fully(turns, run)
 
 
-def _converge_fully(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, StateReturn]:
+def _converge_fully(
+    turns: Sequence[tuple[Chunk, str]], run: Run, *, test: bool = False
+) -> dict[str, StateReturn]:
     from ya_salt.salt_api.converge import converge
 
     desired, failed = [], {}
@@ -171,7 +204,9 @@ def _converge_fully(turns: Sequence[tuple[Chunk, str]], run: Run) -> dict[str, S
         except DesiredStateError as error:
             failed[name_chunk(chunk)] = StateReturn(False, str(error))
     wait_s = turns[0][0].get("lock_wait_s")
-    mode = Mode(run.test, LOCK_WAIT_S if wait_s is None else _read_seconds(wait_s), run.find_who())
+    mode = Mode(
+        test or run.test, LOCK_WAIT_S if wait_s is None else _read_seconds(wait_s), run.find_who()
+    )
     settings = read_settings(run.opts, run.pillar)
     source = None if failed else quick.find_source(run.opts, run.pillar)
     return failed | converge(desired, settings, mode, list_declared(run.lowstate), source)
@@ -301,6 +336,43 @@ def list_companions(
         and _is_free(chunk)
         and not any(_refers(ref, chunk) for ref in awaited)
     ]
+
+
+def list_followers(
+    low: Chunk,
+    lowstate: Sequence[Chunk],
+    running: Mapping[str, Any],
+    companions: Sequence[Chunk],
+    *,
+    failhard: bool,
+) -> list[Chunk]:
+    """The states that Salt runs right after `low` and its companions, with nothing in between.
+
+    Where nothing is to be done about any of them it does not matter who looks, or when.
+    """
+    if failhard or "fun" not in low or any(low.get(key) for key in _BUSY_BETWEEN):
+        return []
+    taken = {tag_chunk(chunk) for chunk in (low, *companions)}
+    awaited = list(_list_prerequired(lowstate))
+    places = [number for number, chunk in enumerate(lowstate) if tag_chunk(chunk) == tag_chunk(low)]
+    found: list[Chunk] = []
+    for chunk in lowstate[places[-1] + 1 :] if places else ():
+        tag = tag_chunk(chunk)
+        if tag in taken or tag in running:
+            continue
+        if not _is_follower(chunk) or any(_refers(ref, chunk) for ref in awaited):
+            break
+        found.append(chunk)
+    return found
+
+
+def _is_follower(chunk: Chunk) -> bool:
+    return (
+        chunk.get("state") == STATE
+        and chunk.get("fun") == "managed"
+        and not any(chunk.get(key) for key in _BUSY_BETWEEN)
+        and _is_free(chunk)
+    )
 
 
 def tag_chunk(chunk: Chunk) -> str:
