@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from helpers.apart import name_variables
@@ -37,6 +37,8 @@ class AgentHost:
         self.portod = DevPortod()
         self.process: subprocess.Popen[bytes] | None = None
         self.variables: dict[str, str] = {}
+        self.prefix: Sequence[str] = ()
+        """What the agent's command line begins with: a program that becomes it."""
 
     def __enter__(self) -> AgentHost:
         self.specs_dir.mkdir(mode=0o755)
@@ -81,7 +83,7 @@ class AgentHost:
         """Start the agent, and wait until it listens."""
         before = self.log().count("agent: started")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ya_salt.cli.main", "run"],
+            [*self.prefix, sys.executable, "-m", "ya_salt.cli.main", "run"],
             env=self.environment,
             # Python looks there first.
             cwd=self.folder,

@@ -34,11 +34,12 @@ from ya_salt.converge.host import Host, PassRequest, PassResult, make_host
 from ya_salt.converge.probing import Rounds
 from ya_salt.converge.run import run_pass
 from ya_salt.errors import LockHeldError, PortoError, SettingsError, StoreError, YaSaltError
-from ya_salt.model import DaemonSpec, InstallPackages, PurgePackages, Settings
+from ya_salt.model import DaemonSpec, InstallPackages, Loaded, PurgePackages, Settings
 from ya_salt.packages.locks import find_holder
 from ya_salt.packages.unit import find_obstacle
 from ya_salt.porto.listener import StateChange, StateListener
 from ya_salt.quick_dataclass import dataclass
+from ya_salt.specs.files import why_ignored
 from ya_salt.trusted_files import explain, make_directory
 
 WHO = "agent"
@@ -54,6 +55,8 @@ _CONNECT_S = (0.2, 5.0)
 _REST_S = 1.0
 """A pass is followed by a rest as long as it was at work, but no longer than this."""
 _LOOK_AGAIN_S = 2.0
+_SETTLE_S = 1.0
+"""What is no spec file and stays for so long is told."""
 _HOUSEKEEPING_S = 30.0
 
 _log = logging.getLogger("ya_salt.agent")
@@ -98,6 +101,8 @@ class _Pass:
     respawned: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
     """Daemons that the pass has begun to work on."""
+    paths: frozenset[str] = frozenset()
+    """All that lies in the daemons directory."""
     is_hurried: bool = False
     """Whether something has happened that the next pass is wanted for."""
     has_package_news: bool = False
@@ -165,6 +170,10 @@ class Agent:
         """Daemons: only what becomes of them is news."""
         self._writing: dict[str, float] = {}
         """Spec files that are open for writing, and since when."""
+        self._files: dict[str, str] = {}
+        """Why there is to be a pass, where that is a file -> its path."""
+        self._paths: frozenset[str] = frozenset()
+        """What lay in the daemons directory when it was read last."""
         self._specs: tuple[DaemonSpec, ...] = ()
         self._unready: dict[str, float] = {}
         """Daemons that no pass has waited for to its end, and until when they may take."""
@@ -346,7 +355,10 @@ class Agent:
                 self._wishes.add_paced("portod's socket changed", now)
 
     def _take_spec_change(self, change: Change, name: str, now: float) -> None:
-        waits = f"{name} is still being written"
+        waits, reason = _name_wait(name), f"{name} changed"
+        if change.path and why_ignored(name):
+            self._take_ignored(change, reason, now)
+            return
         if change.is_unfinished:
             if change.path not in self._writing:
                 self._writing[change.path] = now
@@ -355,7 +367,31 @@ class Agent:
         if change.path:
             self._writing.pop(change.path, None)
             self._wishes.drop_later(waits)
-        self._wishes.add(f"{name} changed", now)
+            self._files[reason] = change.path
+        self._wishes.add(reason, now)
+
+    def _take_ignored(self, change: Change, reason: str, now: float) -> None:
+        """No pass reads it: only that it stays, or has gone, is told. An editor's is soon gone."""
+        is_there = os.path.lexists(change.path)
+        if is_there == (change.path in self._paths):
+            self._wishes.drop_later(reason)
+            return
+        self._files[reason] = change.path
+        if not is_there:
+            self._wishes.add(reason, now)
+        elif not change.is_unfinished:
+            self._wishes.add_later(reason, now + _SETTLE_S)
+
+    def _forget_gone(self) -> None:
+        """Nobody writes to what is gone: that it went is another change, or a look at all."""
+        for path in [path for path in self._writing if not os.path.lexists(path)]:
+            del self._writing[path]
+            self._wishes.drop_later(_name_wait(Path(path).name))
+
+    def _is_passing(self, reason: str) -> bool:
+        """Whether it is about a file that came and is gone, as an editor's."""
+        path = self._files.get(reason, "")
+        return bool(path) and path not in self._paths and not os.path.lexists(path)
 
     def _take_state(self, change: StateChange, now: float) -> None:
         if self._pass is not None:
@@ -393,10 +429,12 @@ class Agent:
     # -- passes --------------------------------------------------------------------------------
 
     def _begin_if_due(self, now: float) -> None:
+        self._forget_gone()
         self._wishes.ripen(now)
         if now < self._full_at and not (now >= self._not_before and self._is_wanted(now)):
             return
-        reasons = self._wishes.take()
+        reasons = [one for one in self._wishes.take() if not self._is_passing(one)]
+        self._files.clear()
         if reasons:
             _log.info("agent: a pass, as %s", describe(reasons))
         making = _Pass()
@@ -427,6 +465,7 @@ class Agent:
             glimpse = quick.take_glimpse(settings, source)
             reading = self._directory.read(unfinished)
             making.specs, making.again_in_s = reading.loaded.specs, reading.again_in_s
+            making.paths = frozenset(_list_paths(reading.loaded))
             if self._drainer.is_wanted_by(making.specs):
                 self._wake()
                 self._drainer.have()
@@ -482,7 +521,7 @@ class Agent:
         result = made.result
         if result is not None:
             self._has_looked = True
-            self._specs = made.specs
+            self._specs, self._paths = made.specs, made.paths
             self._rounds.learn(result.targets, result.after)
             self._known = frozenset(status.name for status in result.statuses) | {
                 spec.name for spec in made.specs
@@ -498,7 +537,8 @@ class Agent:
         self._take_news(made, now)
         self._tell_manager(made)
         if result is not None or made.error is not None:
-            self._watch()
+            if self._watch():
+                self._wishes.add("more is watched now, which may have changed before", now)
             # A quick pass loads nothing more.
             self._signature = {**itself.sign_files(), **self._signature}
         self._renew_itself(now)
@@ -566,13 +606,15 @@ class Agent:
 
     # -- everything else -----------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        self._watcher.watch(self._list_targets())
+    def _watch(self) -> bool:
+        """Whether something may have changed before it was watched."""
+        unheard = self._watcher.watch(self._list_targets())
         if self._watcher.trouble and not self._trouble_told:
             _log.warning("agent: %s", self._watcher.trouble)
         elif self._trouble_told and not self._watcher.trouble:
             _log.info("agent: inotify tells of changes again")
         self._trouble_told = self._watcher.trouble
+        return bool(unheard)
 
     def _list_targets(self) -> Iterator[Target]:
         place = self._host.apt.place
@@ -650,6 +692,16 @@ class Agent:
         _log.info("agent: ya-salt was upgraded: going on as the new one")
         self._rounds.close()
         itself.execute_anew()
+
+
+def _name_wait(name: str) -> str:
+    return f"{name} is still being written"
+
+
+def _list_paths(loaded: Loaded) -> Iterator[str]:
+    yield from (spec.path for spec in loaded.specs)
+    yield from (one.path for one in loaded.rejected)
+    yield from (one.path for one in loaded.ignored)
 
 
 def _has_used_apt(result: PassResult) -> bool:

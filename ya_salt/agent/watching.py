@@ -11,7 +11,7 @@ import errno
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ya_salt.agent import inotify
@@ -86,27 +86,55 @@ class Watcher:
             self._inotify.close()
             self._inotify = None
 
-    def watch(self, targets: Iterable[Target]) -> None:
-        """Watch these from now on, and those of them that came or went since the last call."""
-        self._targets = tuple(targets)
-        self.renew()
+    def watch(self, targets: Iterable[Target]) -> list[Change]:
+        """Watch these from now on, and those of them that came or went since the last call.
 
-    def renew(self) -> None:
-        """Find the directories of the targets again. Costs one system call each."""
+        What may have changed since then without being heard of, as nobody listened to it yet.
+        """
+        self._targets = tuple(targets)
+        return self.renew()
+
+    def renew(self) -> list[Change]:
+        """Find the directories of the targets again. Costs a few system calls each."""
         self.trouble = ""
         self._open()
         wishes: dict[int, tuple[_Wish, ...]] = {}
         scanned: dict[_Wish, _Signature] = {}
-        for wish in dict.fromkeys(wish for one in self._targets for wish in _list_wishes(one)):
-            watch = self._add(wish.directory)
-            if watch is None:
-                scanned[wish] = self._scanned.get(wish) or _sign(wish)
-            else:
-                wishes[watch] = (*wishes.get(watch, ()), wish)
+        done: set[_Wish] = set()
+        # What comes while we look for it is heard of by nobody: until nothing more is found.
+        while wanted := [wish for wish in self._list_wishes() if wish not in done]:
+            done.update(wanted)
+            for wish in wanted:
+                watch = self._add(wish.directory)
+                if watch is not None:
+                    wishes[watch] = (*wishes.get(watch, ()), wish)
+                elif wish in self._scanned:
+                    scanned[wish] = self._scanned[wish]
+                else:
+                    scanned[wish] = _sign(wish)
         if self._inotify is not None:
             for watch in self._wishes.keys() - wishes.keys():
                 self._inotify.remove(watch)
+        unheard = list(self._find_unheard(wishes, scanned))
         self._wishes, self._scanned = wishes, scanned
+        return list(dict.fromkeys(unheard))
+
+    def _list_wishes(self) -> Iterator[_Wish]:
+        return (wish for target in self._targets for wish in _list_wishes(target))
+
+    def _find_unheard(
+        self, wishes: Mapping[int, tuple[_Wish, ...]], scanned: Mapping[_Wish, _Signature]
+    ) -> Iterator[Change]:
+        """What may have changed before these were listened to."""
+        for watch, found in wishes.items():
+            for wish in found:
+                if wish in self._wishes.get(watch, ()):
+                    continue
+                if wish not in self._scanned or self._scanned[wish] != _sign(wish):
+                    yield Change(wish.source)
+        for wish in scanned:
+            if wish not in self._scanned:
+                yield Change(wish.source)
 
     def _open(self) -> None:
         if self._inotify is None:
@@ -133,16 +161,20 @@ class Watcher:
         )
 
     def read(self) -> list[Change]:
-        """What inotify has told since the last call, each change once; never waits."""
+        """What inotify has told since the last call, each change once; never waits.
+
+        In the order in which each was told last: what is said of a file at the end holds.
+        """
         found: dict[Change, None] = {}
         if self._inotify is not None:
             is_moved = False
             for event in self._inotify.read():
                 for change in self._translate(event):
+                    found.pop(change, None)
                     found[change] = None
                 is_moved |= self._is_about_directory(event)
             if is_moved:
-                self.renew()
+                found |= dict.fromkeys(self.renew())
         return list(found)
 
     def scan(self) -> list[Change]:
