@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ from helpers.agents import AgentHost, measure
 from helpers.programs import wait_for
 from helpers.systemd import Systemd
 
-from ya_salt.agent.drainer import CGROUPS, Members
+from ya_salt.agent.drainer import CGROUPS, Members, _open_socket
 from ya_salt.messages import make_daemon_status
 from ya_salt.processes import read_peer
 from ya_salt.store import read_store
@@ -318,8 +320,10 @@ def test_a_drainer_that_hangs_is_replaced(telling_host: Telling) -> None:
     host.await_ready(True)
     drainer = host.drainer()
     os.kill(drainer, signal.SIGSTOP)
+    before = host.done()
     host.say("!flood 3000")
-    wait_for(lambda: host.flooded() == 3000, "somebody reads again, or nobody at all")
+    wait_for(lambda: host.done() != before, "somebody reads again, or nobody at all")
+    assert host.done().endswith(" sent")
     wait_for(lambda: host.drainer() not in {0, drainer}, "there is another one")
     assert "does not answer and is killed" in host.host.log()
     # The socket is another one at the same place; what was said is known.
@@ -327,6 +331,26 @@ def test_a_drainer_that_hangs_is_replaced(telling_host: Telling) -> None:
     host.host.run("apply")
     assert host.ready() == (True, "Ready")
     assert "says more" in host.read()["probe"]["answer"]
+
+
+def test_the_socket_is_there_while_another_drainer_takes_it_over(folder: Path) -> None:
+    """Who speaks just then is refused or heard, and not told that there is no such file."""
+    path, answers, is_over = folder / "socket", set(), threading.Event()
+
+    def speak() -> None:
+        while not is_over.is_set():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                answers.add(sender.connect_ex(str(path)))
+
+    _open_socket(str(path)).close()
+    speaker = threading.Thread(target=speak)
+    speaker.start()
+    for _ in range(1000):
+        _open_socket(str(path)).close()
+    is_over.set()
+    speaker.join()
+    assert answers <= {0, errno.ECONNREFUSED}, {errno.errorcode.get(one, one) for one in answers}
+    assert [entry.name for entry in folder.iterdir()] == ["socket"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -180,10 +180,12 @@ def _open_socket(path: str) -> socket.socket:
         for option in (socket.SO_RCVBUF, force):
             with contextlib.suppress(OSError):
                 found.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
-        with contextlib.suppress(FileNotFoundError):
-            Path(path).unlink()
+        # Never is there no file: a daemon that speaks just now is refused, or heard.
+        draft = Path(path).with_name("new")
+        draft.unlink(missing_ok=True)
         # Any user of the daemon's may speak: the umask leaves it 0666.
-        found.bind(path)
+        found.bind(str(draft))
+        draft.replace(path)
     except OSError:
         found.close()
         raise
