@@ -33,6 +33,9 @@ def start(host: AgentHost) -> None:
     host.drop("one", package="ya-salt=1.0")
     assert host.run("apply").returncode == 0
     host.variables["PYTHONPATH"] = str(host.root / PLACE)
+    # Debian's packages clear away what Python has compiled. Ours do not, and as all their files are
+    # of one time and often of one size, Python would take what it has compiled of the old version.
+    host.variables["PYTHONDONTWRITEBYTECODE"] = "1"
     host.start()
     assert "agent: started version=1.0" in host.log()
 
