@@ -49,7 +49,8 @@ class Systemd:
         self._folder = folder
         self._units = folder / "units"
         self._journal = folder / "systemd.log"
-        self._cgroup = _find_cgroup() / f"ya-salt-test-{os.getpid()}"
+        self._said = folder / "services.log"
+        self._cgroups = [place / f"ya-salt-test-{os.getpid()}" for place in _list_hierarchies()]
         self._process: subprocess.Popen[bytes] | None = None
         self._init = 0
 
@@ -71,9 +72,11 @@ class Systemd:
         return self
 
     def _boot(self) -> None:
-        self._cgroup.mkdir()
+        for group in self._cgroups:
+            group.mkdir()
         script = self._folder / "boot.sh"
-        script.write_text(f"echo $$ > {self._cgroup}/cgroup.procs\n{_IN_NAMESPACES}")
+        enter = "".join(f"echo $$ > {group}/cgroup.procs\n" for group in self._cgroups)
+        script.write_text(f"set -e\n{enter}{_IN_NAMESPACES}")
         inner = self._folder / "init.sh"
         inner.write_text(_BOOT)
         environment = {
@@ -113,12 +116,13 @@ class Systemd:
             self._process.kill()
             self._process.wait()
         give_up = time.monotonic() + 10
-        while self._cgroup.exists() and time.monotonic() < give_up:
-            for folder, _folders, _files in os.walk(self._cgroup, topdown=False):
-                try:
-                    Path(folder).rmdir()
-                except OSError:
-                    time.sleep(0.05)
+        for group in self._cgroups:
+            while group.exists() and time.monotonic() < give_up:
+                for folder, _folders, _files in os.walk(group, topdown=False):
+                    try:
+                        Path(folder).rmdir()
+                    except OSError:
+                        time.sleep(0.05)
 
     # -- units -----------------------------------------------------------------------------------
 
@@ -130,7 +134,7 @@ class Systemd:
         words = old.split()[1:]
         lines = [f'Environment="{key}={value}"' for key, value in environment.items()]
         self.add_lines(name, "Service", ("ExecStart=", f"ExecStart={' '.join([*command, *words])}"))
-        self.add_lines(name, "Service", lines)
+        self.add_lines(name, "Service", [*lines, f"StandardError=append:{self._said}"])
 
     def copy(self, name: str) -> None:
         """Put a unit of packaging/systemd in place as it is."""
@@ -147,15 +151,19 @@ class Systemd:
         (self._units / name).write_text(text)
 
     def enter(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command in its namespaces."""
-        return subprocess.run(
+        """Run a command in its namespaces; one that fails says why."""
+        done = subprocess.run(
             [*self.name_way("--all"), *command],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=120,
-            check=check,
+            check=False,
         )
+        if check and done.returncode:
+            said = f"{done.stdout}{done.stderr}{self.log()}"
+            raise AssertionError(f"{' '.join(command)}: exit code {done.returncode}: {said}")
+        return done
 
     def name_way(self, *namespaces: str) -> list[str]:
         """What a command begins with that shall run there; systemctl wants --mount and --pid."""
@@ -169,7 +177,8 @@ class Systemd:
         return self.systemctl("show", f"--property={name}", "--value", unit).stdout.strip()
 
     def log(self) -> str:
-        return self._journal.read_text()
+        """What systemd and the services have said."""
+        return "".join(one.read_text() for one in (self._journal, self._said) if one.exists())
 
 
 _IN_NAMESPACES = (
@@ -177,10 +186,24 @@ _IN_NAMESPACES = (
 )
 
 
-def _find_cgroup() -> Path:
-    """Where a cgroup for everything can be made that systemd looks at."""
-    own = Path("/sys/fs/cgroup/systemd")
-    return own if own.is_dir() else Path("/sys/fs/cgroup")
+def _list_hierarchies() -> list[Path]:
+    """Where a cgroup for everything has to be made: systemd mounts every hierarchy of the kernel.
+
+    In one of which it saw the root, several would share the groups of services of one name: kill
+    each other's, and take each other's away.
+    """
+    top = Path("/sys/fs/cgroup")
+    found = [place for place in sorted(top.iterdir()) if (place / "cgroup.procs").exists()]
+    if (top / "cgroup.procs").exists() or not found:
+        return [top]
+    # A link is another name of one of them; a group of cpusets takes nobody in before it is set up.
+    return [
+        place
+        for place in found
+        if not place.is_symlink()
+        and "cpuset" not in place.name.split(",")
+        and os.access(place, os.W_OK)
+    ]
 
 
 def name_python() -> list[str]:
