@@ -267,10 +267,9 @@ def find_differences(
 ) -> Difference:
     """What the spec changed since the container was made, and what somebody else did."""
     current = is_current(spec, container)
-    changed, gone = _compare_sent(wanted_properties(spec), applied)
-    if current:
-        # The same spec says the same; only ours is what a daemon that keeps dying has in its place.
-        changed, gone = changed & _OURS_MEANWHILE, gone & _OURS_MEANWHILE
+    # The same spec says the same; only ours is what a daemon that keeps dying has in its place.
+    among = _OURS_MEANWHILE if current else None
+    changed, gone = _compare_sent(wanted_properties(spec), applied, among)
     whole_maps = _WHOLE_MAPS if not current else (_SECRET,)
     # A label of an earlier version covers the secrets, too.
     if not current or container.labels.get(LABEL) == spec.digest:
@@ -283,11 +282,18 @@ def find_differences(
     )
 
 
-def _compare_sent(wanted: Mapping[str, str], applied: LastApplied) -> tuple[set[str], set[str]]:
-    """(names with another text than was sent, names no longer wanted), without whole maps."""
-    hashes = hash_values({n: t for n, t in wanted.items() if base_name(n) not in _WHOLE_MAPS})
+def _compare_sent(
+    wanted: Mapping[str, str], applied: LastApplied, among: frozenset[str] | None
+) -> tuple[set[str], set[str]]:
+    """(names with another text than was sent, names no longer wanted), without whole maps.
+
+    Of those in `among` alone, unless that is None.
+    """
+    names = wanted if among is None else wanted.keys() & among
+    hashes = hash_values({n: wanted[n] for n in names if base_name(n) not in _WHOLE_MAPS})
     changed = {name for name, digest in hashes.items() if applied.sent.get(name) != digest}
-    gone = applied.sent.keys() - hashes.keys() - set(applied.unsupported) - set(_WHOLE_MAPS)
+    sent = applied.sent.keys() if among is None else applied.sent.keys() & among
+    gone = sent - hashes.keys() - set(applied.unsupported) - set(_WHOLE_MAPS)
     return changed, set(gone)
 
 
@@ -365,12 +371,18 @@ def find_drift(spec: DaemonSpec, container: Container, applied: LastApplied) -> 
 
     Labels are compared one by one: others may keep labels of their own on our container.
     """
-    now = hash_values(container.values)
-    bases = {name for name, digest in applied.read.items() if now.get(name, digest) != digest}
+    now = container.values
+    bases = {
+        name
+        for name, digest in applied.read.items()
+        if name in now and hash_text(now[name]) != digest
+    }
     return frozenset(
         name
         for name, text in wanted_properties(spec).items()
-        if name not in applied.unsupported
+        # Where all reads back as it did, which is nearly always, only a label can be lost.
+        if (bases or name.startswith("labels"))
+        and name not in applied.unsupported
         and (name_read_back(name) in bases or _is_label_lost(name, text, container, applied))
     )
 

@@ -171,6 +171,8 @@ def _find_properties(spec: DaemonSpec, observed: Observed) -> tuple[_Values, _Va
     if applied is None or (not is_current(spec, container) and not applied.sent):
         return {}, {}
     found = compare(spec, container, applied, observed)
+    if not found.by_hand and not found.left:
+        return {}, {}
     wanted = {**applied.defaults, **wanted_properties(spec), "weak": "false", **found.changes}
 
     def show(name: str) -> tuple[str, str]:
