@@ -16,13 +16,15 @@ from ya_salt import __version__
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import Any
 
 FILE_NAME = "as-left"
 PASS_FILE_NAME = "as-left.pass"  # noqa: S105 - a pass over the host, no password
 """When the last quick pass was: the store is not written by one."""
-FORMAT = 6
+ASKED_FILE_NAME = "as-left.asked"
+"""When daemons said yes last, by the last quick pass of an agent that asks them."""
+FORMAT = 7
 _MARSHAL = 4
 """Its form that each Python since 3.4 writes and reads."""
 SETTLED_S = 3.0
@@ -34,6 +36,7 @@ FULL_EVERY_S = 600.0
 _MAX_BYTES = 16 << 20
 _MODE_OTHERS_WRITE = 0o022
 _STICKY = 0o1000
+_SET_GROUP = 0o2000
 
 Identity = list[int]
 """Device, inode, mode, owner, group, size, mtime and ctime in nanoseconds."""
@@ -163,13 +166,24 @@ def write(state_dir: str, data: Mapping[str, Any], more: Mapping[str, Any]) -> N
 
     `more` is what a command does not need: it is left as bytes until somebody asks for it.
     """
-    # json would take longer to load than all that a quick pass does.
-    body = marshal.dumps({**data, "more": marshal.dumps(dict(more), _MARSHAL)}, _MARSHAL)
-    path = os.path.join(state_dir, FILE_NAME)
+    _write(os.path.join(state_dir, FILE_NAME), {**data, "more": _encode(more)}, 0o600)
+
+
+def read(state_dir: str) -> dict[str, Any] | None:
+    """The snapshot; None where there is none that is whole, of this form, and ours alone.
+
+    "more" is for `read_more`.
+    """
+    return _read(os.path.join(state_dir, FILE_NAME))
+
+
+def _write(path: str, data: Mapping[str, Any], mode: int) -> None:
+    """Put a file in place of the last one. Raises OSError."""
+    body = _encode(data)
     beside = f"{path}.new"
     remove_file(beside)
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(beside, flags, 0o600)
+    file = os.open(beside, flags, mode)
     try:
         with os.fdopen(file, "wb") as out:
             out.write(_make_head(body) + body)
@@ -179,12 +193,7 @@ def write(state_dir: str, data: Mapping[str, Any], more: Mapping[str, Any]) -> N
         raise
 
 
-def read(state_dir: str) -> dict[str, Any] | None:
-    """The snapshot; None where there is none that is whole, of this form, and ours alone.
-
-    "more" is for `read_more`.
-    """
-    path = os.path.join(state_dir, FILE_NAME)
+def _read(path: str) -> dict[str, Any] | None:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:
@@ -198,6 +207,11 @@ def read(state_dir: str) -> dict[str, Any] | None:
     except (OSError, ValueError, EOFError, TypeError):
         return None
     return data if isinstance(data, dict) else None
+
+
+def _encode(data: Mapping[str, Any]) -> bytes:
+    # json would take longer to load than all that a quick pass does.
+    return marshal.dumps(dict(data), _MARSHAL)
 
 
 def _make_head(body: bytes) -> bytes:
@@ -236,7 +250,7 @@ def note_pass(state_dir: str, started: float, ended: float) -> None:
     """Remember that a quick pass was made. Raises OSError."""
     path = os.path.join(state_dir, PASS_FILE_NAME)
     flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    file = os.open(path, flags, 0o600)
+    file = os.open(path, flags, _find_mode(state_dir))
     try:
         # Of one length, so that nobody ever reads half of it.
         os.pwrite(file, b"%017.6f %017.6f\n" % (started, ended), 0)
@@ -254,6 +268,25 @@ def load_pass(state_dir: str) -> tuple[float, float] | None:
         return float(started), float(ended)
     except (OSError, ValueError):
         return None
+
+
+def note_asked(state_dir: str, asked: Mapping[str, Sequence[Any]]) -> None:
+    """Remember for the next reader of the store what its records would have.
+
+    `asked`: daemon -> its process, when it said yes last, seconds since it was asked before that.
+    This stays where the snapshot is taken away. Raises OSError.
+    """
+    _write(os.path.join(state_dir, ASKED_FILE_NAME), asked, _find_mode(state_dir))
+
+
+def _find_mode(state_dir: str) -> int:
+    """Of what whoever may read the store may read: where that is a group, its directory has it."""
+    return 0o640 if os.stat(state_dir).st_mode & _SET_GROUP else 0o600
+
+
+def load_asked(state_dir: str) -> dict[str, Any]:
+    """The same; nothing where it cannot be known."""
+    return _read(os.path.join(state_dir, ASKED_FILE_NAME)) or {}
 
 
 # -- whether all is as it was --------------------------------------------------------------------

@@ -14,13 +14,14 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ya_salt import as_left
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import StoreError
 from ya_salt.model import Event, Portod, Record
@@ -57,8 +58,17 @@ class Store:
     May be used from any thread. `path` None is a store that is never written.
     """
 
-    def __init__(self, path: Path | None, found: Found, *, is_new: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        found: Found,
+        *,
+        is_new: bool = False,
+        asked: Mapping[str, Any] | None = None,
+    ) -> None:
         self._path = path
+        self._asked = asked or {}
+        """When daemons said yes last, by passes that wrote no record (`as_left.load_asked`)."""
         self._content = found.content
         self._damage = found.damage
         is_whole = not (is_new or found.damage or found.lost or found.is_old)
@@ -101,7 +111,9 @@ class Store:
         """Every daemon that we know, by name."""
         with self._lock:
             texts = sorted(self._content.records.items())
-        return {name: _read_record(text) for name, text in texts}
+        return {
+            name: _freshen(_read_record(text), self._asked.get(name, ())) for name, text in texts
+        }
 
     def save_records(self, records: Iterable[Record]) -> None:
         for record in records:
@@ -217,7 +229,7 @@ def open_store(state_dir: str) -> Store:
     path = Path(state_dir) / FILE_NAME
     try:
         _prepare(path)
-        return _open(path)
+        return _open(path, as_left.load_asked(state_dir))
     except OSError as error:
         if is_operators(error):
             raise StoreError(_describe_refusal("use", path, error)) from error
@@ -246,7 +258,7 @@ def read_store(state_dir: str) -> Store | None:
         raise StoreError(f"{path} cannot be used: {found.damage}; the next pass begins it anew")
     if found.damage or found.lost:
         _log.warning("%s is damaged: the next pass learns anew what is lost of it", path)
-    return Store(None, found)
+    return Store(None, found, asked=as_left.load_asked(state_dir))
 
 
 def _prepare(path: Path) -> None:
@@ -254,9 +266,9 @@ def _prepare(path: Path) -> None:
     os.close(open_trusted(str(path.parent)))
 
 
-def _open(path: Path) -> Store:
+def _open(path: Path, asked: Mapping[str, Any]) -> Store:
     if check_place(path):
-        store = Store(path, _decode(read_file(path, thoroughly=True)))
+        store = Store(path, _decode(read_file(path, thoroughly=True)), asked=asked)
     else:
         store = Store(path, Found(), is_new=True)
     if store.lost:
@@ -319,6 +331,22 @@ def _is_record(name: str, text: str) -> bool:
 def _read_record(text: str) -> Record:
     """Once for each text: it is asked for when the store is opened and again by every reader."""
     return from_data(Record, json.loads(text))
+
+
+def _freshen(record: Record, asked: Sequence[Any]) -> Record:
+    """With when its daemon said yes last, where that was after the record was written."""
+    probes = record.life.probes
+    if probes is None or not asked:
+        return record
+    start, asked_at, gap_s = asked
+    is_same = probes.start == start and probes.is_ready and not probes.failures
+    if not is_same or asked_at <= probes.asked_at:
+        return record
+    life = replace(record.life, probes=replace(probes, asked_at=asked_at, gap_s=gap_s))
+    status = record.status
+    if status is not None and status.probe is not None:
+        status = replace(status, probe=replace(status.probe, asked_at=asked_at))
+    return replace(record, life=life, status=status)
 
 
 def load_portod(store: Store | None) -> Portod:

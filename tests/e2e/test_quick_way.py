@@ -547,6 +547,40 @@ def test_a_daemon_that_is_held_is_told_each_time(settled: ExampleHost) -> None:
     assert not is_quick()
 
 
+def test_a_daemon_that_is_asked_is_asked_by_each_pass_and_by_no_status(
+    settled: ExampleHost, capfd: pytest.CaptureFixture[str]
+) -> None:
+    asked = settled.folder / "asked"
+    text = SPEC.format(name="three") + (
+        f"  readiness: {{exec: [sh, -c, 'echo x >> {asked}'], period_s: 600}}\n"
+    )
+    (settled.specs_dir / "three.yaml").write_text(text)
+
+    def read_snapshot() -> dict[str, object]:
+        return as_left.read(str(settled.state_dir)) or {}
+
+    for _ in range(4):
+        assert main(["apply"]) == 0
+        if read_snapshot().get("probed"):
+            break
+        time.sleep(1.1)
+    assert list(read_snapshot()["probed"]) == ["three"]  # type: ignore[call-overload]
+    assert not quick.is_as_left(read_snapshot(), str(settled.state_dir))
+    before = asked.read_text()
+    capfd.readouterr()
+    assert answer_quickly(["status"]) == 0
+    short = capfd.readouterr().out
+    assert not is_quick()
+    assert asked.read_text() == before
+    as_left.remove_file(str(settled.state_dir / as_left.FILE_NAME))
+    long = settled.run("status").stdout
+    assert [line.split()[:5] for line in short.splitlines()] == [
+        line.split()[:5] for line in long.splitlines()
+    ]
+    assert main(["apply"]) == 0
+    assert asked.read_text() == f"{before}x\n"
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
 def test_closed_streams_harm_nothing(settled: ExampleHost, closed: str) -> None:
     """A file that is opened would get the number of what was closed, and be written to."""

@@ -237,6 +237,20 @@ def test_what_is_watched_restarts(
     assert run["one"]["changes"] == {"process": {"old": "running", "new": "restarted"}}
 
 
+def test_a_daemon_that_is_asked_takes_the_long_way(
+    settled: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    write_spec(host, "three", readiness={"exec": ["true"], "period_s": 600})
+    for _ in range(5):
+        assert not is_quick(settled, long_ways)
+        if (as_left.read(str(host.state_dir)) or {}).get("probed"):
+            break
+        time.sleep(1.1)
+    assert list((as_left.read(str(host.state_dir)) or {})["probed"]) == ["three"]
+    assert not is_quick(settled, long_ways, test=True)
+    assert not is_quick(settled, long_ways)
+
+
 @pytest.mark.parametrize("text", ["", f"{as_left.FORMAT} 00000000\n", "{", "x" * 100], ids=repr)
 def test_a_damaged_snapshot_is_no_snapshot(
     settled: Minion, host: ExampleHost, long_ways: list[str], text: str

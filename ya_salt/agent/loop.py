@@ -457,10 +457,19 @@ class Agent:
     def _make_pass(self, making: _Pass, unfinished: frozenset[str]) -> None:
         """In a thread of its own."""
         try:
-            probes = self._rounds.probes
-            may_be_quick = self._has_looked and not (unfinished or probes)
             source, settings = self._around.source, self._settings
-            if may_be_quick and quick.make_quick_pass(settings.state_dir, source, self._snapshots):
+            if (
+                self._has_looked
+                and not unfinished
+                and quick.make_quick_pass(
+                    settings.state_dir,
+                    source,
+                    self._snapshots,
+                    # What another's pass has found, its daemons and their files, was not learnt.
+                    suits=lambda data: data["who"] == WHO,
+                    confirm=self._rounds.confirm,
+                )
+            ):
                 return
             glimpse = quick.take_glimpse(settings, source)
             reading = self._directory.read(unfinished)
@@ -474,7 +483,7 @@ class Agent:
                 reading.loaded,
                 who=WHO,
                 asks_all=False,
-                probes=probes,
+                probes=self._rounds.probes,
                 glimpse=glimpse if reading.again_in_s is None else None,
             )
             making.result = run_pass(self._host, request)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from ya_salt.converge.drift import base_name
 from ya_salt.converge.listening import Listening, ListeningError, find_start, read_clock
@@ -26,6 +27,7 @@ from ya_salt.converge.readiness import (
     find_restart,
     find_wait,
     is_due,
+    is_overdue,
     is_ready,
     is_to_be_asked,
     name_process,
@@ -285,6 +287,24 @@ class Rounds:
         """What is known by now: for `PassRequest.probes`."""
         found = {name: life.probes for name, (_, _, life) in self._asked.items()}
         return {name: probes for name, probes in found.items() if probes is not None}
+
+    def confirm(self, probed: Mapping[str, Sequence[str]]) -> dict[str, list[Any]] | None:
+        """What `as_left.note_asked` is given of these; None where one has not said yes in due time.
+
+        `probed`: daemon -> its process and its last answer, of all who are asked.
+        """
+        if probed.keys() != self._asked.keys():
+            return None
+        now, told = self._now(), {}
+        for name, (start, answer) in probed.items():
+            spec, _, life = self._asked[name]
+            probes = life.probes
+            if probes is None or (probes.start, probes.answer) != (start, answer):
+                return None
+            if not probes.is_ready or probes.failures or is_overdue(spec, probes, now):
+                return None
+            told[name] = [start, probes.asked_at, probes.gap_s]
+        return told
 
     def close(self) -> None:
         self._prober.close()

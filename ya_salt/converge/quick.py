@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ya_salt.converge.host import PassRequest, PassResult
-    from ya_salt.life import Life
-    from ya_salt.model import Outcome, Settings
+    from ya_salt.model import DaemonSpec, Observed, Outcome, Readiness, Settings
     from ya_salt.porto.glance import Use
+
+    Answers = Mapping[str, Sequence[Any]]
+    """As `as_left.note_asked` has them."""
 
 _CLOCK_STEP_S = 2
 """portod tells whole seconds."""
@@ -91,8 +93,10 @@ def leave(
     from ya_salt.text import printable
 
     glimpse, state_dir = request.glimpse, settings.state_dir
+    probed = _list_probed(request, result)
     data = {
         "source": glimpse.source,
+        "who": request.who,
         "code": as_left.name_code(),
         "uid": os.geteuid(),
         "boot": as_left.name_boot(),
@@ -109,6 +113,7 @@ def leave(
         "changed": changed,
         "asked": glance.encode_names(changed),
         "unchanged": glance.say_unchanged(changed),
+        "probed": probed,
         # Of the spec, or of what portod took of it: they stand as long as nothing changes.
         "warnings": [
             printable(f"{item.name}: warning: {words}")
@@ -137,6 +142,8 @@ def leave(
         as_left.write(
             state_dir, {**data, "told": told, "files": files}, _list_more(result, request)
         )
+        if not probed:
+            as_left.remove_file(os.path.join(state_dir, as_left.ASKED_FILE_NAME))
     except (OSError, ValueError):
         as_left.forget(state_dir)
 
@@ -153,9 +160,7 @@ def _list_more(result: PassResult, request: PassRequest) -> dict[str, Any]:
 
 
 def _is_plain_request(request: PassRequest) -> bool:
-    return request.whole and not (
-        request.restarts or request.orders or request.override_gate or request.probes
-    )
+    return request.whole and not (request.restarts or request.orders or request.override_gate)
 
 
 def _is_plain(
@@ -169,7 +174,7 @@ def _is_plain(
         return False
     if not all(map(_is_plain_outcome, result.outcomes.values())):
         return False
-    if not all(_is_plain_life(result.after.lives.get(name)) for name in names):
+    if not all(_is_plain_life(spec, result.after) for spec in request.targets):
         return False
     # What was seen after the question is what the answer was about, and a change from here on
     # cannot have the same time.
@@ -194,15 +199,40 @@ def _is_plain_outcome(outcome: Outcome) -> bool:
     return outcome == Outcome(DaemonPlan(outcome.plan.name))
 
 
-def _is_plain_life(life: Life | None) -> bool:
+def _is_plain_life(spec: DaemonSpec, after: Observed) -> bool:
     from dataclasses import replace
 
     from ya_salt.life import Life
 
+    life = after.lives.get(spec.name)
     if life is None or (life.crash is not None and life.crash.deaths):
         return False
+    if spec.readiness is not None and not _is_plain_yes(spec, spec.readiness, after):
+        return False
     # What it could go back to, and what was put right, is of no matter while nothing is to be done.
-    return replace(life, generations=(), crash=None, corrections={}, corrected="") == Life()
+    plain = replace(life, generations=(), crash=None, corrections={}, corrected="", probes=None)
+    return plain == Life() and (spec.readiness is not None or life.probes is None)
+
+
+def _is_plain_yes(spec: DaemonSpec, readiness: Readiness, after: Observed) -> bool:
+    """Whether it was asked and says yes. What says itself how it stands may say more than that."""
+    from ya_salt.converge.readiness import find_probes, find_warning
+
+    life = after.lives[spec.name]
+    probes = find_probes(after.containers.get(spec.name), life)
+    return (
+        not readiness.notify
+        and probes is not None
+        and probes.is_ready
+        and not probes.failures
+        and not find_warning(spec, life)
+    )
+
+
+def _list_probed(request: PassRequest, result: PassResult) -> dict[str, list[str]]:
+    """Daemon -> its process, and its last answer, of those that are asked if they are ready."""
+    found = {spec.name: result.after.lives[spec.name].probes for spec in request.targets}
+    return {name: [item.start, item.answer] for name, item in found.items() if item is not None}
 
 
 # -- the quick way -------------------------------------------------------------------------------
@@ -225,18 +255,26 @@ class Reader:
         return self._data
 
 
-def make_quick_pass(
+def ask_nobody(probed: Mapping[str, Sequence[str]]) -> Answers | None:
+    """For a pass of who has not asked daemons meanwhile: where there are such, it has to."""
+    return None if probed else {}
+
+
+def make_quick_pass(  # noqa: PLR0913, PLR0917 - who asks names what is special about it
     state_dir: str,
     source: Mapping[str, Any],
     reader: Reader | None = None,
     suits: Callable[[Mapping[str, Any]], bool] = lambda _data: True,
     is_whole: Callable[[], bool] = lambda: True,
+    confirm: Callable[[Mapping[str, Sequence[str]]], Answers | None] = ask_nobody,
 ) -> dict[str, Any] | None:
     """The snapshot, where a pass finds everything as it has it, and that pass is remembered.
 
     None where there has to be a full one, be it that the snapshot does not suit who asks. `reader`
     spares who makes many passes reading it each time. A pass over a part of the daemons, which
-    `is_whole` tells once the snapshot suits, is not remembered. Raises nothing.
+    `is_whole` tells once the snapshot suits, is not remembered. `confirm` is given the daemons that
+    are asked if they are ready (their process, their last answer), and tells what they have said
+    meanwhile; None where that was no yes, or is too long ago. Raises nothing.
     """
     started, reader = time.time(), reader or Reader()
     if not os.path.exists(os.path.join(state_dir, as_left.FILE_NAME)):
@@ -251,12 +289,11 @@ def make_quick_pass(
         data = reader.read(state_dir)
         if data is None or data.get("source") != source or not suits(data):
             return None
-        noted = is_whole()
-        # When the last pass was, and what was used then, are told by one over all.
-        textfile = data["told"]["steady"]["textfile"] if noted else None
-        use = look(data, state_dir, ("memory_usage", "cpu_usage") if textfile else ())
-        if use is None or not _tell(data, textfile, use, started):
+        answers, noted = confirm(data["probed"]), is_whole()
+        if answers is None or not _repeat(data, state_dir, started, noted):
             return None
+        if answers:
+            as_left.note_asked(state_dir, answers)
         if noted:
             as_left.note_pass(state_dir, started, time.time())
     except (OSError, LookupError, TypeError):
@@ -266,14 +303,23 @@ def make_quick_pass(
     return data
 
 
+def _repeat(data: Mapping[str, Any], state_dir: str, started: float, noted: bool) -> bool:
+    """Whether a pass finds everything as it was, and has told so to all who watch."""
+    # When the last pass was, and what was used then, are told by one over all.
+    textfile = data["told"]["steady"]["textfile"] if noted else None
+    use = look(data, state_dir, ("memory_usage", "cpu_usage") if textfile else ())
+    return use is not None and _tell(data, textfile, use, started)
+
+
 def is_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
-    """Whether a pass would find nothing to do and nothing to tell. Raises nothing."""
-    return look(data, state_dir) is not None
+    """Whether a pass would find nothing to do or to tell, and nobody to ask. Raises nothing."""
+    return not data["probed"] and look(data, state_dir) is not None
 
 
 def look(data: Mapping[str, Any], state_dir: str, variables: Sequence[str] = ()) -> Use | None:
     """What containers use, by `variables`, where a pass would find nothing to do; else None.
 
+    That is by what daemons said when they were asked last, should they be.
     Who does not tell is not in it. Call it under the pass lock if it is to stand in for a pass, and
     after everything was read that is to be shown. Raises nothing.
     """

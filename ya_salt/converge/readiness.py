@@ -32,6 +32,9 @@ PROBE_RESTART = "its readiness probe failed"
 NOTIFY = "notify"
 """Begins the question of a daemon that says itself how it stands."""
 
+_LATE_S = 1.0
+"""So much later than its time a question may come: whoever asks does other things, too."""
+
 _SLOW = 1.5
 """Asked less often than this many periods a daemon is asked by passes alone."""
 
@@ -120,6 +123,14 @@ def find_wait(spec: DaemonSpec, container: Container, life: Life, now: float) ->
     since = now - probes.asked_at
     # A clock that was set back is no reason to wait until it is where it was.
     return max(0.0, period_s - since) if since >= 0 else 0.0
+
+
+def is_overdue(spec: DaemonSpec, probes: Probes, now: float) -> bool:
+    """Whether its last answer is older than one who asks it each period would have it."""
+    if spec.readiness is None:
+        return True
+    age_s = now - probes.asked_at
+    return not 0 <= age_s <= spec.readiness.period_s + spec.readiness.timeout_s + _LATE_S
 
 
 def pick_newer(known: Probes | None, other: Probes | None) -> Probes | None:
