@@ -24,7 +24,7 @@ PASS_FILE_NAME = "as-left.pass"  # noqa: S105 - a pass over the host, no passwor
 """When the last quick pass was: the store is not written by one."""
 ASKED_FILE_NAME = "as-left.asked"
 """When daemons said yes last, by the last quick pass of an agent that asks them."""
-FORMAT = 7
+FORMAT = 8
 _MARSHAL = 4
 """Its form that each Python since 3.4 writes and reads."""
 SETTLED_S = 3.0
@@ -34,6 +34,8 @@ MAX_STEP_S = 1.5
 """So far a clock may have moved against the time since the boot: more, and times tell nothing."""
 FULL_EVERY_S = 600.0
 _MAX_BYTES = 16 << 20
+_LITTLE_ROOM = 1 << 20
+"""Fewer free bytes than this are a full disk."""
 _MODE_OTHERS_WRITE = 0o022
 _STICKY = 0o1000
 _SET_GROUP = 0o2000
@@ -115,6 +117,15 @@ def _is_way(found: os.stat_result) -> bool:
     return found.st_uid in {0, os.geteuid()} if found.st_mode & _STICKY else is_ours(found)
 
 
+def is_disk_full(folder: str) -> bool:
+    """Whether nothing can be written there any more; no, where that cannot be told."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _LITTLE_ROOM
+
+
 def find_step() -> float:
     """The wall clock against the time since the boot: it changes when somebody sets the clock."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -141,6 +152,11 @@ def find_full_at(host: str) -> float:
     return now + FULL_EVERY_S * (0.9 + 0.2 * share)
 
 
+def find_boottime(at: float) -> float:
+    """A moment of the wall clock in seconds since the boot."""
+    return at - find_step()
+
+
 class Glimpse:
     """The files of a host right before a full pass began to read them."""
 
@@ -149,12 +165,15 @@ class Glimpse:
         source: Mapping[str, Any],
         files: Mapping[str, list[Any]],
         entries: Mapping[str, Identity | None],
+        unsettled: Iterable[str] = (),
     ) -> None:
         self.source = source
         """What the settings are made of: the settings file, the environment, the flags."""
         self.files = files
         self.entries = entries
         """Of the daemons directory."""
+        self.unsettled = frozenset(unsettled)
+        """Entries that have changed so lately that another change may not show."""
         self.step = find_step()
 
 
@@ -220,15 +239,27 @@ def _make_head(body: bytes) -> bytes:
 
 
 def read_of(state_dir: str, source: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The snapshot, where it is of settings that are made of the same."""
+    """The snapshot, where it is of settings that are made of the same, and of every daemon."""
     data = read(state_dir)
-    return data if data is not None and data.get("source") == source else None
+    return data if data is not None and is_of_all(data, source) else None
+
+
+def is_of_all(data: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
+    """Whether it is of these settings, and no daemon has to be looked at in any case."""
+    return data.get("source") == source and not data.get("aside")
 
 
 def read_more(data: Mapping[str, Any]) -> dict[str, Any]:
     """What was written as `more` with a snapshot. Raises ValueError, LookupError."""
     more: dict[str, Any] = marshal.loads(data["more"])  # noqa: S302 - as in `read`
     return more
+
+
+def take(state_dir: str) -> dict[str, Any] | None:
+    """The snapshot as `read` has it, and take it away."""
+    data = read(state_dir)
+    forget(state_dir)
+    return data
 
 
 def forget(state_dir: str) -> None:
@@ -293,9 +324,19 @@ def load_asked(state_dir: str) -> dict[str, Any]:
 
 
 def is_host_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
-    """Whether machine, clock, ya-salt and files are as the snapshot has them, and it is not due.
+    """Whether all but the daemons' containers is as the snapshot has it, and it is not due.
 
     Raises OSError, LookupError, TypeError, AttributeError where that cannot be told.
+    """
+    return is_around_as_left(data, state_dir) and data["entries"] == identify_entries(
+        data["specs_dir"]
+    )
+
+
+def is_around_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
+    """Whether machine, clock, ya-salt and files that are no daemon's are as the snapshot has them.
+
+    And it is not due. Raises as `is_host_as_left`.
     """
     boot = name_boot()
     return (
@@ -310,5 +351,6 @@ def is_host_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
         and is_guarded(state_dir)
         and all(map(is_guarded, data["guarded"]))
         and data["files"] == identify_all(data["files"])
-        and data["entries"] == identify_entries(data["specs_dir"])
+        # A probation begins anew then.
+        and not (data["on_trial"] and is_disk_full(state_dir))
     )

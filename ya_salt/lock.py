@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ya_salt import as_left
 from ya_salt.errors import LockHeldError, StoreError
@@ -24,8 +25,10 @@ _FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 @contextmanager
-def hold_lock(state_dir: str, wait_s: float = 0.0) -> Iterator[None]:
+def hold_lock(state_dir: str, wait_s: float = 0.0) -> Iterator[dict[str, Any] | None]:
     """Hold the pass lock, waiting up to `wait_s` seconds for another pass to end.
+
+    Its value is the snapshot that the last pass has left, if any (`as_left.read`): it is gone now.
 
     A full or broken disk is no reason not to. Raises LockHeldError where another pass does not end,
     StoreError where the state directory cannot be ours, UntrustedError where it may be somebody
@@ -48,8 +51,7 @@ def hold_lock(state_dir: str, wait_s: float = 0.0) -> Iterator[None]:
             _lock(file, path, give_up)
             _say_who(file)
         # What the quick way goes by is over as soon as somebody may change something.
-        as_left.forget(state_dir)
-        yield
+        yield as_left.take(state_dir)
 
 
 def _open_directory(state_dir: str) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.bare_host import SPEC, BareHost, is_quick, settle
 from helpers.example import ExampleHost
 from helpers.receiver import Receiver, make_juggler, make_yasm
 
@@ -25,24 +26,6 @@ from ya_salt.monitoring import steady
 from ya_salt.porto import glance
 
 NAMES = ("one", "two")
-SPEC = """\
-meta: {{name: {name}, version: "1"}}
-spec:
-  min_ready_s: 0
-  properties: {{cmd: [sleep, "1000"], memory_limit: 64Mb}}
-"""
-
-
-class BareHost(ExampleHost):
-    """Without packages, whose building would take longer than the tests."""
-
-    def __enter__(self) -> BareHost:
-        self.folder.chmod(0o755)
-        self.specs_dir.mkdir(mode=0o755)
-        (self.root / "var/lib/dpkg/updates").mkdir(parents=True, exist_ok=True)
-        (self.root / "var/lib/dpkg/status").touch()
-        self.portod.start()
-        return self
 
 
 @pytest.fixture
@@ -63,19 +46,6 @@ def settled(host: ExampleHost, monkeypatch: pytest.MonkeyPatch) -> ExampleHost:
         (host.specs_dir / f"{name}.yaml").write_text(SPEC.format(name=name))
     settle()
     return host
-
-
-def settle() -> None:
-    for _ in range(4):
-        assert main(["apply"]) == 0
-        if is_quick():
-            return
-        time.sleep(1.1)
-    raise AssertionError("no pass was quick")
-
-
-def is_quick() -> bool:
-    return answer_quickly(["apply"]) == 0
 
 
 def rewrite(path: Path, data: bytes) -> None:

@@ -485,6 +485,7 @@ class Agent:
                 asks_all=False,
                 probes=self._rounds.probes,
                 glimpse=glimpse if reading.again_in_s is None else None,
+                is_full=not self._has_looked,
             )
             making.result = run_pass(self._host, request)
         except BaseException as error:  # noqa: BLE001 - told by the loop, whatever it is

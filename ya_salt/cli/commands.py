@@ -113,7 +113,8 @@ def apply(options: argparse.Namespace, in_force: InForce) -> int:
     settings = in_force.settings
     kept = KeptSpecs(settings.state_dir, reads_anew=options.full)
     request, broken = _load_request(options, settings, kept)
-    code = make_pass(options, settings, replace(request, glimpse=glimpse), broken)
+    request = replace(request, glimpse=glimpse, is_full=options.full)
+    code = make_pass(options, settings, request, broken)
     if request.whole and not options.dry_run:
         kept.save()
     return code

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from ya_salt.as_left import is_disk_full
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.converge import trials
 from ya_salt.converge.drift import has_secrets, is_current
@@ -36,8 +37,6 @@ DIRECTORY = "generations"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_BYTES = 1 << 24
-_LITTLE_ROOM = 1 << 20
-"""Fewer free bytes than this are a full disk."""
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -223,14 +222,6 @@ def name_boot(client: PortoClient) -> str:
         return f"{boot} "
 
 
-def _is_disk_full(folder: str) -> bool:
-    try:
-        found = os.statvfs(folder)
-    except OSError:
-        return False
-    return found.f_bavail * found.f_frsize < _LITTLE_ROOM
-
-
 def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; where, what was said, when
     specs: Sequence[DaemonSpec],
     observed: Observed,
@@ -265,7 +256,7 @@ def judge_trials(  # noqa: PLR0913, PLR0917 - what is wanted, there, was done; w
         news = list_news(spec, observed)
         if not excuse and news and was.trial is not None and was.trial.is_carried_out:
             excuse = f"{news[0]} has changed"
-        if not excuse and _is_disk_full(state_dir):
+        if not excuse and is_disk_full(state_dir):
             excuse = "the disk is full"
         probes = find_probes(observed.containers.get(spec.name), life)
         if not excuse and probes is not None and probes.is_unheard and not probes.is_ready:

@@ -104,6 +104,21 @@ def make_host(settings: Settings, progress: Progress = lambda _text: None) -> Ho
 
 
 @dataclass(frozen=True)
+class Rest:
+    """Daemons that are as the last pass left them, so that this one does not look at them."""
+
+    changed: Mapping[str, int]
+    """Daemon -> when portod says that its container changed last, seconds since 1970."""
+    peer: str
+    """The portod that says so."""
+    full_at: float
+    """Seconds since the boot: all daemons are looked at then."""
+    step: float
+    porto_step: float
+    """The clocks of this host and of portod against the time since the boot."""
+
+
+@dataclass(frozen=True)
 class PassRequest:
     """What a pass is about: the specs to make true, and everything known of the rest.
 
@@ -136,6 +151,10 @@ class PassRequest:
     """Daemon -> what somebody who asks between passes has come to know."""
     glimpse: Glimpse | None = None
     """The files as they were before they were read, where a next pass may be quick for it."""
+    is_full: bool = False
+    """Whether all daemons are looked at, whatever the last pass has left."""
+    rest: Rest | None = None
+    """Of a whole pass: those of its daemons that are no targets, as nothing has become of them."""
 
     @property
     def context(self) -> tuple[DaemonSpec, ...]:

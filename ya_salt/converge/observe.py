@@ -24,7 +24,8 @@ from ya_salt.quick_dataclass import dataclass
 _NEEDED = ("state", "labels", "private", "respawn_count", "time", "id", "creation_time[raw]")
 """Without these nothing can be said of a container, and nothing be done to it."""
 
-_TOLD = ("start_time[raw]", "death_time[raw]", "memory_usage", "cpu_usage")
+_USE = ("memory_usage", "cpu_usage")
+_TOLD = ("start_time[raw]", "death_time[raw]", *_USE)
 """Only shown: where they cannot be read the daemon is looked after all the same."""
 
 _COMPARED = ("task_cred", "respawn_delay", *GUARDED)
@@ -47,9 +48,14 @@ def observe(
     records: Mapping[str, Record],
     apt: Apt,
     client: PortoClient,
+    rest: Collection[str] = (),
 ) -> Observed:
-    """Everything that a plan needs. Raises PortoError where portod cannot be asked."""
-    look = look_at_containers(client, specs, {*records, *(spec.name for spec in specs)})
+    """Everything that a plan needs, but for the containers of `rest`.
+
+    Raises PortoError where portod cannot be asked.
+    """
+    names = ({*records} - {*rest}) | {spec.name for spec in specs}
+    look = look_at_containers(client, specs, names)
     observed = Observed(containers=look.containers, unknown=look.unknown, records=records)
     return look_at_packages(observed, specs, apt)
 
@@ -92,6 +98,20 @@ def look_at_containers(
             except Exception as error:  # noqa: BLE001 - as above
                 unknown[name] = describe_bug(error)
     return Look(containers, unknown)
+
+
+def look_at_use(
+    client: PortoClient, names: Sequence[str]
+) -> dict[str, tuple[int | None, int | None]]:
+    """Container -> (bytes, nanoseconds of CPU), as far as it tells. Raises PortoError."""
+    found = client.look(names, _USE)
+    return {
+        name: (
+            _parse_use(reading.values.get(_USE[0], "")),
+            _parse_use(reading.values.get(_USE[1], "")),
+        )
+        for name, reading in found.items()
+    }
 
 
 def _describe_unreadable(reading: Reading, needed: Collection[str]) -> str:

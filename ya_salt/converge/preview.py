@@ -448,7 +448,7 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     back = [spec for spec in known.values() if isinstance(spec, DaemonSpec)]
     names = {spec.name for spec in request.targets}
     wanted = [*request.targets, *(spec for spec in back if spec.name in names)]
-    observed = observe(wanted, records, host.apt, client)
+    observed = observe(wanted, records, host.apt, client, _list_unseen(request))
     observed = replace(
         observed,
         key=key,
@@ -497,6 +497,21 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
         if told != portod:
             plans = hold(_plan(request, context, observed, intents))
     return Looked(request, observed, _name_who(plans, host), here, lost)
+
+
+def _list_unseen(request: PassRequest) -> set[str]:
+    """Daemons that need not be looked at: they are as they were, and no target waits for them."""
+    if request.rest is None:
+        return set()
+    specs = {spec.name: spec for spec in request.context}
+    seen: set[str] = set()
+    coming = [spec.name for spec in request.targets]
+    while coming:
+        name = coming.pop()
+        if name not in seen:
+            seen.add(name)
+            coming += specs[name].after if name in specs else ()
+    return request.rest.changed.keys() - seen
 
 
 def _follow_orders(

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ya_salt.converge.host import PassRequest, PassResult
-    from ya_salt.model import DaemonSpec, Observed, Outcome, Readiness, Settings
+    from ya_salt.life import Trial
+    from ya_salt.model import DaemonSpec, DaemonStatus, Observed, Outcome, Readiness, Settings
     from ya_salt.porto.glance import Use
 
     Answers = Mapping[str, Sequence[Any]]
@@ -37,7 +38,8 @@ _KEPT = ("store.sqlite3", "journal", "secret.key")
 def take_glimpse(settings: Settings, source: Mapping[str, Any]) -> as_left.Glimpse | None:
     """Look at the files before they are read, so that no change meanwhile is missed.
 
-    None where they cannot be seen, or one has changed so lately that another change may not show.
+    None where they cannot be seen, or one that is no daemon's has changed so lately that another
+    change may not show.
     """
     now = time.time()
     dpkg = os.path.join(settings.root, "var/lib/dpkg")
@@ -52,15 +54,18 @@ def take_glimpse(settings: Settings, source: Mapping[str, Any]) -> as_left.Glimp
         entries = as_left.identify_entries(settings.specs_dir)
     except OSError:
         return None
-    identities = [*entries.values(), *(identity for _, identity in files.values())]
-    if not all(as_left.is_settled(identity, now) for identity in identities):
+    if not all(as_left.is_settled(identity, now) for _, identity in files.values()):
         return None
-    return as_left.Glimpse(source, files, entries)
+    # A change of the directory itself shows in its mode, its owner or its entries.
+    fresh = {
+        name for name, item in entries.items() if name != "." and not as_left.is_settled(item, now)
+    }
+    return as_left.Glimpse(source, files, entries, fresh)
 
 
 def look_before(settings: Settings, request: PassRequest) -> glance.Glance | None:
     """Ask portod, before the pass looks, when each container changed; None where that is no use."""
-    if request.glimpse is None or not _is_plain_request(request):
+    if request.glimpse is None or not is_plain_request(request):
         return None
     try:
         return glance.look(settings.porto_socket, sorted(spec.name for spec in request.targets))
@@ -78,21 +83,21 @@ def leave(
     result: PassResult,
     tell: Callable[[], Mapping[str, Any]],
 ) -> None:
-    """Write down how the pass has left the host, if nothing of it is out of the ordinary.
+    """Write down how the pass has left the host, if little of it is out of the ordinary.
 
-    Call it under the pass lock, when everything else is written. `tell` is called only then, for
-    what `status` shows besides the daemons: when the pass was ("passed"), "sinks", "gate",
-    "causes"; and "steady", what keeps the sinks told, None where that takes a full pass. What it
-    raises of OSError and ValueError leaves nothing.
+    Call it under the pass lock, when everything else is written. `tell` is called only where no
+    daemon is, for what `status` shows besides the daemons: when the pass was ("passed"), "sinks",
+    "gate", "causes"; and "steady", what keeps the sinks told, None where that takes a full pass.
+    What it raises of OSError and ValueError leaves nothing.
     """
-    if seen is None or request.glimpse is None or not result.ok:
-        return
-    changed = glance.parse_changes(seen.told)
-    if not _is_plain(request, result, changed, seen.clock):
+    aside = _list_aside(request, seen, result)
+    if seen is None or request.glimpse is None or aside is None:
         return
     from ya_salt.text import printable
 
-    glimpse, state_dir = request.glimpse, settings.state_dir
+    glimpse, rest, state_dir = request.glimpse, request.rest, settings.state_dir
+    changed = {**({} if rest is None else rest.changed), **glance.parse_changes(seen.told)}
+    plain = {name: when for name, when in changed.items() if name not in aside}
     probed = _list_probed(request, result)
     data = {
         "source": glimpse.source,
@@ -101,18 +106,20 @@ def leave(
         "uid": os.geteuid(),
         "boot": as_left.name_boot(),
         "host": os.uname().nodename,
-        "full_at": as_left.find_full_at(os.uname().nodename),
-        "step": glimpse.step,
+        "full_at": _find_full_at(request, result),
+        "step": glimpse.step if rest is None else rest.step,
+        "on_trial": any(life.trial is not None for life in result.after.lives.values()),
         "state_dir": state_dir,
         "specs_dir": settings.specs_dir,
         "guarded": [settings.specs_dir, *glimpse.files],
         "entries": glimpse.entries,
         "porto_socket": settings.porto_socket,
         "peer": seen.peer,
-        "porto_step": seen.step,
-        "changed": changed,
-        "asked": glance.encode_names(changed),
-        "unchanged": glance.say_unchanged(changed),
+        "porto_step": seen.step if rest is None else rest.porto_step,
+        "changed": plain,
+        "aside": sorted(aside),
+        "asked": glance.encode_names(plain),
+        "unchanged": glance.say_unchanged(plain),
         "probed": probed,
         # Of the spec, or of what portod took of it: they stand as long as nothing changes.
         "warnings": [
@@ -134,8 +141,8 @@ def leave(
         ],
     }
     try:
-        told = tell()
-        if told["steady"] is None:
+        told = None if aside else tell()
+        if told is not None and told["steady"] is None:
             return
         kept = as_left.identify_all(os.path.join(state_dir, name) for name in _KEPT)
         files = {**glimpse.files, **kept}
@@ -146,6 +153,18 @@ def leave(
             as_left.remove_file(os.path.join(state_dir, as_left.ASKED_FILE_NAME))
     except (OSError, ValueError):
         as_left.forget(state_dir)
+
+
+def _find_full_at(request: PassRequest, result: PassResult) -> float:
+    """When all daemons are looked at again, in seconds since the boot: a probation is over then."""
+    rest, specs = request.rest, {spec.name: spec for spec in result.targets}
+    ends = [
+        life.trial.ready_at + specs[name].update.watch_s
+        for name, life in result.after.lives.items()
+        if life.trial is not None and name in specs
+    ]
+    ever = as_left.find_full_at(os.uname().nodename) if rest is None else rest.full_at
+    return min([ever, *(as_left.find_boottime(at) for at in ends)])
 
 
 def _list_more(result: PassResult, request: PassRequest) -> dict[str, Any]:
@@ -159,37 +178,62 @@ def _list_more(result: PassResult, request: PassRequest) -> dict[str, Any]:
     }
 
 
-def _is_plain_request(request: PassRequest) -> bool:
+def is_plain_request(request: PassRequest) -> bool:
     return request.whole and not (request.restarts or request.orders or request.override_gate)
 
 
-def _is_plain(
-    request: PassRequest, result: PassResult, changed: Mapping[str, int], clock: int
-) -> bool:
-    """Whether nothing was done, waits, or will come due by itself, and no daemon is special."""
-    names = {spec.name for spec in request.targets}
-    if request.loaded.rejected or result.due_at is not None or result.touched:
-        return False
-    if {status.name for status in result.statuses} != names or changed.keys() != names:
-        return False
-    if not all(map(_is_plain_outcome, result.outcomes.values())):
-        return False
-    if not all(_is_plain_life(spec, result.after) for spec in request.targets):
-        return False
+def _list_aside(
+    request: PassRequest, seen: glance.Glance | None, result: PassResult
+) -> set[str] | None:
+    """Daemons that are out of the ordinary, so that the next pass has to look at them.
+
+    None where the next pass has to look at all of them.
+    """
+    rest, glimpse = request.rest, request.glimpse
+    known = {spec.name for spec in request.targets} | ({*rest.changed} if rest else set())
+    statuses = {status.name: status for status in result.statuses}
+    if seen is None or glimpse is None or request.loaded.rejected or result.problems:
+        return None
+    fresh = {
+        spec.name for spec in request.context if os.path.basename(spec.path) in glimpse.unsettled
+    }
+    if statuses.keys() != known or len(fresh) != len(glimpse.unsettled):
+        return None
+    if rest is not None and rest.peer != seen.peer:
+        return None
+    changed = glance.parse_changes(seen.told)
     # What was seen after the question is what the answer was about, and a change from here on
     # cannot have the same time.
-    latest = clock - as_left.SETTLED_S - _CLOCK_STEP_S
-    return all(
-        container is not None and container.changed_at == changed[name] <= latest
-        for name in names
-        for container in [result.after.containers.get(name)]
-    ) and all(
-        status.phase == "Managed"
+    latest = seen.clock - as_left.SETTLED_S - _CLOCK_STEP_S
+    plain = {
+        name
+        for spec in result.targets
+        for name in [spec.name]
+        if changed.get(name, latest + 1) <= latest
+        and _is_plain(spec, statuses[name], result, changed[name])
+    }
+    aside = {spec.name for spec in request.targets} - plain | fresh
+    if not aside:
+        is_over = result.ok and result.due_at is None
+        return aside if is_over else None
+    return aside if 2 * len(aside) <= len(known) else None
+
+
+def _is_plain(spec: DaemonSpec, status: DaemonStatus, result: PassResult, changed_at: int) -> bool:
+    """Whether nothing was done to it, waits, or will come due by itself, and it is fine."""
+    name = spec.name
+    container = result.after.containers.get(name)
+    return (
+        container is not None
+        and container.changed_at == changed_at
+        and name not in result.touched
+        and _is_plain_outcome(result.outcomes[name])
+        and _is_plain_life(spec, result.after)
+        and status.phase == "Managed"
         and status.ready is not None
         and status.ready.reason == "Ready"
         and status.gate is None
         and status.wanted_version == status.version
-        for status in result.statuses
     )
 
 
@@ -207,10 +251,14 @@ def _is_plain_life(spec: DaemonSpec, after: Observed) -> bool:
     life = after.lives.get(spec.name)
     if life is None or (life.crash is not None and life.crash.deaths):
         return False
+    if life.trial is not None and not _is_plain_trial(life.trial):
+        return False
     if spec.readiness is not None and not _is_plain_yes(spec, spec.readiness, after):
         return False
     # What it could go back to, and what was put right, is of no matter while nothing is to be done.
-    plain = replace(life, generations=(), crash=None, corrections={}, corrected="", probes=None)
+    plain = replace(
+        life, generations=(), crash=None, corrections={}, corrected="", trial=None, probes=None
+    )
     return plain == Life() and (spec.readiness is not None or life.probes is None)
 
 
@@ -233,6 +281,12 @@ def _list_probed(request: PassRequest, result: PassResult) -> dict[str, list[str
     """Daemon -> its process, and its last answer, of those that are asked if they are ready."""
     found = {spec.name: result.after.lives[spec.name].probes for spec in request.targets}
     return {name: [item.start, item.answer] for name, item in found.items() if item is not None}
+
+
+def _is_plain_trial(trial: Trial) -> bool:
+    """Whether nothing can become of it before its end while its container stays as it is."""
+    is_shaken = bool(trial.deaths or trial.was_dead or trial.was_respawning)
+    return bool(trial.ready_at and trial.host) and trial.is_carried_out and not is_shaken
 
 
 # -- the quick way -------------------------------------------------------------------------------
@@ -287,7 +341,7 @@ def make_quick_pass(  # noqa: PLR0913, PLR0917 - who asks names what is special 
         # The lock of every pass, without a word on who holds it: it is over in a moment.
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         data = reader.read(state_dir)
-        if data is None or data.get("source") != source or not suits(data):
+        if data is None or not (as_left.is_of_all(data, source) and suits(data)):
             return None
         answers, noted = confirm(data["probed"]), is_whole()
         if answers is None or not _repeat(data, state_dir, started, noted):
@@ -345,12 +399,16 @@ def look(data: Mapping[str, Any], state_dir: str, variables: Sequence[str] = ())
 
 def _read_use(data: Mapping[str, Any], seen: glance.Glance, variables: Sequence[str]) -> Use | None:
     """What portod tells of the use of containers, none of which has changed; else None."""
-    is_timed = abs(seen.step - data["porto_step"]) <= _CLOCK_STEP_S
-    if not is_timed or seen.peer != data["peer"]:
+    if not is_timed(data, seen) or seen.peer != data["peer"]:
         return None
     if variables:
         return glance.read_use(seen.told, data["unchanged"], variables)
     return {} if seen.told == data["unchanged"] else None
+
+
+def is_timed(data: Mapping[str, Any], seen: glance.Glance) -> bool:
+    """Whether portod's clock goes as it did, so that its change times tell."""
+    return bool(abs(seen.step - data["porto_step"]) <= _CLOCK_STEP_S)
 
 
 def _tell(data: Mapping[str, Any], textfile: Any, use: Use, started: float) -> bool:

@@ -40,6 +40,7 @@ from ya_salt.converge.host import (
     Host,
     PassRequest,
     PassResult,
+    Rest,
     name_host,
     open_gate,
     settle_request,
@@ -57,7 +58,14 @@ from ya_salt.converge.journal import (
     load_last_causes,
 )
 from ya_salt.converge.lives import find_due, look_back
-from ya_salt.converge.observe import Look, find_lost, look_at_containers, look_at_packages
+from ya_salt.converge.narrow import is_about_more, narrow, widen
+from ya_salt.converge.observe import (
+    Look,
+    find_lost,
+    look_at_containers,
+    look_at_packages,
+    look_at_use,
+)
 from ya_salt.converge.ordering import STARTS, Standing, list_order, stand
 from ya_salt.converge.package_users import find_replaceable, list_packages_ever
 from ya_salt.converge.plan import hold_packages
@@ -175,7 +183,8 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
     portod cannot be asked at all.
     """
     request = settle_request(request, host)
-    with hold_lock(host.settings.state_dir, lock_wait_s):
+    with hold_lock(host.settings.state_dir, lock_wait_s) as left:
+        request = narrow(host.settings, request, left)
         store = open_store(host.settings.state_dir)
         _share(host)
         try:
@@ -188,11 +197,16 @@ def _run_locked(host: Host, request: PassRequest, store: Store) -> PassResult:
     host.patience.renew()
     seen = quick.look_before(host.settings, request)
     started, done = host.now(), _make_round(host, request, store, None)
-    results = [done.result]
+    results, request = [done.result], done.request
     while done.lost or done.left:
         # What failed is written down and told: now it is undone, as any pass would do it.
         request = replace(
-            request, orders={}, restarts={}, asks_all=False, left=done.left, awaited=done.awaited
+            widen(request),
+            orders={},
+            restarts={},
+            asks_all=False,
+            left=done.left,
+            awaited=done.awaited,
         )
         done = _make_round(host, request, store, started)
         results.append(done.result)
@@ -311,6 +325,8 @@ class _Done:
     counters: Memory
     gate: GateMemory
     recalled: _Recalled
+    request: PassRequest
+    """What it was about in the end."""
     lost: Mapping[str, str]
     """Daemon -> why its update was given up: another round undoes it."""
     left: Mapping[str, str]
@@ -388,21 +404,13 @@ def _make_pass(
         if any(has_secrets(spec) for spec in request.targets):
             make_key(host.settings.state_dir)
         slots = recall_slots(gate, recalled.gate, names, is_store_new=recalled.is_store_new)
-        looked = look_and_plan(
-            host,
-            request,
-            recalled.records,
-            recalled.portod,
-            client,
-            lambda request, observed: _ask_all(host, request, prober, observed),
-            host.listening.serve,
-        )
+        wanted, looked = _look(host, request, recalled, client, prober)
         request, before, plans = looked.request, looked.observed, looked.plans
         if looked.lost:
             plans = _leave_again(plans, request.left, looked.lost)
         if recalled.blindness:
             plans = hold_packages(plans, recalled.blindness, before)
-        start = _Start(host, request, store, _count_cut_short(recalled, before))
+        start = _Start(host, request, store, _count_cut_short(recalled, before, request.rest))
         _log_refusals(plans)
         if any(plan.steps for plan in plans):
             journal.open()
@@ -430,14 +438,16 @@ def _make_pass(
         is_asked = bool(left) or not request.waits
         awaited = _list_awaited(start, outcomes, after) if is_asked else frozenset()
         results = _judge(start, acted, awaited if left else frozenset())
-        settled = report_results(gate, permits, results, host.now(), is_whole=request.whole)
+        is_about_all = request.whole and request.rest is None
+        settled = report_results(gate, permits, results, host.now(), is_whole=is_about_all)
     statuses = tuple(_with_standing(start, result.status, settled) for result in results)
+    rest = _list_rest(start, client)
     return _Done(
         result=PassResult(
-            tuple(sorted(statuses, key=lambda status: status.name)),
+            tuple(sorted((*statuses, *rest), key=lambda status: status.name)),
             request.loaded.rejected if request.whole else (),
             frozenset(name for name, outcome in outcomes.items() if outcome.results),
-            outcomes,
+            {**{item.name: Outcome(DaemonPlan(item.name)) for item in rest}, **outcomes},
             before,
             find_due(after, host.now()),
             after=after,
@@ -449,10 +459,62 @@ def _make_pass(
         counters=_count(start, acted, seen.lasts, statuses),
         gate=settled.memory,
         recalled=start.recalled,
+        request=wanted,
         lost=lost,
         left=left,
         awaited=awaited,
     )
+
+
+def _look(
+    host: Host, request: PassRequest, recalled: _Recalled, client: PortoClient, prober: Prober
+) -> tuple[PassRequest, Looked]:
+    """What the pass is about, and what was found: all daemons, where a few do not make it up."""
+
+    def look(request: PassRequest) -> Looked:
+        return look_and_plan(
+            host,
+            request,
+            recalled.records,
+            recalled.portod,
+            client,
+            lambda request, observed: _ask_all(host, request, prober, observed),
+            host.listening.serve,
+        )
+
+    request = request if _is_rest_known(request, recalled) else widen(request)
+    looked = look(request)
+    if request.rest is not None and (looked.lost or is_about_more(looked.plans)):
+        request = widen(request)
+        looked = look(request)
+    return request, looked
+
+
+def _is_rest_known(request: PassRequest, recalled: _Recalled) -> bool:
+    """Whether the store tells of all daemons that the pass does not look at."""
+    if request.rest is None:
+        return True
+
+    known = {name for name, item in recalled.records.items() if item.status is not None}
+    return request.rest.changed.keys() <= known and not (recalled.is_store_new or recalled.deeds)
+
+
+def _list_rest(start: _Start, client: PortoClient) -> list[DaemonStatus]:
+    """The statuses of those that the pass does not look at: as they were, and what they use now."""
+    rest, now = start.request.rest, start.host.now()
+    if rest is None:
+        return []
+    names = sorted(rest.changed)
+    try:
+        used = look_at_use(client, names)
+    except PortoError:
+        used = {}
+    return [
+        replace(status, memory_bytes=memory_bytes, cpu_ns=cpu_ns, updated_at=now)
+        for status in (start.records[name].status for name in names)
+        if status is not None
+        for memory_bytes, cpu_ns in [used.get(status.name, (None, None))]
+    ]
 
 
 def _tell_outlived(host: Host, store: Store, journal: Journal) -> None:
@@ -563,12 +625,13 @@ def _read_rejected(store: Store) -> dict[str, tuple[str, ...]]:
         return {}
 
 
-def _count_cut_short(recalled: _Recalled, before: Observed) -> _Recalled:
+def _count_cut_short(recalled: _Recalled, before: Observed, rest: Rest | None) -> _Recalled:
     """Count what portod counted since, and restarts of a pass that did not live to count them."""
     counters = recalled.counters
+    there = {*before.containers, *before.unknown, *(rest.changed if rest else ())}
     is_begun_anew = recalled.is_store_new and not counters.counters
     made_up = counters.see_containers(before.containers.values())
-    made_up |= counters.see_gone(lambda name: name in before.containers or name in before.unknown)
+    made_up |= counters.see_gone(there.__contains__)
     if is_begun_anew:
         # What was counted before it was lost has been told.
         counters.accept("yasm", counters.list_totals())
@@ -1132,7 +1195,7 @@ def _judge(start: _Start, acted: _Acted, awaited: Collection[str]) -> list[Daemo
 
 def _judge_unmanaged(start: _Start, after: Observed, now: float) -> list[DaemonResult]:
     """Daemons whose file is gone or broken, or that a state defines: they stay as they are."""
-    valid = {spec.name for spec in start.request.targets}
+    valid = {spec.name for spec in start.request.context}
     broken = {item.name: item for item in start.request.loaded.rejected if item.name}
     paths = {item.path: item for item in start.request.loaded.rejected}
     results = []
