@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from helpers.bare_host import SPEC, BareHost, is_quick, settle
 from helpers.example import ExampleHost
+from helpers.programs import find_free_ports
 from helpers.receiver import Receiver, make_juggler, make_yasm
 
 from ya_salt import as_left
@@ -690,6 +691,29 @@ def test_a_textfile_that_is_another_is_written_by_a_full_pass(
         if change == "a link":
             textfile.symlink_to(tmp_path / "elsewhere")
     assert not is_quick()
+
+
+def test_counts_wait_for_a_yasm_that_is_not_there(
+    settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Passes are quick meanwhile, and it is told of them as soon as it is there."""
+    (port,) = find_free_ports(1)
+    monkeypatch.setenv("YA_SALT_MONITORING_YASM_URL", f"http://127.0.0.1:{port}/")
+    assert settled.run("restart", "one").returncode == 0
+    settle()
+    with make_yasm(port) as yasm:
+        assert not is_quick()
+        assert main(["apply"]) == 0
+        told = yasm.accepted[0]["values"]
+    assert {"name": "porto-daemon-one-restart_count_thhh", "val": 1} in told
+
+
+def test_counts_that_nobody_wants_keep_no_pass_busy(
+    settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("YA_SALT_MONITORING_YASM_ENABLED", "false")
+    assert settled.run("restart", "one").returncode == 0
+    settle()
 
 
 def test_an_agent_of_yasm_that_has_gone_is_told_of(told: tuple[Receiver, Receiver, Path]) -> None:

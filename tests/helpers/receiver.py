@@ -27,10 +27,14 @@ reading), `deaf` (accepts connections, never reads), `garbage` (answers, but not
 
 
 class Receiver:
-    """A context manager; `url` is where it listens. `check(body)` returns what is wrong with it."""
+    """A context manager; `url` is where it listens. `check(body)` returns what is wrong with it.
 
-    def __init__(self, path: str, check: Callable[[Any], list[str]]) -> None:
+    `port` 0 is one that is free.
+    """
+
+    def __init__(self, path: str, check: Callable[[Any], list[str]], port: int = 0) -> None:
         self.path = path
+        self._port = port
         self.mode: Mode = "accept"
         self.answer: Callable[[Any], Any] = lambda _body: {"status": "ok"}
         self.accepted: list[Any] = []
@@ -57,7 +61,7 @@ class Receiver:
             def handle_error(self, *_: object) -> None:
                 """The other end hung up: that is what it is there for."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", self._port), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -130,8 +134,8 @@ class Receiver:
                 return
 
 
-def make_yasm() -> Receiver:
-    return Receiver("/", check_yasm)
+def make_yasm(port: int = 0) -> Receiver:
+    return Receiver("/", check_yasm, port)
 
 
 def make_juggler() -> Receiver:

@@ -84,7 +84,7 @@ def run_process() -> int:
     options = make_parser(sys.argv[1:]).parse_args()
     if options.command != "run":
         # What a command makes it needs nearly to its end: to look for garbage in it each 700
-        # objects is a fifth of what a pass over 500 daemons costs.
+        # objects is a tenth of what a pass over 500 daemons costs.
         gc.set_threshold(_GARBAGE_AFTER, 20, 20)
     return end_program("ya-salt", _run(options), is_deed=options.command in _DEEDS)
 

@@ -98,7 +98,7 @@ def leave(
     glimpse, rest, state_dir = request.glimpse, request.rest, settings.state_dir
     changed = {**({} if rest is None else rest.changed), **glance.parse_changes(seen.told)}
     plain = {name: when for name, when in changed.items() if name not in aside}
-    probed = _list_probed(request, result)
+    probed = {name: said for name, said in _list_probed(request, result).items() if name in plain}
     data = {
         "source": glimpse.source,
         "who": request.who,

@@ -171,7 +171,7 @@ def render_steady(
     what he was told or is not on this host. Raises OSError, ValueError.
     """
     metrics = make_metrics(found.statuses, memory, found.last_pass, found.now, found.gate)
-    if memory.doubted or memory.alerts or any(map(any, metrics.news.values())):
+    if memory.alerts or _has_pending(memory, metrics):
         return None
     told = settings.monitoring
     urls = {
@@ -210,6 +210,14 @@ def render_steady(
             )
         ]
     return steady_data
+
+
+def _has_pending(memory: Memory, metrics: Metrics) -> bool:
+    """Whether YASM is to be told of counts; where it is not there, they wait until it is."""
+    sink = memory.sinks.get("yasm")
+    if sink is None or sink.state == "absent":
+        return False
+    return bool(memory.doubted) or any(map(any, metrics.news.values()))
 
 
 def _render_bodies(
