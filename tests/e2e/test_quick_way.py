@@ -704,8 +704,8 @@ def test_counts_wait_for_a_yasm_that_is_not_there(
     with make_yasm(port) as yasm:
         assert not is_quick()
         assert main(["apply"]) == 0
-        told = yasm.accepted[0]["values"]
-    assert {"name": "porto-daemon-one-restart_count_thhh", "val": 1} in told
+        ((body,),) = yasm.accepted[:1]
+    assert {"name": "porto-daemon-one-restart_count_thhh", "val": 1} in body["values"]
 
 
 def test_counts_that_nobody_wants_keep_no_pass_busy(
