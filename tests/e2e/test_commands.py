@@ -401,7 +401,15 @@ def test_status_of_one_shows_everything_about_it(sleeping: ExampleHost) -> None:
     assert told["limits"] == {"memory_limit": str(64 << 20)}
     assert "first words" in told["stderr"]
     assert "create: " in told["history"][0]["what"]
-    for fact in (pid, str(path), told["digest"], "1.7", "first words", "create: ", str(64 << 20)):
+    for fact in (
+        pid,
+        str(path),
+        told["digest"],
+        "1.7",
+        "first words",
+        "create: ",
+        "memory_limit 64M",
+    ):
         assert fact in done.stdout
     assert told["conditions"]["running"]["lastTransitionTime"] in done.stdout
 
