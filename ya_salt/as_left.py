@@ -185,7 +185,7 @@ def write(state_dir: str, data: Mapping[str, Any], more: Mapping[str, Any]) -> N
 
     `more` is what a command does not need: it is left as bytes until somebody asks for it.
     """
-    _write(os.path.join(state_dir, FILE_NAME), {**data, "more": _encode(more)}, 0o600)
+    write_file(os.path.join(state_dir, FILE_NAME), {**data, "more": _encode(more)})
 
 
 def read(state_dir: str) -> dict[str, Any] | None:
@@ -193,26 +193,32 @@ def read(state_dir: str) -> dict[str, Any] | None:
 
     "more" is for `read_more`.
     """
-    return _read(os.path.join(state_dir, FILE_NAME))
+    return read_file(os.path.join(state_dir, FILE_NAME))
 
 
-def _write(path: str, data: Mapping[str, Any], mode: int) -> None:
-    """Put a file in place of the last one. Raises OSError."""
+def write_file(path: str, data: Mapping[str, Any], mode: int = 0o600) -> None:
+    """Put a file for `read_file` in place of the last one. Raises OSError."""
     body = _encode(data)
+    put_file(path, _make_head(body) + body, mode)
+
+
+def put_file(path: str, text: bytes, mode: int = 0o600) -> None:
+    """Put a file in place of the last one, whole or not at all. Raises OSError."""
     beside = f"{path}.new"
     remove_file(beside)
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     file = os.open(beside, flags, mode)
     try:
         with os.fdopen(file, "wb") as out:
-            out.write(_make_head(body) + body)
+            out.write(text)
         os.replace(beside, path)
     except BaseException:
         remove_file(beside)
         raise
 
 
-def _read(path: str) -> dict[str, Any] | None:
+def read_file(path: str) -> dict[str, Any] | None:
+    """What `write_file` was given; None where it is not whole, of this form, and ours alone."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(path, flags), "rb") as file:
@@ -307,7 +313,7 @@ def note_asked(state_dir: str, asked: Mapping[str, Sequence[Any]]) -> None:
     `asked`: daemon -> its process, when it said yes last, seconds since it was asked before that.
     This stays where the snapshot is taken away. Raises OSError.
     """
-    _write(os.path.join(state_dir, ASKED_FILE_NAME), asked, _find_mode(state_dir))
+    write_file(os.path.join(state_dir, ASKED_FILE_NAME), asked, _find_mode(state_dir))
 
 
 def _find_mode(state_dir: str) -> int:
@@ -317,7 +323,7 @@ def _find_mode(state_dir: str) -> int:
 
 def load_asked(state_dir: str) -> dict[str, Any]:
     """The same; nothing where it cannot be known."""
-    return _read(os.path.join(state_dir, ASKED_FILE_NAME)) or {}
+    return read_file(os.path.join(state_dir, ASKED_FILE_NAME)) or {}
 
 
 # -- whether all is as it was --------------------------------------------------------------------

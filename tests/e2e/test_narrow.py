@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.bare_host import SPEC, BareHost, is_quick, settle
+from helpers.bare_host import SPEC, BareHost, is_quick, kill, settle
 from helpers.porto_proxy import PortoProxy
 
 from ya_salt import as_left
@@ -132,20 +132,11 @@ def _set_limit(host: Host) -> None:
         client.set_property("two", "memory_limit", "32Mb")
 
 
-def _kill(host: Host) -> None:
-    pid = int(host.values("root_pid", name="two")["root_pid"])
-    os.kill(pid, 9)
-    give_up = time.monotonic() + 10
-    while host.values("root_pid", name="two").get("root_pid") == str(pid):
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
 ONE_CHANGED: dict[str, Callable[[Host], object]] = {
     "destroyed": _destroy,
     "stopped": _stop,
     "a property set": _set_limit,
-    "killed": _kill,
+    "killed": lambda host: kill(host, "two"),
     "its file touched": lambda host: os.utime(host.path("two")),
     "its file moved": lambda host: host.path("two").rename(host.specs_dir / "b.yaml"),
     "its file put in place of the old one": lambda host: (
@@ -353,7 +344,7 @@ def find_status(host: Host) -> dict[str, Any]:
 
 
 def test_what_dies_of_it_is_undone(on_probation: Host) -> None:
-    _kill(on_probation)
+    kill(on_probation, "two")
     assert not is_quick()
     main(["apply"])
     assert on_probation.values("memory_limit", name="two")["memory_limit"] == str(64 << 20)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from helpers.bare_host import SPEC, BareHost, is_quick, settle
+from helpers.bare_host import SPEC, BareHost, is_quick, kill, settle
 from helpers.example import ExampleHost
 from helpers.programs import find_free_ports
 from helpers.receiver import Receiver, make_juggler, make_yasm
@@ -335,15 +335,6 @@ def _make_anew(host: ExampleHost) -> None:
         client.start("one")
 
 
-def _kill(host: ExampleHost) -> None:
-    pid = int(host.values("root_pid", name="one")["root_pid"])
-    os.kill(pid, 9)
-    give_up = time.monotonic() + 10
-    while host.values("root_pid", name="one").get("root_pid") == str(pid):
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
 def _restart_portod(host: ExampleHost) -> None:
     host.portod.stop()
     Path(host.portod.socket_path).parent.mkdir()
@@ -355,7 +346,7 @@ PORTO_CHANGES: dict[str, Callable[[ExampleHost], object]] = {
     "stopped": _stop,
     "destroyed": _destroy,
     "destroyed and made anew": _make_anew,
-    "killed": _kill,
+    "killed": lambda host: kill(host, "one"),
     "portod restarted": _restart_portod,
     "portod gone": lambda host: host.portod.stop(),
 }

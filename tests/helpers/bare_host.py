@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from helpers.example import ExampleHost
@@ -40,3 +41,13 @@ def settle() -> None:
 
 def is_quick() -> bool:
     return answer_quickly(["apply"]) == 0
+
+
+def kill(host: ExampleHost, name: str) -> None:
+    """End the daemon's process, and wait until portod has seen that."""
+    pid = int(host.values("root_pid", name=name)["root_pid"])
+    os.kill(pid, 9)
+    give_up = time.monotonic() + 10
+    while host.values("root_pid", name=name).get("root_pid") == str(pid):
+        assert time.monotonic() < give_up
+        time.sleep(0.05)

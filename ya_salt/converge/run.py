@@ -494,7 +494,6 @@ def _is_rest_known(request: PassRequest, recalled: _Recalled) -> bool:
     """Whether the store tells of all daemons that the pass does not look at."""
     if request.rest is None:
         return True
-
     known = {name for name, item in recalled.records.items() if item.status is not None}
     return request.rest.changed.keys() <= known and not (recalled.is_store_new or recalled.deeds)
 

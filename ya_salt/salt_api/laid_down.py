@@ -7,11 +7,9 @@ It is a hint and never an order, as the snapshot is (`ya_salt.as_left`). Loads n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import marshal
-import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,6 @@ from typing import Any
 from ya_salt import as_left
 
 FILE_NAME = "laid-down"
-_MARSHAL = 4
-_MAX_BYTES = 16 << 20
 
 Laid = Mapping[str, tuple[as_left.Identity | None, str]]
 """Name in the daemons directory -> (the file's stat, the digest of its fields)."""
@@ -56,41 +52,24 @@ def remember(state_dir: str, glimpse: as_left.Glimpse, found: Mapping[str, str])
     laid |= {name: (entries[name], sign) for name, sign in new.items() if entries.get(name)}
     if laid == before:
         return
-    body = marshal.dumps([_name_here(), laid], _MARSHAL)
-    path = Path(state_dir, FILE_NAME)
-    beside = f"{path}.new"
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-    as_left.remove_file(beside)
-    try:
-        with os.fdopen(os.open(beside, flags, 0o600), "wb") as out:
-            out.write(_make_head(body) + body)
-        Path(beside).replace(path)
-    except OSError:
-        # The next run renders them once more.
-        as_left.remove_file(beside)
+    # Where that cannot be the next run renders them once more.
+    with contextlib.suppress(OSError):
+        as_left.write_file(_find_file(state_dir), {"here": _name_here(), "laid": laid})
 
 
 def read(state_dir: str) -> Laid:
     """What was written down; {} where that is not whole, ours alone, and of this code and boot."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(Path(state_dir, FILE_NAME), flags), "rb") as file:
-            if not as_left.is_ours(os.fstat(file.fileno())):
-                return {}
-            head, end, body = file.read(_MAX_BYTES).partition(b"\n")
-        if head + end != _make_head(body):
-            return {}
-        # What is ours and whole is what we wrote.
-        here, laid = marshal.loads(body)  # noqa: S302
-    except (OSError, ValueError, EOFError, TypeError):
+    data = as_left.read_file(_find_file(state_dir))
+    if data is None:
         return {}
+    *there, before = data["here"]
     *where, step = _name_here()
-    *there, before = here
+    laid: Laid = data["laid"]
     return laid if there == where and abs(before - step) < as_left.MAX_STEP_S else {}
 
 
-def _make_head(body: bytes) -> bytes:
-    return b"1 %08x\n" % zlib.crc32(body)
+def _find_file(state_dir: str) -> str:
+    return str(Path(state_dir, FILE_NAME))
 
 
 def _name_here() -> list[Any]:

@@ -8,6 +8,7 @@ second copy.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -52,7 +53,6 @@ class KeptSpecs:
 
     def __init__(self, state_dir: str, *, reads_anew: bool = False) -> None:
         self._path = Path(state_dir) / FILE_NAME
-        self._draft = self._path.with_name(f"{FILE_NAME}.new")
         self._maker = _name_maker()
         self._made_at, self._known = time.clock_gettime(time.CLOCK_BOOTTIME), dict[str, str]()
         if not reads_anew:
@@ -95,22 +95,13 @@ class KeptSpecs:
             return
         rows = (f"{key} {text}\n" for key, text in self._used.items())
         body = f"{self._maker}\n{self._made_at}\n{''.join(rows)}".encode()
-        try:
-            self._write(_make_head(body) + body)
-        except OSError:
-            as_left.remove_file(str(self._draft))
+        # Nobody holds a lock here: who meets another's draft takes it away, and what then is put
+        # in place by two is whole, or does not have its checksum.
+        with contextlib.suppress(OSError):
+            as_left.put_file(str(self._path), _make_head(body) + body)
         self._known = dict(self._used)
 
     # -- the file ------------------------------------------------------------------------------
-
-    def _write(self, text: bytes) -> None:
-        # Nobody holds a lock here: who meets another's draft takes it away, and what then is put
-        # in place by two is whole, or does not have its checksum.
-        as_left.remove_file(str(self._draft))
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(self._draft, flags, 0o600), "wb") as file:
-            file.write(text)
-        self._draft.replace(self._path)
 
     def _read(self) -> tuple[float, dict[str, str]] | None:
         """(when it was begun, key -> row) of a file that is whole, of this code and ours alone."""
