@@ -12,7 +12,7 @@ from helpers.debs import read_control
 from helpers.package_host import needs_apt
 from helpers.portod import DevPortod
 
-from ya_salt.converge import run
+from ya_salt.converge import kept_packages
 
 pytestmark = needs_apt
 
@@ -32,8 +32,8 @@ def test_what_took_too_long_is_packed_by_a_pass_with_nothing_to_do(
     tmp_path: Path, portod: DevPortod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = Crowd(tmp_path / "host", portod.socket_path, 3)
-    monkeypatch.setattr(run, "_KEEPING_FEW", 3)
-    monkeypatch.setattr(run, "_KEEPING_IDLE_S", 60.0)
+    monkeypatch.setattr(kept_packages, "_KEEPING_FEW", 3)
+    monkeypatch.setattr(kept_packages, "_KEEPING_IDLE_S", 60.0)
     crowd.run()
     assert list_kept(crowd) == []
     crowd.run()

@@ -22,11 +22,12 @@ from helpers.programs import find_free_ports, wait_for
 
 from ya_salt.cli.tables import render_plans
 from ya_salt.converge.host import PassRequest
+from ya_salt.converge.look_again import ReadyWait
 from ya_salt.converge.observe import look_at_containers
 from ya_salt.converge.preview import look_now
 from ya_salt.converge.probing import AT_ONCE, Prober, Rounds
 from ya_salt.converge.readiness import is_ready, name_start
-from ya_salt.converge.run import ReadyWait, run_pass
+from ya_salt.converge.run import run_pass
 from ya_salt.life import Hold, Life, Probes
 from ya_salt.model import (
     Container,
