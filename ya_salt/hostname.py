@@ -11,13 +11,12 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.http import Deadline, look_up
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 
 FACT = "hostname"
 """The store's fact that holds the name."""

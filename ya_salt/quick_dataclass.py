@@ -3,9 +3,9 @@
 That one writes the text of six methods for each class and has each compiled, close to a
 millisecond a class before Python 3.13; a pass loads two hundred of them, and uses the half. Here
 the methods that are the same for all are shared, and `__init__` is written when the first
-instance is made. Fields are those of the standard library, so that its `fields`, `replace` and
-`asdict` do as ever; what no class of ours asks for (order, slots, keyword-only, `__post_init__`)
-is not there.
+instance is made. Fields are those of the standard library, so that its `fields` and `asdict` do
+as ever; what no class of ours asks for (order, slots, keyword-only, `init=False`, `__post_init__`)
+is not there. So `replace` is a copy of the fields, in a fourth of the time of a call of `__init__`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from __future__ import annotations
 import dataclasses
 from operator import attrgetter
 
-__all__ = ["dataclass"]
+__all__ = ["dataclass", "replace"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     # What checks types knows the real one, and whatever it demands.
-    from dataclasses import dataclass
+    from dataclasses import dataclass, replace
     from typing import Any, NoReturn
 else:
 
@@ -38,6 +38,23 @@ else:
         if vars(cls).get("__hash__") is None:
             cls.__hash__ = _hash if frozen else None
         return dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+
+    def replace(instance, /, **changes):
+        """Make another one that differs in these fields. Raises TypeError where one is none."""
+        cls = type(instance)
+        fields = cls.__dataclass_fields__
+        if not changes.keys() <= fields.keys():
+            unknown = ", ".join(sorted(changes.keys() - fields.keys()))
+            raise TypeError(f"{cls.__name__} has no field {unknown}")
+        made = object.__new__(cls)
+        values = made.__dict__
+        values.update(instance.__dict__)
+        if not values.keys() <= fields.keys():
+            # What was found out of the old values (a `cached_property`) may not be true of the new.
+            for name in values.keys() - fields.keys():
+                del values[name]
+        values.update(changes)
+        return made
 
 
 _MISSING = object()

@@ -16,7 +16,6 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import StoreError
 from ya_salt.model import Event, Portod, Record
 from ya_salt.porto.properties import mask_secrets
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.store_file import (
     Content,
     Found,

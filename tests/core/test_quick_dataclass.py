@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import pickle
 import re
@@ -15,6 +16,7 @@ import pytest
 
 import ya_salt
 from ya_salt.quick_dataclass import dataclass as ours
+from ya_salt.quick_dataclass import replace
 
 Make = Callable[..., Any]
 
@@ -156,12 +158,31 @@ def test_defaults_that_are_made_are_not_shared() -> None:
     assert heap().items == []
 
 
-def test_replacing_knows_the_fields() -> None:
-    point = make_point(ours)(1, tags=("a",))
-    moved = dataclasses.replace(point, x=2)
+@pytest.mark.parametrize("change", [dataclasses.replace, replace])
+def test_replacing_knows_the_fields(change: Make) -> None:
+    make = make_point(ours)
+    point = make(1, tags=("a",))
+    moved = change(point, x=2)
     assert (moved.x, moved.tags, moved.sum, moved.limit) == (2, ("a",), 2.5, 7)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'w'"):
-        dataclasses.replace(point, w=2)
+    assert point.x == 1
+    assert moved == make(2, tags=("a",))
+    with pytest.raises(TypeError, match="w"):
+        change(point, w=2)
+
+
+def test_replacing_forgets_what_was_found_out_of_the_old_values() -> None:
+    @ours(frozen=True)
+    class Square:
+        side: int
+
+        @functools.cached_property
+        def area(self) -> int:
+            return self.side**2
+
+    square = Square(2)
+    assert square.area == 4
+    assert replace(square, side=3).area == 9
+    assert (square.area, replace(square).area) == (4, 4)
 
 
 def test_subclass_of_an_unused_class_has_its_own_arguments() -> None:
@@ -191,8 +212,9 @@ def test_asks_the_standard_library_for_nothing_we_do_not_write() -> None:
         text = path.read_text()
         if path.name != "quick_dataclass.py":
             asked |= set(re.findall(r"^@dataclass.*$", text, re.MULTILINE))
-            assert not re.search(r"InitVar|KW_ONLY|__post_init__|kw_only", text), path
-            assert not re.search(r"^from dataclasses import.*\bdataclass\b", text, re.MULTILINE)
+            assert not re.search(r"InitVar|KW_ONLY|__post_init__|kw_only|init=False", text), path
+            words = r"^from dataclasses import.*\b(dataclass|replace)\b"
+            assert not re.search(words, text, re.MULTILINE), path
     assert asked == {"@dataclass", "@dataclass(frozen=True)"}
 
 

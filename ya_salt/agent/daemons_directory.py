@@ -9,10 +9,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 
 from ya_salt.model import DaemonSpec, Loaded
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs.directory import load_specs
 
 YOUNG_S = 1.0

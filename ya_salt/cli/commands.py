@@ -17,7 +17,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,7 @@ from ya_salt.model import (
     Rejected,
     Settings,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs.directory import (
     DaemonsDirectoryError,

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ya_salt.cli import orlyctl_render as render
@@ -21,6 +20,7 @@ from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_change import RuleResult
 from ya_salt.gate.rule_file import load_rule_file
 from ya_salt.model import GateSettings
+from ya_salt.quick_dataclass import replace
 from ya_salt.settings import SETTINGS, load_settings, parse_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ya_salt.converge.daemon_data import carry_state, drop_state, find_going_back, find_obstacle
 from ya_salt.converge.execute import Tools, execute
@@ -25,6 +24,7 @@ from ya_salt.life import Life
 from ya_salt.model import Answer, DaemonPlan, DaemonSpec, Observed, Outcome, RemoveContainer
 from ya_salt.packages.cache import find_protected
 from ya_salt.packages.transaction import PackagePass
+from ya_salt.quick_dataclass import replace
 
 
 def do_work(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what

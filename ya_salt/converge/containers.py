@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 
 from ya_salt.converge.drift import (
     OUR_PROPERTIES,
@@ -37,7 +36,7 @@ from ya_salt.names import REHEARSAL_PREFIX
 from ya_salt.porto.client import PortoClient, parse_labels
 from ya_salt.porto.properties import PROPERTIES, UNLISTED
 from ya_salt.porto.values import CONTROLLERS
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.text import count
 
 _log = logging.getLogger("ya_salt.execute")

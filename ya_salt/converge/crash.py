@@ -8,14 +8,13 @@ container, a total that was set back begin anew, and a start that we did not mak
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from ya_salt.life import CrashLoop, Life
 from ya_salt.messages import format_time
 from ya_salt.model import Container, DaemonSpec, Outcome, StartContainer
 from ya_salt.porto import values
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.text import count
 
 MAX_DELAY_S = 300

@@ -11,11 +11,10 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from ya_salt.model import LABEL, Container, DaemonSpec, LastApplied, Observed, Package
 from ya_salt.porto.properties import LIVE_IN_NAME_ONLY, PROPERTIES, UNLISTED, is_secret
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs.digest import make_digest_with_secrets
 
 PRIVATE_MAX_BYTES = 4096

@@ -7,7 +7,6 @@ told then and left as it is, until the file changes, somebody asks for it, or th
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ya_salt.converge.drift import (
     base_name,
@@ -33,6 +32,7 @@ from ya_salt.model import (
     Step,
 )
 from ya_salt.porto.properties import SECRET_MASK, is_secret
+from ya_salt.quick_dataclass import replace
 
 MOST = 3
 """Times within `HOUR_S` that the same is put right."""

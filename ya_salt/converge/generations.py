@@ -15,7 +15,6 @@ import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,7 +29,7 @@ from ya_salt.errors import PortoError
 from ya_salt.life import Generation, Life, Pin, Rejection
 from ya_salt.model import DaemonPlan, DaemonSpec, Observed, Outcome
 from ya_salt.porto.client import PortoClient
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.trusted_files import UntrustedError, explain, make_directory, open_trusted
 
 DIRECTORY = "generations"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ya_salt.converge.crash import try_at_once
 from ya_salt.life import Hold, Life, Order
 from ya_salt.messages import format_time
+from ya_salt.quick_dataclass import replace
 
 _NOBODY = "somebody"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
 from ya_salt.converge.containers import await_last_death
 from ya_salt.converge.generations import judge_rollbacks, judge_trials, remember_ready
@@ -20,6 +19,7 @@ from ya_salt.gate.requests import keep_since
 from ya_salt.life import Life
 from ya_salt.model import DaemonSpec, DaemonStatus, Observed, Outcome, Record
 from ya_salt.porto.client import PortoClient
+from ya_salt.quick_dataclass import replace
 
 _log = logging.getLogger("ya_salt.pass")
 

@@ -13,7 +13,6 @@ import pwd
 import socket
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from ya_salt.model import DaemonSpec
 from ya_salt.names import quote
 from ya_salt.processes import read_start
+from ya_salt.quick_dataclass import replace
 from ya_salt.specs.digest import make_digest
 from ya_salt.specs.sockets import is_notify, list_properties
 from ya_salt.told import Told, decode

@@ -6,13 +6,12 @@ Each concern has a module of its own; here stands their order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from ya_salt.converge import crash, drift_policy, holds, readiness, watching
 from ya_salt.converge.drift import make_mark
 from ya_salt.life import CrashLoop, Life, Order
 from ya_salt.model import Container, DaemonSpec, Observed, Outcome, SignalContainer
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 
 
 @dataclass(frozen=True)

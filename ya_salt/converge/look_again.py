@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import field, replace
+from dataclasses import field
 
 from ya_salt.converge.observe import Look, look_at_containers, look_at_packages
 from ya_salt.converge.probing import Prober
@@ -27,7 +27,7 @@ from ya_salt.model import (
     StepResult,
 )
 from ya_salt.porto.client import PortoClient
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.text import join_words
 
 _log = logging.getLogger("ya_salt.pass")
@@ -91,7 +91,7 @@ class ReadyWait:
     progress: Progress
     now: Callable[[], float]
     is_hurried: Callable[[], bool] = lambda: False
-    _early: dict[str, Answer] = field(default_factory=dict, init=False)
+    _early: dict[str, Answer] = field(default_factory=dict)
     """What was said by daemons that are not looked at until the end."""
 
     def run(

@@ -7,7 +7,6 @@ in doubt is looked at; where it is more than single daemons, all of them are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
@@ -16,6 +15,7 @@ from ya_salt.converge import quick
 from ya_salt.converge.host import PassRequest, Rest
 from ya_salt.model import DaemonPlan, InstallPackages, PurgePackages, RemoveContainer, Settings
 from ya_salt.porto import glance
+from ya_salt.quick_dataclass import replace
 
 
 def narrow(settings: Settings, request: PassRequest, data: Mapping[str, Any] | None) -> PassRequest:

@@ -6,7 +6,6 @@ Nobody is stopped because another one is not ready: what waits is a start, and a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 
 from ya_salt.converge.holds import describe_hold
@@ -23,7 +22,7 @@ from ya_salt.model import (
     StartContainer,
     Step,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs.order import find_circles, sort_by_order
 from ya_salt.text import join_words
 

@@ -6,7 +6,6 @@ Every step says why. Planning again after the steps were carried out gives no st
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 
 from ya_salt.converge.crash import DEFAULT_DELAY, DELAY
@@ -55,7 +54,7 @@ from ya_salt.model import (
     StopContainer,
 )
 from ya_salt.porto.properties import LIVE_IN_NAME_ONLY
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 
 REFUSED = "Refused"
 """The reason of a plan that does nothing because portod would not start the spec."""

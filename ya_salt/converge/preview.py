@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ya_salt.converge.containers import describe_trouble
 from ya_salt.converge.drift_policy import (
@@ -88,7 +87,7 @@ from ya_salt.monitoring.sinks import Delivery
 from ya_salt.packages.keeping import can_go_back
 from ya_salt.packages.logs import find_who
 from ya_salt.porto.client import PortoClient
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.store import Store, load_portod, open_store, read_store
 from ya_salt.text import count
 

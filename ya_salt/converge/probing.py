@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from ya_salt.converge.drift import base_name
@@ -40,6 +39,7 @@ from ya_salt.model import NOTIFY_DIR, Answer, Container, DaemonSpec, Observed, P
 from ya_salt.names import PROBE_CONTAINER
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.properties import is_secret
+from ya_salt.quick_dataclass import replace
 from ya_salt.specs.sockets import is_notify
 from ya_salt.text import count, printable
 from ya_salt.told import Word, judge

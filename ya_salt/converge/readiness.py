@@ -7,7 +7,6 @@ verdict outlives whoever asked, and every process of a daemon begins with a clea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from ya_salt.converge.crash import find_rest
 from ya_salt.life import Life, Probes
@@ -23,6 +22,7 @@ from ya_salt.model import (
     Readiness,
     ReplaceContainer,
 )
+from ya_salt.quick_dataclass import replace
 from ya_salt.text import count
 from ya_salt.told import ENDING
 

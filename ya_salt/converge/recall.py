@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Any
 
 from ya_salt.converge.generations import relearn
@@ -22,6 +21,7 @@ from ya_salt.gate.memory import GateMemory
 from ya_salt.model import Observed, Record
 from ya_salt.monitoring.report import load_memory
 from ya_salt.porto.client import PortoClient
+from ya_salt.quick_dataclass import replace
 from ya_salt.store import LAST_PASS, Store, load_portod
 
 RELEARNING = "relearning"

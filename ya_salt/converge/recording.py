@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import PurePath
 
 from ya_salt.converge.changes import describe_changes
@@ -33,6 +32,7 @@ from ya_salt.model import (
     describe_step,
 )
 from ya_salt.monitoring.counters import Memory
+from ya_salt.quick_dataclass import replace
 from ya_salt.store import mask_record
 
 _log = logging.getLogger("ya_salt.pass")

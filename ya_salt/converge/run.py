@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ya_salt.converge import quick
@@ -53,6 +52,7 @@ from ya_salt.monitoring.report import save_memory
 from ya_salt.packages.going_back import finish_going_back
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.glance import Glance
+from ya_salt.quick_dataclass import replace
 from ya_salt.readers import share
 from ya_salt.store import FILE_NAME as STORE_NAME
 from ya_salt.store import Store, open_store

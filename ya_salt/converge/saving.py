@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from ya_salt.converge.generations import forget, keep_standing
@@ -48,6 +47,7 @@ from ya_salt.monitoring.report import (
     save_memory,
 )
 from ya_salt.monitoring.sinks import Delivery
+from ya_salt.quick_dataclass import replace
 from ya_salt.store import LAST_PASS, Store, save_portod
 
 _log = logging.getLogger("ya_salt.pass")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ya_salt.converge.host import Host, PassRequest, PassResult
 from ya_salt.converge.journal import Deed
@@ -22,7 +21,7 @@ from ya_salt.model import (
 )
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import save_hostname
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.store import Store
 
 

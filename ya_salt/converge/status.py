@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ya_salt.converge import crash, holds, trials
 from ya_salt.converge.package_users import find_missing, is_package_right
 from ya_salt.converge.readiness import (
@@ -29,7 +27,7 @@ from ya_salt.model import (
     Outcome,
     describe_step,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.text import count
 
 _NOT_RUNNING = {

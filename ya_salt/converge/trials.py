@@ -12,7 +12,6 @@ import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ya_salt.codec import to_data
 from ya_salt.converge.drift import has_secrets, is_current, name_key
@@ -28,7 +27,7 @@ from ya_salt.model import (
     ReplaceContainer,
 )
 from ya_salt.porto.properties import is_secret
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.text import count
 
 REJECTED = "Rejected"

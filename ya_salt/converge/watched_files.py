@@ -13,7 +13,6 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from ya_salt.errors import PackageError, describe_bug
@@ -22,6 +21,7 @@ from ya_salt.model import Container, DaemonSpec, FileNow, Observed, WatchedFiles
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
 from ya_salt.processes import read_start
+from ya_salt.quick_dataclass import replace
 
 MAX_FILES = 1000
 """That one entry may match: more are a mistake, and would cost every pass."""

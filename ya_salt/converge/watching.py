@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 
 from ya_salt.life import Life, SeenFile
 from ya_salt.model import (
@@ -22,7 +21,7 @@ from ya_salt.model import (
     StartContainer,
     WatchedFiles,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.text import count
 
 _SHOWN = 5

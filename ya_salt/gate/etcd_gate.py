@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Literal, cast
 from uuid import uuid4
 
@@ -47,7 +46,7 @@ from ya_salt.gate.records import (
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.rule_file import parse_rule
 from ya_salt.model import Deferral
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.text import printable
 
 _TRIES = 3

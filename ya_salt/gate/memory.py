@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import field
 from typing import Any
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.gate.protocol import Slot
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 
 FACT = "gate"
 """Under this name the store keeps it."""

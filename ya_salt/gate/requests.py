@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -27,6 +26,7 @@ from ya_salt.model import (
     Step,
     StopContainer,
 )
+from ya_salt.quick_dataclass import replace
 
 _DOWN = frozenset({"dead", "stopped"})
 

@@ -7,7 +7,6 @@ import json
 import re
 import zoneinfo
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from datetime import datetime, timezone
 from functools import lru_cache, partial
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from ya_salt.porto.values import (
     parse_integer,
     parse_line,
 )
+from ya_salt.quick_dataclass import replace
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,

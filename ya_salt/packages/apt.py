@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -32,7 +31,7 @@ from ya_salt.packages.policy_rc_d import has_our_policy, remove_our_policy
 from ya_salt.packages.root import Root, prepare_root
 from ya_salt.packages.simulation import Relations, parse_relations
 from ya_salt.packages.unit import AptUnit, describe_result, find_obstacle
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.trusted_files import make_directory
 
 _LOG = logging.getLogger("ya_salt.packages")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 
 from ya_salt.model import InstalledPackage, Package
 from ya_salt.names import is_own_architecture, split_architecture
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 
 # dpkg-query(1): the last three are want, error flag and status, e.g. "install ok installed".
 FORMAT = (

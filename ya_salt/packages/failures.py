@@ -8,14 +8,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from urllib.parse import unquote
 
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
 from ya_salt.names import shorten_package_name, split_architecture
 from ya_salt.packages.command import Finished
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 
 _KEPT_LINES = 10
 

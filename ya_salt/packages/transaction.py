@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -50,6 +49,7 @@ from ya_salt.packages.session import (
     merge_packages,
 )
 from ya_salt.packages.simulation import Change, judge_install
+from ya_salt.quick_dataclass import replace
 
 _LOG = logging.getLogger("ya_salt.packages")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from ya_salt import names, settings
 from ya_salt.gate import rule_file
 from ya_salt.gate.rule import DAYS
 from ya_salt.porto import values
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs import behaviour, daemon
 
 Schema = dict[str, Any]

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from ya_salt.model import (
     Settings,
     describe_step,
 )
+from ya_salt.quick_dataclass import replace
 from ya_salt.salt_api import laid_down
 from ya_salt.salt_api.desired_state import find_file_change, read_spec, write_file
 from ya_salt.salt_api.turn import (

@@ -6,7 +6,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from types import MappingProxyType
 
@@ -19,6 +18,7 @@ from ya_salt.model import (
     Loaded,
     Rejected,
 )
+from ya_salt.quick_dataclass import replace
 from ya_salt.specs.checks import Diagnostics
 from ya_salt.specs.daemon import Draft, read_manifest
 from ya_salt.specs.digest import make_digest, make_document

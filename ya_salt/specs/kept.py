@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -24,7 +23,7 @@ from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import SpecProblem
 from ya_salt.model import DaemonSpec
 from ya_salt.porto.properties import is_secret
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs.tree import Place
 
 FILE_NAME = "parsed-specs"

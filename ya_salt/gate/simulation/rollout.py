@@ -8,7 +8,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import replace
 from enum import IntEnum
 from heapq import heappop, heappush
 from math import ceil
@@ -30,7 +29,7 @@ from ya_salt.gate.simulation.result import (
 )
 from ya_salt.gate.windows import find_opening
 from ya_salt.model import Deferral
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, replace
 
 
 def simulate(scenario: Scenario, random: Random) -> Result:
