@@ -34,15 +34,15 @@ def to_data(value: Any, *, is_sparse: bool = False) -> Any:
         # Most of what there is.
         return value
     if dataclasses.is_dataclass(kind):
-        found = {name: getattr(value, name) for name in _names(kind)}
-        if is_sparse:
-            defaults = _defaults(kind)
-            found = {
-                name: item
-                for name, item in found.items()
-                if name not in defaults or defaults[name] != item
-            }
-        return {name: to_data(item, is_sparse=is_sparse) for name, item in found.items()}
+        defaults = _defaults(kind) if is_sparse else {}
+        found = {}
+        for name in _names(kind):
+            item = getattr(value, name)
+            if name in defaults and defaults[name] == item:
+                continue
+            # Not by a call of this for what it would only give back: that is the half of its time.
+            found[name] = item if type(item) in _PLAIN else to_data(item, is_sparse=is_sparse)
+        return found
     if isinstance(value, Mapping):
         return {name: to_data(item, is_sparse=is_sparse) for name, item in value.items()}
     if isinstance(value, tuple | list):

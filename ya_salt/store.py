@@ -29,9 +29,11 @@ from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.store_file import (
     Content,
     Found,
+    Mark,
     WeatherError,
     check_place,
     create_file,
+    find_mark,
     read_file,
     update_file,
 )
@@ -64,8 +66,12 @@ class Store:
         *,
         is_new: bool = False,
         asked: Mapping[str, Any] | None = None,
+        kept: KeptStore | None = None,
     ) -> None:
         self._path = path
+        self._kept = kept
+        self._writes = 0
+        """How often the file was written since it was read."""
         self._asked = asked or {}
         """When daemons said yes last, by passes that wrote no record (`as_left.load_asked`)."""
         self._content = found.content
@@ -83,6 +89,8 @@ class Store:
 
     def close(self) -> None:
         """Nothing is left open between transactions; what could not be written is gone."""
+        if self._kept is not None and self._path is not None and self._saved is not None:
+            self._kept.keep(self._path, self._writes, self._saved)
 
     def lacks(self, fact: str) -> bool:
         """Whether a fact may have been there and is lost."""
@@ -202,12 +210,14 @@ class Store:
             return
         try:
             update_file(self._path, self._saved, self._content)
+            self._writes += 1
         except sqlite3.Error:
             # Damage that only writing shows; all that the file held is in memory.
             self._damage = "it cannot be written"
             self._write_anew(self._path)
 
     def _write_anew(self, path: Path) -> None:
+        self._kept = None
         aside = create_file(path, self._content, keep_old=bool(self._damage))
         if aside is not None:
             _log.error(
@@ -219,8 +229,33 @@ class Store:
         self._damage = ""
 
 
-def open_store(state_dir: str) -> Store:
+class KeptStore:
+    """What was in the store when a process closed it, for its next pass. For one pass at a time.
+
+    As long as nobody else has written it, it need not be read and checked again.
+    """
+
+    def __init__(self) -> None:
+        self._mark: Mark | None = None
+        self._content: Content | None = None
+
+    def find(self, path: Path) -> Content | None:
+        """What the file holds; None where that is not known, so that it has to be read now."""
+        mark, known, content = find_mark(path), self._mark, self._content
+        self._mark, self._content = mark, None
+        return content if mark is not None and mark == known else None
+
+    def keep(self, path: Path, writes: int, content: Content) -> None:
+        """`writes`: how often the file was written since `find`; somebody else's write is more."""
+        was, self._mark = self._mark, find_mark(path)
+        is_ours = was is not None and self._mark is not None and self._mark.is_after(was, writes)
+        self._content = content if is_ours else None
+
+
+def open_store(state_dir: str, kept: KeptStore | None = None) -> Store:
     """Open the store for writing, making it where there is none that can be used.
+
+    `kept`: what this process knows of it from the pass before.
 
     A disk that is full or broken is no error: the store then lives as long as the pass. Raises
     StoreError where the directory cannot be ours, UntrustedError where it may be somebody else's.
@@ -228,7 +263,7 @@ def open_store(state_dir: str) -> Store:
     path = Path(state_dir) / FILE_NAME
     try:
         _prepare(path)
-        return _open(path, as_left.load_asked(state_dir))
+        return _open(path, as_left.load_asked(state_dir), kept)
     except OSError as error:
         if is_operators(error):
             raise StoreError(_describe_refusal("use", path, error)) from error
@@ -265,9 +300,11 @@ def _prepare(path: Path) -> None:
     os.close(open_trusted(str(path.parent)))
 
 
-def _open(path: Path, asked: Mapping[str, Any]) -> Store:
+def _open(path: Path, asked: Mapping[str, Any], kept: KeptStore | None) -> Store:
     if check_place(path):
-        store = Store(path, _decode(read_file(path, thoroughly=True)), asked=asked)
+        content = None if kept is None else kept.find(path)
+        found = Found(content) if content else _decode(read_file(path, thoroughly=True))
+        store = Store(path, found, asked=asked, kept=kept)
     else:
         store = Store(path, Found(), is_new=True)
     if store.lost:

@@ -22,6 +22,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from ya_salt import as_left
 from ya_salt.model import Event
 from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.trusted_files import UntrustedError, find_problem
@@ -46,6 +47,8 @@ _NUMBERED = frozenset({"history", "author"})
 _LATER = frozenset({"author"})
 """Tables that a store of an earlier version lacks."""
 _MAGIC = b"SQLite format 3\0"
+_COUNTER = slice(24, 28)
+"""Where the header has how often the file was written: https://sqlite.org/fileformat2.html"""
 _KEPT_ASIDE = 3
 """Unusable stores kept for somebody to look at; the oldest go first."""
 
@@ -75,6 +78,20 @@ class Found:
     """It is whole, but made by an earlier version, without checksums or a table of ours."""
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A content of the file. Who writes it with SQLite counts, so no clock has to be trusted."""
+
+    identity: as_left.Identity
+    writes: int
+    """How often it was written; SQLite keeps that in its header."""
+
+    def is_after(self, mark: Mark, writes: int) -> bool:
+        """Whether nothing was written since `mark` but these."""
+        is_same_file = self.identity[:2] == mark.identity[:2]
+        return is_same_file and self.writes == mark.writes + writes
+
+
 class WeatherError(Exception):
     """The disk is full, broken or locked by somebody: nothing is known about what lies on it."""
 
@@ -102,6 +119,21 @@ def read_file(path: Path, *, thoroughly: bool) -> Found:
         shutil.copyfile(path, copy)
         shutil.copyfile(journal, _journal(copy))
         return _read_database(copy, thoroughly=False)
+
+
+def find_mark(path: Path) -> Mark | None:
+    """What tells this content of the file from any other; None where nothing does."""
+    try:
+        if _journal(path).exists():
+            return None
+        identity = as_left.identify(str(path))
+        with path.open("rb") as file:
+            head = file.read(_COUNTER.stop)
+    except OSError:
+        return None
+    if identity is None or len(head) < _COUNTER.stop or identity != as_left.identify(str(path)):
+        return None
+    return Mark(identity, int.from_bytes(head[_COUNTER], "big"))
 
 
 def check_place(path: Path) -> bool:

@@ -6,24 +6,19 @@ A file that is being written counts as what it was before: its last valid spec, 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable, Collection, Mapping
 
 from ya_salt.model import DaemonSpec, Loaded
 from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs.directory import load_specs
+from ya_salt.specs.seen import SeenFiles
 
 YOUNG_S = 1.0
 """A file that cannot be used and was changed this short a time ago may not be whole yet."""
 
 PATIENCE_S = 10.0
 """A file that is being written for longer is read as it is."""
-
-_SETTLED_S = 2.0
-"""Times of files are as coarse as the kernel's clock: a second change may not show."""
-
-_Signature = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class DaemonsDirectory:
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self._clock = clock
-        self._signature: _Signature | None = None
+        self._seen = SeenFiles()
         self._loaded = Loaded()
         self._good: dict[str, DaemonSpec] = {}
         self._held_since: dict[str, float] = {}
@@ -51,13 +46,8 @@ class DaemonsDirectory:
 
         Raises DaemonsDirectoryError.
         """
-        signature, newest = _sign(self.path)
         now = self._clock()
-        if signature is None or signature != self._signature:
-            self._signature = None
-            self._loaded = load_specs(self.path)
-            if signature is not None and now - newest > _SETTLED_S:
-                self._signature = signature
+        self._loaded = load_specs(self.path, seen=self._seen)
         held = self._find_held(unfinished, now)
         if not held:
             self._good = {spec.path: spec for spec in self._loaded.specs}
@@ -96,35 +86,3 @@ def _changed_at(path: str) -> float:
         return os.lstat(path).st_ctime
     except OSError:
         return 0.0
-
-
-def _sign(path: str) -> tuple[_Signature | None, float]:
-    """Differs after every change of what a reading depends on; and when the last one was.
-
-    None where that cannot be told: the target of a link may change unseen.
-    """
-    try:
-        above = tuple(_sign_folder(folder) for folder in _list_folders(path))
-        with os.scandir(path) as entries:
-            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
-    except OSError:
-        return None, 0.0
-    if any(stat.S_ISLNK(one.st_mode) for one in found.values()):
-        return None, 0.0
-    files = tuple(
-        (name, one.st_ino, one.st_mode, one.st_uid, one.st_gid, one.st_size, one.st_ctime_ns)
-        for name, one in sorted(found.items())
-    )
-    return (above, files), max((one.st_ctime for one in found.values()), default=0.0)
-
-
-def _list_folders(path: str) -> list[str]:
-    """The directory and all that lead to it."""
-    parts = path.split("/")
-    return ["/".join(parts[: number + 1]) or "/" for number in range(len(parts))]
-
-
-def _sign_folder(path: str) -> tuple[int, ...]:
-    """Whose it is and who may write it; its times move with every file in it."""
-    found = os.stat(path)  # noqa: PTH116 - as above
-    return found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_gid

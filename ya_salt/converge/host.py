@@ -31,7 +31,7 @@ from ya_salt.model import (
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import Patience, PortoClient
 from ya_salt.quick_dataclass import dataclass, replace
-from ya_salt.store import Store
+from ya_salt.store import KeptStore, Store
 
 
 def _make_no_gate(_name: str, _held: Callable[[], Collection[Slot]]) -> Gate | None:
@@ -51,6 +51,8 @@ class Host:
     """With portod, shared by all that `connect` makes."""
     is_hurried: Callable[[], bool] = lambda: False
     """Whether a pass is to wait no longer until daemons are ready: the next one is wanted."""
+    kept_store: KeptStore = field(default_factory=KeptStore)
+    """For a process that makes pass after pass."""
     connect_gate: Callable[[str, Callable[[], Collection[Slot]]], Gate | None] = _make_no_gate
     """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
 
@@ -179,12 +181,10 @@ def settle_request(request: PassRequest, host: Host) -> PassRequest:
 def _replace_specs(
     request: PassRequest, change: Callable[[Iterable[DaemonSpec]], tuple[DaemonSpec, ...]]
 ) -> PassRequest:
-    loaded = request.loaded
-    return replace(
-        request,
-        targets=change(request.targets),
-        loaded=replace(loaded, specs=change(loaded.specs)),
-    )
+    specs = change(request.loaded.specs)
+    is_all = request.targets == request.loaded.specs
+    targets = specs if is_all else change(request.targets)
+    return replace(request, targets=targets, loaded=replace(request.loaded, specs=specs))
 
 
 def _put_sockets(notify_dir: str, specs: Iterable[DaemonSpec]) -> tuple[DaemonSpec, ...]:
@@ -192,7 +192,11 @@ def _put_sockets(notify_dir: str, specs: Iterable[DaemonSpec]) -> tuple[DaemonSp
 
 
 def _spell(apt: Apt, specs: Iterable[DaemonSpec]) -> tuple[DaemonSpec, ...]:
-    return tuple(replace(spec, packages=apt.shorten_packages(spec.packages)) for spec in specs)
+    return tuple(
+        spec if packages is spec.packages else replace(spec, packages=packages)
+        for spec in specs
+        for packages in [apt.shorten_packages(spec.packages)]
+    )
 
 
 @dataclass(frozen=True)

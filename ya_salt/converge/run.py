@@ -69,7 +69,7 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
     request = settle_request(request, host)
     with hold_lock(host.settings.state_dir, lock_wait_s) as left:
         request = narrow(host.settings, request, left)
-        store = open_store(host.settings.state_dir)
+        store = open_store(host.settings.state_dir, host.kept_store)
         _share(host)
         try:
             return _run_locked(host, request, store)

@@ -96,8 +96,10 @@ def follow_orders(
     if spec.generation and order is None:
         # There is no file to go by: it stays as the last pass had it.
         return life
-    mark = make_version_mark(spec, key)
     rejection, pin, trial = life.rejection, life.pin, life.trial
+    if order is None and rejection is None and pin is None and trial is None:
+        return life
+    mark = make_version_mark(spec, key)
     if rejection is not None and (
         not is_same_version(rejection.mark, mark) or spec.update.on_failure == "keep"
     ):

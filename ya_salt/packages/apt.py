@@ -111,6 +111,10 @@ class Apt:
         return shorten_package_name(name, self.architecture) if ":" in name else name
 
     def shorten_packages(self, packages: Iterable[Package]) -> tuple[Package, ...]:
+        """The same packages where none names an architecture."""
+        packages = tuple(packages)
+        if not any(":" in package.name for package in packages):
+            return packages
         return tuple(replace(package, name=self.shorten(package.name)) for package in packages)
 
     def _has_database(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache, partial
 from types import MappingProxyType
 
+from ya_salt import as_left
 from ya_salt.errors import OperatorError, SpecError, SpecProblem, list_in_order
 from ya_salt.model import (
     PROBED_READY_TIMEOUT_S,
@@ -34,6 +36,7 @@ from ya_salt.specs.files import (
 )
 from ya_salt.specs.kept import KeptSpecs, Parsed
 from ya_salt.specs.order import find_circles
+from ya_salt.specs.seen import SeenFiles
 from ya_salt.specs.sockets import list_properties
 from ya_salt.specs.tree import START, Diagnostic, Place, read_json, read_yaml
 from ya_salt.trusted_files import open_path
@@ -60,9 +63,16 @@ def parse_spec(text: bytes | str, path: str) -> DaemonSpec:
     return parsed.spec
 
 
-def load_specs(directory: str, *, uid: int | None = None, kept: KeptSpecs | None = None) -> Loaded:
-    """Read every spec file of a directory, in name order; what is in `kept` is not parsed again.
+def load_specs(
+    directory: str,
+    *,
+    uid: int | None = None,
+    kept: KeptSpecs | None = None,
+    seen: SeenFiles | None = None,
+) -> Loaded:
+    """Read every spec file of a directory, in name order.
 
+    What is in `kept` is not parsed again, and what is in `seen` and as it was is not even read.
     `uid` is the user to whom files may belong (default: the running one); root's checks on owners
     and permissions apply to root only. Raises DaemonsDirectoryError where the directory cannot be
     read: that must not look like a directory without daemons.
@@ -71,8 +81,10 @@ def load_specs(directory: str, *, uid: int | None = None, kept: KeptSpecs | None
     folder, note = _open_directory(directory, guard)
     try:
         parse = partial(_parse_unless, kept)
+        seen = SeenFiles() if seen is None else seen
         names = _names(folder)
-        found = [_load_entry(name, directory, folder, guard, note, parse) for name in names]
+        seen.retain(names)
+        found = [_load_entry(name, directory, folder, guard, note, parse, seen) for name in names]
     except OSError as error:
         raise _directory_error(directory, error) from error
     finally:
@@ -125,6 +137,7 @@ def _load_entry(  # noqa: PLR0913, PLR0917 - which file of what, and how it is r
     guard: Guard,
     note: str,
     parse: Callable[[bytes, str], Parsed],
+    seen: SeenFiles,
 ) -> _Found:
     path = _printable(f"{directory.rstrip('/')}/{name}")
     reason = why_ignored(name)
@@ -133,16 +146,39 @@ def _load_entry(  # noqa: PLR0913, PLR0917 - which file of what, and how it is r
     if path != f"{directory.rstrip('/')}/{name}":
         return Rejected(path, (f"{path}: its name cannot be printed; rename it",))
     try:
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            return Ignored(path, "a directory")
-        content, problem = read_entry(name, path, folder, guard)
+        return _read_entry(name, path, folder, guard, note, parse, seen)
     except FileNotFoundError:
         return Ignored(path, "gone while the directory was read")
     except (OSError, RefusedFileError) as error:
         return _rejected(path, error)
+
+
+def _read_entry(  # noqa: PLR0913, PLR0917 - as above
+    name: str,
+    path: str,
+    folder: int,
+    guard: Guard,
+    note: str,
+    parse: Callable[[bytes, str], Parsed],
+    seen: SeenFiles,
+) -> _Found:
+    """Raises FileNotFoundError, OSError, RefusedFileError."""
+    # Before it is read: what changes meanwhile is another file than this one.
+    identity, now = as_left.identify(name, folder), time.time()
+    if identity is None:
+        raise FileNotFoundError
+    if stat.S_ISDIR(identity[2]):
+        return Ignored(path, "a directory")
+    known = seen.find(name, identity)
+    if known is not None and not note:
+        return known
+    content, problem = read_entry(name, path, folder, guard)
     parsed = parse(content, path)
     problem = problem or note
-    return Rejected(path, (f"{path}: {problem}",), parsed.name) if problem else parsed
+    if problem:
+        return Rejected(path, (f"{path}: {problem}",), parsed.name)
+    seen.keep(name, identity, parsed, now)
+    return parsed
 
 
 def _load_file(path: str) -> _Found:
@@ -164,6 +200,8 @@ def _rejected(path: str, error: Exception) -> Rejected:
 
 
 def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
