@@ -197,8 +197,9 @@ def report(options: argparse.Namespace, in_force: InForce) -> int:
 
 def plan(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt plan [NAME…] [-f FILE…]`."""
-    request, broken = _load_request(options, in_force.settings)
-    return _show_plan(options, in_force.settings, request, broken)
+    settings = in_force.settings
+    request, broken = _load_request(options, settings, KeptSpecs(settings.state_dir))
+    return _show_plan(options, settings, request, broken)
 
 
 def _show_plan(
@@ -235,7 +236,7 @@ def _judge_plans(plans: Sequence[DaemonPlan], broken: Sequence[Rejected]) -> int
 
 
 def _load_request(
-    options: argparse.Namespace, settings: Settings, kept: KeptSpecs | None = None
+    options: argparse.Namespace, settings: Settings, kept: KeptSpecs
 ) -> tuple[PassRequest, tuple[Rejected, ...]]:
     """What a pass is about, and the files in its way that cannot be used."""
     from ya_salt.converge.host import PassRequest
@@ -297,7 +298,7 @@ _NO_LOGIN = (1 << 32) - 1
 """What the kernel says where nobody has logged in."""
 
 
-def _load_rest(settings: Settings, kept: KeptSpecs | None) -> Loaded:
+def _load_rest(settings: Settings, kept: KeptSpecs) -> Loaded:
     """The daemons directory where it is only background: without one there is none."""
     try:
         return load_specs(settings.specs_dir, kept=kept)
@@ -473,7 +474,7 @@ _HISTORY_LINES = 10
 def _load_now(settings: Settings) -> Loaded | None:
     """The daemons directory as it is; None, with a word on it, where it cannot be read."""
     try:
-        loaded = load_specs(settings.specs_dir)
+        loaded = load_specs(settings.specs_dir, kept=KeptSpecs(settings.state_dir))
     except DaemonsDirectoryError as error:
         complain(f"ya-salt: {error}")
         return None

@@ -18,6 +18,7 @@ from ya_salt.life import Order
 from ya_salt.messages import make_generations
 from ya_salt.model import Settings
 from ya_salt.settings import InForce
+from ya_salt.specs.kept import KeptSpecs
 from ya_salt.store import read_store
 from ya_salt.text import escape
 
@@ -125,9 +126,14 @@ def _join(generation: dict[str, Any]) -> str:
 def _act(options: argparse.Namespace, settings: Settings, order: Order | None) -> int:
     store = read_store(settings.state_dir)
     records = store.load_records() if store else {}
-    loaded = load_quietly(settings.specs_dir)
+    kept = KeptSpecs(settings.state_dir)
+    loaded = load_quietly(settings.specs_dir, kept)
     if order is None:
         request = ask_restart(options.name, loaded, records, name_caller(), options.reason)
     else:
         request = ask_order(options.name, loaded, records, order)
-    return make_pass(options, settings, request, lock_wait_s=_LOCK_WAIT_S)
+    code = make_pass(options, settings, request, lock_wait_s=_LOCK_WAIT_S)
+    if loaded.specs:
+        # All files were read. Not before: whoever types it waits for what it does.
+        kept.save()
+    return code

@@ -25,6 +25,7 @@ from ya_salt.messages import (
 from ya_salt.model import DaemonPlan, DaemonSpec, DaemonStatus, Event, Loaded, Record
 from ya_salt.specs.directory import DaemonsDirectoryError, load_specs
 from ya_salt.specs.files import RefusedFileError, read_path
+from ya_salt.specs.kept import KeptSpecs
 from ya_salt.specs.places import find_lines
 from ya_salt.store import read_store
 
@@ -34,7 +35,7 @@ _HISTORY_LINES = 50
 def gather(host: Host, name: str) -> Evidence:
     """Everything that bears on how the daemon stands. Raises UsageError where nobody knows it."""
     settings = host.settings
-    loaded = load_quietly(settings.specs_dir)
+    loaded = load_quietly(settings.specs_dir, KeptSpecs(settings.state_dir))
     store = read_store(settings.state_dir)
     records = store.load_records() if store else {}
     history = load_history(store, settings.state_dir, name, _HISTORY_LINES)
@@ -122,10 +123,10 @@ def describe_all(host: Host, name: str) -> dict[str, Any]:
     return told
 
 
-def load_quietly(directory: str) -> Loaded:
-    """The daemons directory; as if it were empty where it cannot be read."""
+def load_quietly(directory: str, kept: KeptSpecs | None = None) -> Loaded:
+    """The daemons directory; as if it were empty where it cannot be read. `kept` as there."""
     try:
-        return load_specs(directory)
+        return load_specs(directory, kept=kept)
     except DaemonsDirectoryError:
         return Loaded()
 

@@ -33,7 +33,7 @@ from ya_salt.model import (
     Settings,
     describe_step,
 )
-from ya_salt.quick_dataclass import replace
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.salt_api import laid_down
 from ya_salt.salt_api.desired_state import find_file_change, read_spec, write_file
 from ya_salt.salt_api.turn import (
@@ -46,6 +46,7 @@ from ya_salt.salt_api.turn import (
     say_ready,
 )
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
+from ya_salt.specs.kept import KeptSpecs
 from ya_salt.store import read_store
 
 _PROGRESS_EVERY_S = 5.0
@@ -65,9 +66,53 @@ def converge(
     `source` is what the settings are made of, where a next pass may be quick for it.
     """
     try:
-        return _Round(desired, settings, mode, declared, source).run()
+        files = _read_any(settings, mode, source)
     except YaSaltError as error:
-        return {state.key: StateReturn(False, f"{state.name}: {error}") for state in desired}
+        return _fail(desired, error)
+    return _converge(desired, settings, mode, declared, files)
+
+
+def _converge(
+    desired: Sequence[DesiredState],
+    settings: Settings,
+    mode: Mode,
+    declared: Sequence[Declared],
+    files: Files,
+) -> dict[str, StateReturn]:
+    try:
+        return _Round(desired, settings, mode, declared, files).run()
+    except YaSaltError as error:
+        return _fail(desired, error)
+
+
+def _fail(desired: Sequence[DesiredState], error: YaSaltError) -> dict[str, StateReturn]:
+    return {state.key: StateReturn(False, f"{state.name}: {error}") for state in desired}
+
+
+@dataclass(frozen=True)
+class Files:
+    """The daemons directory as a turn begins."""
+
+    loaded: Loaded
+    kept: KeptSpecs
+    """What was parsed before is not parsed again."""
+    glimpse: as_left.Glimpse | None
+    """Of the files before they were read, where a next pass may be quick for it."""
+
+
+def read_files(settings: Settings, mode: Mode, source: Mapping[str, Any] | None = None) -> Files:
+    """Read the daemons directory; `source` as for `converge`. Raises DaemonsDirectoryError."""
+    glimpse = None if source is None or mode.test else take_glimpse(settings, source)
+    kept = KeptSpecs(settings.state_dir)
+    return Files(load_specs(settings.specs_dir, kept=kept), kept, glimpse)
+
+
+def _read_any(settings: Settings, mode: Mode, source: Mapping[str, Any] | None) -> Files:
+    """The same, where a state that needs a file of a directory that is missing says so itself."""
+    try:
+        return read_files(settings, mode, source)
+    except DaemonsDirectoryMissingError:
+        return Files(Loaded(), KeptSpecs(settings.state_dir), None)
 
 
 class _Round:
@@ -79,7 +124,7 @@ class _Round:
         settings: Settings,
         mode: Mode,
         declared: Sequence[Declared],
-        source: Mapping[str, Any] | None,
+        files: Files,
     ) -> None:
         self._desired = desired
         self._settings = settings
@@ -89,29 +134,30 @@ class _Round:
         self._file_changes: dict[str, Changes] = {}
         self._laid: dict[str, str] = {}
         self._specs: dict[str, DaemonSpec] = {}
-        # Of the files before they are read.
-        self._glimpse = None if source is None or mode.test else take_glimpse(settings, source)
+        self._files = files
 
     def run(self) -> dict[str, StateReturn]:
-        loaded = self._load()
+        loaded, glimpse = self._files.loaded, self._files.glimpse
         for state in self._desired:
             self._attempt(state, self._lay_down, loaded)
-        if self._glimpse is not None and self._laid:
-            laid_down.remember(self._settings.state_dir, self._glimpse, self._laid)
+        if glimpse is not None and self._laid:
+            laid_down.remember(self._settings.state_dir, glimpse, self._laid)
         if self._file_changes and not self._mode.test:
-            loaded = self._load()
+            loaded = self._load_anew()
         for state in self._desired:
             if state.key not in self._returns:
                 self._attempt(state, self._read, loaded)
         if self._specs:
             self._pass(loaded)
+        if loaded.specs and not self._mode.test:
+            self._files.kept.save()
         return self._returns
 
-    def _load(self) -> Loaded:
+    def _load_anew(self) -> Loaded:
+        """After files were written, here or elsewhere."""
         try:
-            return load_specs(self._settings.specs_dir)
+            return load_specs(self._settings.specs_dir, kept=self._files.kept)
         except DaemonsDirectoryMissingError:
-            # A state that needs a file of it says so itself.
             return Loaded()
 
     def _attempt(
@@ -193,7 +239,7 @@ class _Round:
             whole=whole,
             restarts=restarts,
             who=self._mode.who,
-            glimpse=self._glimpse if is_plain else None,
+            glimpse=self._files.glimpse if is_plain else None,
         )
         told = make_true(self._settings, request, self._mode)
         for key, spec in self._specs.items():
@@ -261,28 +307,14 @@ def _agrees(state: DesiredState, path: str, loaded: Loaded) -> bool:
     return state.absent and any(s.path == path and s.delete_requested for s in loaded.specs)
 
 
-def plan_all(settings: Settings, name: str = "") -> Mapping[str, StateReturn]:
-    """What a pass over the directory, or one daemon of it, would do. Raises YaSaltError."""
-    return _all(settings, name, Mode(test=True))
-
-
 def apply_all(
-    settings: Settings,
-    name: str = "",
-    mode: Mode = REAL,
-    source: Mapping[str, Any] | None = None,
+    settings: Settings, files: Files, name: str = "", mode: Mode = REAL
 ) -> Mapping[str, StateReturn]:
-    """Make the daemons directory true, or one daemon of it. Raises YaSaltError.
+    """Make the daemons directory true, or one daemon of it; in test mode only foresee it.
 
-    `source` as for `converge`.
+    Raises YaSaltError where there is no daemon that could tell of it.
     """
-    return _all(settings, name, mode, source)
-
-
-def _all(
-    settings: Settings, name: str, mode: Mode, source: Mapping[str, Any] | None = None
-) -> Mapping[str, StateReturn]:
-    loaded = load_specs(settings.specs_dir)
+    loaded = files.loaded
     if not loaded.specs and not name and not mode.test:
         # Nothing to make true, but what is rejected or left over is to be noted.
         with log_to(settings.log_file):
@@ -293,7 +325,7 @@ def _all(
         for spec in loaded.specs
         if name in ("", spec.name)
     ]
-    found = converge(desired, settings, mode, source=source)
+    found = _converge(desired, settings, mode, (), files)
     return {state.name: found[state.key] for state in desired}
 
 

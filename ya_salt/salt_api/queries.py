@@ -15,7 +15,7 @@ import google.protobuf
 
 import ya_salt
 from ya_salt.converge.adopt import read_container, say_blocked, take_over
-from ya_salt.converge.host import make_host
+from ya_salt.converge.host import PassRequest, make_host
 from ya_salt.converge.inquiry import describe_all, gather, load_quietly
 from ya_salt.converge.journal import load_history, load_last_pass
 from ya_salt.converge.preview import look_now, report_now
@@ -38,11 +38,12 @@ from ya_salt.messages import format_time, make_daemon_status, make_generations
 from ya_salt.model import DaemonStatus, Event, Loaded, Record, Rejected, Settings, is_state
 from ya_salt.porto.client import PortoClient
 from ya_salt.salt_api import API, find_file_root
-from ya_salt.salt_api.converge import apply_all, make_true, plan_all
+from ya_salt.salt_api.converge import apply_all, make_true, read_files
 from ya_salt.salt_api.speech import speak
 from ya_salt.salt_api.turn import LOCK_WAIT_S, REAL, Mode, StateReturn
 from ya_salt.settings import SETTINGS, InForce
 from ya_salt.specs.directory import load_files, load_specs
+from ya_salt.specs.kept import KeptSpecs
 from ya_salt.store import read_store
 from ya_salt.text import escape_all
 
@@ -68,7 +69,7 @@ _SHOWN = 20
 @_harmless
 def list_specs(settings: Settings) -> dict[str, Any]:
     """The daemons directory as it is now: its path, and {specs, rejected, ignored}, each a list."""
-    loaded = load_specs(settings.specs_dir)
+    loaded = load_specs(settings.specs_dir, kept=KeptSpecs(settings.state_dir))
     return {
         "directory": settings.specs_dir,
         "specs": [
@@ -112,7 +113,7 @@ def show_status(
     A file that cannot be used now is told of whether a pass has seen it or not.
     """
     statuses, last_pass = _look(settings)
-    rejected = load_quietly(settings.specs_dir).rejected
+    rejected = load_quietly(settings.specs_dir, KeptSpecs(settings.state_dir)).rejected
     if summary:
         return _summarise(statuses, last_pass, rejected)
     if not name:
@@ -276,7 +277,7 @@ def show_logs(settings: Settings, name: str, lines: int = 20) -> dict[str, str]:
         except PortoError as error:
             if error.code != "ContainerDoesNotExist":
                 raise
-            _check_known(name, _recall(settings)[1], settings)
+            _check_known(name, _load_records(settings), settings)
             raise YaSaltError(
                 f"{name} has no container at the moment, so there is no output; "
                 f"ya-salt status {name} says why"
@@ -296,20 +297,22 @@ def _tail(client: PortoClient, name: str, stream: str, lines: int) -> str:
 @_harmless
 def show_plan(settings: Settings, name: str = "") -> dict[str, Any]:
     """What a pass would do, for the daemons that it would do anything about."""
-    if name:
-        _check_defined(settings, name)
+    files = read_files(settings, _TEST)
+    _check_defined(name, files.loaded, settings)
     return {
         key: _plain_return(returned)
-        for key, returned in plan_all(settings, name).items()
+        for key, returned in apply_all(settings, files, name, _TEST).items()
         if returned.result is not True
     }
 
 
-def _check_defined(settings: Settings, name: str) -> None:
-    """Raises UsageError where no file has a daemon of that name."""
-    loaded = load_specs(settings.specs_dir)
+_TEST = Mode(test=True)
+
+
+def _check_defined(name: str, loaded: Loaded, settings: Settings) -> None:
+    """Raises UsageError where a name was given, and no file has a daemon of that name."""
     known = {item.name for item in loaded.specs} | {item.name for item in loaded.rejected}
-    if name not in known:
+    if name and name not in known:
         near = difflib.get_close_matches(name, sorted(known), 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"no file of {settings.specs_dir} defines a daemon {name}{hint}")
@@ -326,11 +329,10 @@ def apply_now(
 
     `source` is what the settings are made of, where a next pass may be quick for it.
     """
-    loaded = load_specs(settings.specs_dir)
-    rejected = [item for item in loaded.rejected if name in ("", item.name)]
-    if name:
-        _check_defined(settings, name)
-    returns = apply_all(settings, name, mode, source)
+    files = read_files(settings, mode, source)
+    _check_defined(name, files.loaded, settings)
+    rejected = [item for item in files.loaded.rejected if name in ("", item.name)]
+    returns = apply_all(settings, files, name, mode)
     return {
         "ok": not rejected and all(returned.result is not False for returned in returns.values()),
         "daemons": {key: _plain_return(returned) for key, returned in returns.items()},
@@ -341,9 +343,9 @@ def apply_now(
 @_harmless
 def restart_now(settings: Settings, name: str, mode: Mode = REAL, why: str = "") -> dict[str, Any]:
     """Give a daemon a new process, as gently as an update does."""
-    loaded, records = _recall(settings)
-    request = ask_restart(name, loaded, records, mode.who, why)
-    return _plain_return(make_true(settings, request, mode)[name])
+    kept = KeptSpecs(settings.state_dir)
+    loaded, records = _recall(settings, kept)
+    return _act(settings, ask_restart(name, loaded, records, mode.who, why), mode, kept)
 
 
 @_harmless
@@ -360,9 +362,18 @@ def give_order(  # noqa: PLR0913 - each says more exactly what is asked for
     """Stop a daemon (for a `span`, as `2h`), start it, try again what was rejected, go back."""
     until = time.time() + parse_span(span) if span else 0.0
     order = Order(kind, mode.who, " ".join(why.split()), until, number)
-    loaded, records = _recall(settings)
-    request = ask_order(name, loaded, records, order)
-    return _plain_return(make_true(settings, request, mode)[name])
+    kept = KeptSpecs(settings.state_dir)
+    loaded, records = _recall(settings, kept)
+    return _act(settings, ask_order(name, loaded, records, order), mode, kept)
+
+
+def _act(settings: Settings, request: PassRequest, mode: Mode, kept: KeptSpecs) -> dict[str, Any]:
+    """Make the pass about one daemon that somebody asks for; `kept` is what its files meant."""
+    (spec,) = request.targets
+    done = _plain_return(make_true(settings, request, mode)[spec.name])
+    if request.loaded.specs and not mode.test:
+        kept.save()
+    return done
 
 
 @_harmless
@@ -390,9 +401,9 @@ def adopt_now(
             told |= {"result": False, "changes": {}, "comment": say_blocked(adoption)}
         return {**told, "spec": adoption.text}
     take_over(host, adoption, mode.who, mode.lock_wait_s)
-    loaded, records = _recall(settings)
-    request = ask_apply(name, loaded, records, mode.who)
-    done = _plain_return(make_true(settings, request, mode)[name])
+    kept = KeptSpecs(settings.state_dir)
+    loaded, records = _recall(settings, kept)
+    done = _act(settings, ask_apply(name, loaded, records, mode.who), mode, kept)
     done["changes"] = {**changes, **done["changes"]}
     return {**done, "warnings": [*warnings, *done["warnings"]], "spec": adoption.text}
 
@@ -400,15 +411,19 @@ def adopt_now(
 @_harmless
 def list_generations(settings: Settings, name: str) -> list[dict[str, Any]]:
     """What a daemon can go back to, oldest first."""
-    records = _recall(settings)[1]
+    records = _load_records(settings)
     _check_known(name, records, settings)
     return make_generations(records[name])
 
 
-def _recall(settings: Settings) -> tuple[Loaded, Mapping[str, Record]]:
+def _recall(settings: Settings, kept: KeptSpecs) -> tuple[Loaded, Mapping[str, Record]]:
+    return load_quietly(settings.specs_dir, kept), _load_records(settings)
+
+
+def _load_records(settings: Settings) -> Mapping[str, Record]:
     store = read_store(settings.state_dir)
     try:
-        return load_quietly(settings.specs_dir), store.load_records() if store else {}
+        return store.load_records() if store else {}
     finally:
         if store is not None:
             store.close()

@@ -235,11 +235,13 @@ def _look_at_directory(run: Run, *, makedirs: bool) -> StateReturn:
         directory, daemons, ignored = known
         return _describe_directory(directory, daemons, 0, ignored)
     from ya_salt.specs.directory import load_specs
+    from ya_salt.specs.kept import KeptSpecs
 
-    folder = Path(read_settings(run.opts, run.pillar).specs_dir)
+    settings = read_settings(run.opts, run.pillar)
+    folder = Path(settings.specs_dir)
     if makedirs and not folder.exists():
         return _make_directory(folder, test=run.test)
-    loaded = load_specs(str(folder))
+    loaded = load_specs(str(folder), kept=KeptSpecs(settings.state_dir))
     entries = [(item.path, item.reason) for item in loaded.ignored]
     return _describe_directory(str(folder), len(loaded.specs), len(loaded.rejected), entries)
 
