@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import builtins
 import collections.abc
-import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
+
+from ya_salt.quick_dataclass import MISSING, fields, is_dataclass
 
 Some = TypeVar("Some")
 _MAX_NUMBER = 1e18
@@ -33,7 +34,7 @@ def to_data(value: Any, *, is_sparse: bool = False) -> Any:
     if kind in _PLAIN:
         # Most of what there is.
         return value
-    if dataclasses.is_dataclass(kind):
+    if is_dataclass(kind):
         defaults = _defaults(kind) if is_sparse else {}
         found = {}
         for name in _names(kind):
@@ -54,17 +55,17 @@ def to_data(value: Any, *, is_sparse: bool = False) -> Any:
 
 @cache
 def _names(kind: type) -> tuple[str, ...]:
-    return tuple(item.name for item in dataclasses.fields(kind))
+    return tuple(item.name for item in fields(kind))
 
 
 @cache
 def _defaults(kind: type) -> dict[str, Any]:
     """Field -> its default, of those that have one."""
     found = {}
-    for item in dataclasses.fields(kind):
-        if item.default is not dataclasses.MISSING:
+    for item in fields(kind):
+        if item.default is not MISSING:
             found[item.name] = item.default
-        elif item.default_factory is not dataclasses.MISSING:
+        elif item.default_factory is not MISSING:
             found[item.name] = item.default_factory()
     return found
 
@@ -111,7 +112,7 @@ def _make_plain_reader(kind: Any) -> _Reader:
         return lambda data: data
     if kind is float:
         return _read_number
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return _make_reader_of_fields(kind)
 
     def read(data: Any) -> Any:

@@ -14,11 +14,10 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import field
 from pathlib import Path
 
 from ya_salt.errors import RetryError
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import count
 
 MAX_ENTRIES = 500_000

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, field
 from datetime import datetime, timezone
 from typing import Any
 
@@ -23,7 +22,7 @@ from ya_salt.model import (
     ProbeStanding,
     Record,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import asdict, dataclass, field
 
 _LAST_MOMENT = 253402300799.0
 """9999-12-31T23:59:59Z, the last that RFC 3339 can write."""

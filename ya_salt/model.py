@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Literal, NamedTuple
 
 from ya_salt.flags import STATE_DIR
 from ya_salt.life import Change, Hold, Life, Pin, Rejection, Trial
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 
 Progress = Callable[[str], None]
 """Told in a sentence what is being done, for a person who looks."""

@@ -10,7 +10,6 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +19,7 @@ from ya_salt.errors import SettingsError
 from ya_salt.flags import CONFIG_VARIABLE, DEFAULT_FILE, ENVIRONMENT_PREFIX, FLAGS
 from ya_salt.model import PrometheusSettings, Settings
 from ya_salt.names import check_package_name
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, fields, replace
 from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar, read_yaml
 from ya_salt.trusted_files import UntrustedError, explain, open_trusted
 

@@ -18,13 +18,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ya_salt import as_left
 from ya_salt.model import Event
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.trusted_files import UntrustedError, find_problem
 
 FORMAT = 3

@@ -6,10 +6,9 @@ All times are seconds of CLOCK_BOOTTIME, by which the kernel tells when a proces
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from typing import Any
 
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import asdict, dataclass, fields, replace
 from ya_salt.text import printable
 
 MAX_BYTES = 4096

@@ -23,13 +23,12 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ya_salt import __version__
 from ya_salt.names import check_daemon_name
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.told import (
     MAX_BYTES,
     Told,

@@ -17,7 +17,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from ya_salt.model import DaemonSpec, InstallPackages, Loaded, PurgePackages, Se
 from ya_salt.packages.locks import find_holder
 from ya_salt.packages.unit import find_obstacle
 from ya_salt.porto.listener import StateChange, StateListener
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.specs.files import why_ignored
 from ya_salt.trusted_files import explain, make_directory
 

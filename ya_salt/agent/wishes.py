@@ -6,9 +6,8 @@ A burst is one pass: it begins when nothing more has come for a moment, but not 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
 
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 
 QUIET_S = 0.04
 LATEST_S = 0.12

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import datetime
 from random import Random
 from typing import Any, TypeVar, get_args
@@ -25,6 +24,7 @@ from ya_salt.gate.rule_file import (
 )
 from ya_salt.gate.simulation.result import Halt, Result, Scenario
 from ya_salt.gate.simulation.rollout import simulate
+from ya_salt.quick_dataclass import asdict
 from ya_salt.text import count
 
 MAX_HOSTS = 100_000

@@ -6,7 +6,6 @@ What comes from outside is written so that it cannot steer a terminal.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ya_salt.cli.lines import (
@@ -37,6 +36,7 @@ from ya_salt.model import (
     is_state,
 )
 from ya_salt.porto.properties import PROPERTIES
+from ya_salt.quick_dataclass import asdict
 from ya_salt.text import count, escape, printable
 
 if TYPE_CHECKING:

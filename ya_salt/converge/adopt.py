@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient, parse_labels
 from ya_salt.porto.properties import PROPERTIES, SECRET_MASK, Property
 from ya_salt.porto.values import CONTROLLERS
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.specs.directory import parse_spec
 from ya_salt.store import open_store
 

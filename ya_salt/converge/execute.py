@@ -13,7 +13,6 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import field
 
 from ya_salt.converge import containers
 from ya_salt.converge.host_checks import find_obstacle
@@ -53,7 +52,7 @@ from ya_salt.model import (
 )
 from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 
 _log = logging.getLogger("ya_salt.execute")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import field
 from functools import partial
 
 from ya_salt.as_left import Glimpse
@@ -30,7 +29,7 @@ from ya_salt.model import (
 )
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import Patience, PortoClient
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.store import KeptStore, Store
 
 

@@ -14,13 +14,12 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ya_salt import as_left
 from ya_salt.model import Event, Step, StepResult, describe_deed
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import asdict, dataclass, replace
 from ya_salt.store import FILE_NAME as STORE
 from ya_salt.store import LAST_PASS, Store
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import field
 
 from ya_salt.converge.observe import Look, look_at_containers, look_at_packages
 from ya_salt.converge.probing import Prober
@@ -27,7 +26,7 @@ from ya_salt.model import (
     StepResult,
 )
 from ya_salt.porto.client import PortoClient
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.text import join_words
 
 _log = logging.getLogger("ya_salt.pass")

@@ -6,7 +6,6 @@ One dpkg-query for all packages, one Porto `get` for all containers; only a lost
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
 
 from ya_salt.converge.drift import (
     GUARDED,
@@ -19,7 +18,7 @@ from ya_salt.errors import PackageError, describe_bug
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
 from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient, Reading, parse_labels
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 
 _NEEDED = ("state", "labels", "private", "respawn_count", "time", "id", "creation_time[raw]")
 """Without these nothing can be said of a container, and nothing be done to it."""

@@ -13,6 +13,7 @@ import time
 
 from ya_salt import as_left, quick_socket
 from ya_salt.porto import glance
+from ya_salt.quick_dataclass import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -244,7 +245,6 @@ def _is_plain_outcome(outcome: Outcome) -> bool:
 
 
 def _is_plain_life(spec: DaemonSpec, after: Observed) -> bool:
-    from dataclasses import replace
 
     from ya_salt.life import Life
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field
 from enum import IntEnum
 
 from ya_salt.converge.ordering import STARTS, Standing
@@ -23,7 +22,7 @@ from ya_salt.model import (
     Step,
     StopContainer,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import join_words
 
 _POLL_S = 0.25

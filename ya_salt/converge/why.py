@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
 from ya_salt.converge.drift_policy import describe_drift
@@ -25,7 +24,7 @@ from ya_salt.model import (
     Rejected,
     describe_step,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import count
 
 

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field
 from types import TracebackType
 from typing import TypeVar
 
@@ -44,7 +43,7 @@ from ya_salt.model import (
     Step,
     StopContainer,
 )
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.store import Store
 
 _ASK_AGAIN_AFTER_S = 2.0

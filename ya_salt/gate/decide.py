@@ -6,14 +6,13 @@ Both the gate on etcd and the simulator ask here, so what is simulated is what h
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import field
 from itertools import islice
 
 from ya_salt.gate.protocol import REMOVAL, Identity, Slot, SlotRequest
 from ya_salt.gate.rule import Rule
 from ya_salt.gate.windows import describe_closed
 from ya_salt.model import Deferral
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import count, printable
 
 

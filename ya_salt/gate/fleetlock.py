@@ -13,7 +13,6 @@ import uuid
 from base64 import b64encode
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field
 from typing import Literal
 
 from ya_salt.errors import GateError
@@ -21,7 +20,7 @@ from ya_salt.gate.protocol import Granted, Identity, Slot, SlotRequest, State
 from ya_salt.gate.secretfile import read_secret
 from ya_salt.http import Answer, Client, Deadline, NotSentError, Tls, TlsFileError, UnansweredError
 from ya_salt.model import Deferral, GateSettings
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.text import printable, redact
 
 LIMIT_S = 3.0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.gate.protocol import Slot
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 
 FACT = "gate"
 """Under this name the store keeps it."""

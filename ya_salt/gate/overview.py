@@ -6,13 +6,12 @@ What blocks is asked of decide.py, as the hosts' own asking is, so both say the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import field
 
 from ya_salt.gate.decide import Pause, View, decide
 from ya_salt.gate.protocol import Identity, SlotRequest
 from ya_salt.gate.rule import Rule
 from ya_salt.model import Deferral
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 
 _STATES = {
     "Paused": "paused",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
 from typing import Any
 
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.model import Container, DaemonSpec, DaemonStatus
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
 from ya_salt.life import Hold
 from ya_salt.messages import format_time
 from ya_salt.model import HELD, PROBE_FAILED, Condition, DaemonStatus, GateStanding
 from ya_salt.monitoring.counters import Memory, Totals
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import count, printable
 
 MAX_PASS_AGE_S = 3600

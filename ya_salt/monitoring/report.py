@@ -8,7 +8,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,7 +29,7 @@ from ya_salt.monitoring.sinks import (
     YasmSink,
     remove_textfile,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.store import Store
 
 LIMIT_S = 1.0

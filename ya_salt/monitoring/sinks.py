@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -31,7 +30,7 @@ from ya_salt.monitoring.metrics import Metrics
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 from ya_salt.monitoring.steady import write_text
 from ya_salt.monitoring.verdicts import find_refused, says_no
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.trusted_files import UntrustedError, explain, find_problem
 
 State = Literal["accepted", "absent", "refused", "unanswered"]

@@ -15,7 +15,6 @@ import logging
 import os
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import field
 from pathlib import Path
 
 from ya_salt import copies
@@ -24,7 +23,7 @@ from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
 from ya_salt.packages.apt import Apt
 from ya_salt.packages.simulation import Change
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.trusted_files import make_directory
 
 _LOG = logging.getLogger("ya_salt.packages")

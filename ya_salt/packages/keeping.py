@@ -15,7 +15,6 @@ import shutil
 import stat
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 
 from ya_salt.errors import PackageError
@@ -25,7 +24,7 @@ from ya_salt.packages.apt import Apt
 from ya_salt.packages.cache import make_packages
 from ya_salt.packages.command import run_short
 from ya_salt.packages.dpkg import as_argument, is_right
-from ya_salt.quick_dataclass import dataclass, replace
+from ya_salt.quick_dataclass import dataclass, field, replace
 
 _LOG = logging.getLogger("ya_salt.packages")
 

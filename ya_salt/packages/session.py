@@ -9,7 +9,6 @@ import contextlib
 import logging
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +22,7 @@ from ya_salt.packages.failures import Failure
 from ya_salt.packages.locks import find_holder, held_too_long, wait_for_locks
 from ya_salt.packages.policy_rc_d import policy_in_place
 from ya_salt.packages.simulation import Change, judge_install, parse_simulation
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 
 _LOG = logging.getLogger("ya_salt.packages")
 

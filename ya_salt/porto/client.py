@@ -11,7 +11,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
 from types import TracebackType
 
 from google.protobuf.message import DecodeError
@@ -20,7 +19,7 @@ from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateEr
 from ya_salt.porto.frames import FrameReader, FramingError, encode_frame
 from ya_salt.processes import find_peer
 from ya_salt.proto import porto_pb2 as pb
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import printable
 from ya_salt.trusted_files import find_peer_problem
 

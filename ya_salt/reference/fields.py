@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from ya_salt.gate import rule_file
 from ya_salt.model import Settings
 from ya_salt.porto import values
 from ya_salt.porto.properties import LIVE_IN_NAME_ONLY, NEEDS_SUPPORT, PROPERTIES, Property
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.reference import words
 from ya_salt.reference.kinds import Kind, find_kind, quoted
 from ya_salt.reference.words import FROM_NOW_ON, LIVE, RESTART, Words

@@ -7,12 +7,11 @@ Salt's own (`require`, `order`, …).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from ya_salt.errors import YaSaltError
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.salt_api import quick
 from ya_salt.salt_api.configuration import read_settings
 from ya_salt.salt_api.speech import SOMEBODY, speak

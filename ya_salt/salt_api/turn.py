@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Any
 
 from ya_salt.errors import OperatorError
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.salt_api.speech import SOMEBODY
 
 META = ("version", "annotations", "delete_requested")

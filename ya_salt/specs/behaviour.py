@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from functools import partial
 from typing import Any
 
@@ -20,7 +19,7 @@ from ya_salt.porto.values import (
     parse_real,
     parse_seconds,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.specs.checks import (
     Diagnostics,
     Member,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-
 from ya_salt.porto import values
 from ya_salt.porto.properties import (
     PROGRAM_OWNED,
@@ -13,7 +11,7 @@ from ya_salt.porto.properties import (
     Property,
     find_controller,
 )
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.specs.checks import (
     Diagnostics,
     Fields,

@@ -6,14 +6,13 @@ The names of fields are those of proto/ya_salt.proto; a test holds the two toget
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Any
 
 from ya_salt.model import Package
 from ya_salt.names import check_daemon_name, check_package_name, check_package_version, quote
 from ya_salt.porto.properties import PROGRAM_OWNED, PROPERTIES
 from ya_salt.porto.values import parse_bool, parse_line, parse_seconds
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.specs.behaviour import (
     BEHAVIOUR_FIELDS,
     Behaviour,

@@ -10,14 +10,13 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import yaml
 
 from ya_salt.names import quote
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 
 MAX_DEPTH = 32
 MAX_NODES = 20_000

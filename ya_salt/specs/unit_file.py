@@ -10,14 +10,13 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import field
 from fractions import Fraction
 from typing import Any
 
 from ya_salt.names import quote
 from ya_salt.porto import values
 from ya_salt.porto.properties import PROPERTIES
-from ya_salt.quick_dataclass import dataclass
+from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.specs.sockets import VARIABLES
 
 
