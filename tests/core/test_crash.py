@@ -88,6 +88,36 @@ ALIVE = (look(), 1.0)
             2,
             id="started again, and dead again",
         ),
+        pytest.param(
+            [ALIVE, (look("respawning", 1), 3), (look("running", 1, BORN + 4), 5)],
+            1,
+            id="counted by portod, which has not started it again yet",
+        ),
+        pytest.param(
+            [ALIVE, (look("respawning", 1, BORN + 4, changed=BORN + 3), 4)] * 2,
+            1,
+            id="portod is starting it again",
+        ),
+        pytest.param(
+            [
+                ALIVE,
+                (look("respawning", changed=BORN + 3), 3),
+                (look("respawning", 1, BORN + 4, changed=BORN + 3), 4),
+                (look("running", 1, BORN + 4), 5),
+                (look("respawning", 1, BORN + 4, changed=BORN + 6), 6),
+            ],
+            2,
+            id="seen before, during and after its start, and dead again",
+        ),
+        pytest.param(
+            [
+                (look("respawning", 40, changed=BORN + 3), 3),
+                (look("respawning", 41, BORN + 4, changed=BORN + 3), 4),
+                (look("running", 41, BORN + 4), 5),
+            ],
+            1,
+            id="a lost store, and portod starts it again",
+        ),
         pytest.param([ALIVE, (look("dead", 3, BORN + 9), 10)], 4, id="max_respawns used up"),
         pytest.param([(look("running", 40), 50)], 0, id="a lost store does not know when"),
         pytest.param([(look("respawning", 40), 50)], 1, id="a lost store sees that it is down"),

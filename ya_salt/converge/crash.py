@@ -66,8 +66,9 @@ class Look:
 def see(crash: CrashLoop | None, look: Look, now: float) -> CrashLoop:
     """The count after a look; the first look at a daemon counts only that it is down."""
     container = look.container
-    respawns, is_down = container.respawn_count, container.state in _BY_DEATH
     identity = f"{container.id}@{container.created_at}"
+    same = crash if crash is not None and crash.container == identity else None
+    respawns, is_down = _count_begun(same, container), container.state in _BY_DEATH
     if crash is None:
         # Nobody knows when portod counted what it has.
         known = CrashLoop(identity, container.started_at, respawns)
@@ -90,6 +91,19 @@ def see(crash: CrashLoop | None, look: Look, now: float) -> CrashLoop:
     if known.deaths and _is_quiet(known, container, now):
         known = forget(known)
     return _notice_change(known, look)
+
+
+def _count_begun(crash: CrashLoop | None, container: Container) -> int:
+    """portod's total, without a start that is not there yet: the death before it is no second.
+
+    portod counts a respawn first, then notes its time, and is `respawning` until it runs.
+    """
+    total, started_at = container.respawn_count, container.started_at
+    known = crash.respawns if crash is not None else 0
+    if container.state != "respawning" or total <= known:
+        return total
+    is_old = crash is not None and started_at == crash.started_at
+    return total - 1 if is_old or container.changed_at < started_at else total
 
 
 def _is_started_by_hand(crash: CrashLoop, container: Container) -> bool:
