@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from ya_salt.converge.crash import find_rest
+from ya_salt.converge.host import PassResult
 from ya_salt.errors import PortoError
+from ya_salt.life import Order
 from ya_salt.model import LABEL, DaemonStatus
 from ya_salt.porto.client import PortoClient, parse_labels
 from ya_salt.store import FILE_NAME
@@ -65,6 +69,7 @@ class Story(RuleBasedStateMachine):
         """Daemon -> whether its file, which is valid, wants it to run."""
         self.left_alone: dict[str, str] = {}
         """Daemon whose file is gone or broken -> the pid it had, "" where it did not run."""
+        self.crashes: Counter[str] = Counter()
         self.statuses: dict[str, DaemonStatus] = {}
         """What the last pass that had to make the files true said in the end."""
 
@@ -147,6 +152,7 @@ class Story(RuleBasedStateMachine):
         """The daemon dies and portod is not told to start it again."""
         self.by_hand(lambda client: client.set_property(name, "respawn", "false"))
         self.by_hand(lambda client: client.kill(name, 9))
+        self.crashes[name] += 1
         with self.passes.client() as client:
             if client.get([name], ["state"]):
                 client.wait_dead(name, 5)
@@ -181,13 +187,25 @@ class Story(RuleBasedStateMachine):
 
     # -- and what has to come of it ----------------------------------------------------------------
 
-    def run_pass(self, make=PortoClient):
-        return self.passes.run(make, is_strict=False)
+    def run_pass(self, make=PortoClient, **scope):
+        return self.passes.run(make, is_strict=False, **scope)
+
+    def try_those_who_rest(self, result: PassResult) -> PassResult:
+        """One that died more than once in a row rests; asked for it is started at once."""
+        resting = {
+            name
+            for name, life in result.after.lives.items()
+            if self.wanted.get(name) and find_rest(life.crash, self.passes.now())
+        }
+        assert all(self.crashes[name] > 1 for name in resting), resting
+        if not resting:
+            return result
+        return self.run_pass(orders={name: Order("retry", "me") for name in resting})
 
     @rule()
     def pass_makes_the_files_true(self) -> None:
         self.wait_for_weak_ones()
-        result = self.run_pass()
+        result = self.try_those_who_rest(self.run_pass())
         with self.passes.client() as client:
             found = client.get(["*"], ["state", "labels", "weak", "respawn"])
         statuses = {status.name: status for status in result.statuses}

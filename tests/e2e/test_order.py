@@ -16,9 +16,10 @@ import pytest
 from helpers.passes import DoomedClient, Passes
 from helpers.portod import DevPortod
 
-from ya_salt.converge import containers
+from ya_salt.converge import containers, run
 from ya_salt.converge.changes import describe_changes
 from ya_salt.converge.host import PassRequest
+from ya_salt.converge.narrow import widen
 from ya_salt.converge.run import run_pass
 from ya_salt.messages import make_daemon_status
 from ya_salt.model import DaemonStatus
@@ -335,6 +336,38 @@ def test_both_are_bad_and_go_back_one_after_the_other(host: Ordered) -> None:
         *("stop a", "stop b", "start b", "start b"),
         *("start a", "start a"),
     ]
+
+
+def test_who_was_left_is_left_again_while_another_update_is_lost(
+    host: Ordered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """c was ready when b failed, and dies before the round that undoes b's update."""
+    for properties, program in ((BEFORE, NOTES), (AFTER, BAD)):
+        host.write_one("a", "b", "c", properties=properties)
+        host.write_one("b", properties=properties, program=program, min_ready_s=1)
+        host.write_one("c", properties=properties)
+        if program is NOTES:
+            assert host.run().ok
+            host.take_notes()
+    rounds = []
+
+    def end_round(request: PassRequest) -> PassRequest:
+        rounds.append(dict(request.left))
+        if len(rounds) == 1:
+            with host.client() as client:
+                client.kill("c", signal.SIGKILL)
+                client.wait_dead("c", 5)
+        return widen(request)
+
+    monkeypatch.setattr(run, "widen", end_round)
+    found = statuses(host)
+    # It is started once, when both are what they will be.
+    notes = host.take_notes()
+    assert notes[:1] + notes[-1:] == ["stop a", "start a"]
+    assert sorted(notes[1:-1]) == ["start b"] * 2 + ["start c"] * 2 + ["stop b", "stop c"]
+    assert len(rounds) == 2
+    assert found["b"].ready.reason == found["c"].ready.reason == "RolledBack"
+    assert (found["a"].ready.status, found["a"].warnings) == (True, ())
 
 
 def test_one_that_is_restarted_for_a_file_waits_as_well(host: Ordered, folder: Path) -> None:
