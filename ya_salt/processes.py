@@ -34,8 +34,22 @@ def find_peer(connection: socket) -> str:
 def read_start(pid: int | str) -> int | None:
     """When a process was started, in clock ticks since the boot; None where /proc does not tell."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # After the name, which may hold anything: the 22nd field is when it was started.
-            return int(file.read().rpartition(b")")[2].split()[19])
+        # The 22nd field is when it was started.
+        return int(_read_fields(pid)[19])
     except (OSError, IndexError, ValueError):
         return None
+
+
+def read_work(pid: int) -> tuple[str, int] | None:
+    """(its state, a letter as in proc(5); its processor time in ticks); None as above."""
+    try:
+        fields = _read_fields(pid)
+        return fields[0].decode(), int(fields[11]) + int(fields[12])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _read_fields(pid: int | str) -> list[bytes]:
+    """Of /proc/PID/stat those after the name, which may hold anything. Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()

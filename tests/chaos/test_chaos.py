@@ -74,6 +74,8 @@ class Story(RuleBasedStateMachine):
         """What the last pass that had to make the files true said in the end."""
 
     def teardown(self) -> None:
+        # Those of a pass that was killed go by themselves.
+        self.wait_for_weak_ones()
         with self.passes.client() as client:
             for name in client.get(["*"], ["state"]):
                 client.destroy(name)

@@ -50,6 +50,8 @@ LINGER_S = 60.0
 _BUFFER_BYTES = 8 << 20
 _AT_ONCE = 64
 """Messages of one daemon in a row: another one's are not to wait for a flood."""
+_AT_END = 1024
+"""More than lie in a socket, even where systemd has made its queue longer: 512 then."""
 _SAVE_S = 0.1
 """A daemon's file is written no more often."""
 _NEWS_S = 0.2
@@ -275,6 +277,8 @@ class Drainer:
                 # Cleared away by somebody, nobody would find us.
                 self._is_over |= _identify(self._own / "control") != place
         for line in self._lines.values():
+            # What lies there unread goes with its socket.
+            self._drain(line, _AT_END)
             self._save(line)
 
     def end(self) -> None:
@@ -347,8 +351,8 @@ class Drainer:
         deadline = find_deadline(line.told, line.watchdog_s, self._awake_since)
         return bool(deadline) and now >= deadline
 
-    def _drain(self, line: _Line) -> None:
-        for _ in range(_AT_ONCE):
+    def _drain(self, line: _Line, most: int = _AT_ONCE) -> None:
+        for _ in range(most):
             try:
                 message, problem = _receive(line.socket, line.members.find_problem)
             except OSError:

@@ -19,7 +19,7 @@ from ya_salt import __version__
 from ya_salt.converge.listening import ListeningError, connect
 from ya_salt.model import DaemonSpec
 from ya_salt.packages.unit import find_obstacle
-from ya_salt.processes import read_peer
+from ya_salt.processes import read_peer, read_work
 from ya_salt.quick_dataclass import dataclass
 from ya_salt.specs.sockets import is_notify
 from ya_salt.text import printable
@@ -29,6 +29,12 @@ _WAIT_S = 10.0
 _CONNECT_S = 0.02
 _PING_S = 5.0
 """How often it has to answer; while it does not, nobody reads and daemons freeze."""
+_BUSY_S = 60.0
+"""The longest that it need not where it would go on, had it the processor or the disk: killed, it
+takes along what it has not read."""
+_LOOK_S = 1.0
+"""How often it is looked at meanwhile."""
+_BUSY_STATES = frozenset("RD")
 _MAX_PACKET = 1 << 17
 _PAUSES_S = (0.2, 30.0)
 """The first and the longest before another is started in the place of one that ended."""
@@ -58,6 +64,10 @@ class Draining:
         self._failures = 0
         """Of those in a row that were to be started."""
         self._asked_at = self._heard_at = 0.0
+        self._look_at = 0.0
+        """Not before it is looked at again, where it is late and busy."""
+        self._spent = 0
+        """Its processor time when it was asked, or looked at, last."""
         self._not_before = 0.0
         self._pause_s = _PAUSES_S[0]
 
@@ -94,7 +104,7 @@ class Draining:
     def find_pause(self, now: float) -> float:
         """Seconds until `step` has something to do that no descriptor tells of."""
         if self._connection is not None:
-            return max(0.0, self._asked_at + _PING_S - now)
+            return max(0.0, max(self._asked_at + _PING_S, self._look_at) - now)
         if not self._is_wanted:
             return _PING_S
         is_coming = self._child is not None and self._child.poll() is None
@@ -110,12 +120,12 @@ class Draining:
             return News()
         names = self._read(now)
         if self.is_open and now - self._asked_at >= _PING_S:
-            if self._heard_at < self._asked_at:
-                self._end_hung()
-            else:
+            if self._heard_at >= self._asked_at:
                 self._pause_s = _PAUSES_S[0]
                 self._failures = 0
                 self._ask({"do": "look"}, now)
+            elif now >= self._look_at and not self._is_busy(now):
+                self._end_hung()
         return News(names, is_lost=not self.is_open)
 
     def _join(self, now: float) -> bool:
@@ -131,6 +141,8 @@ class Draining:
     def _ask(self, request: dict[str, str], now: float) -> None:
         self._asked_at = now
         if self._connection is not None:
+            work = read_work(read_peer(self._connection)[0])
+            self._spent = work[1] if work is not None else 0
             try:
                 self._connection.send(json.dumps(request).encode())
             except BlockingIOError:
@@ -167,6 +179,17 @@ class Draining:
         for line in logs if isinstance(logs, list) else ():
             _log.warning("%s", line)
         return {str(name) for name in news} if isinstance(news, list) else set()
+
+    def _is_busy(self, now: float) -> bool:
+        """Whether it is late only because others have the machine; it is looked at again then."""
+        assert self._connection is not None  # noqa: S101 - it was asked over it
+        work = read_work(read_peer(self._connection)[0])
+        if work is None or now - self._asked_at >= _BUSY_S:
+            return False
+        state, spent = work
+        is_busy = state in _BUSY_STATES or spent > self._spent
+        self._spent, self._look_at = spent, now + _LOOK_S
+        return is_busy
 
     def _end_hung(self) -> None:
         """Nobody reads while it hangs, and daemons freeze: without it they are refused instead."""

@@ -94,7 +94,7 @@ def see(crash: CrashLoop | None, look: Look, now: float) -> CrashLoop:
 
 
 def _count_begun(crash: CrashLoop | None, container: Container) -> int:
-    """portod's total, without a start that is not there yet: the death before it is no second.
+    """What portod has counted, without a start that is not there yet: no death follows it.
 
     portod counts a respawn first, then notes its time, and is `respawning` until it runs.
     """
