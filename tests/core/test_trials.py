@@ -9,6 +9,7 @@ import pytest
 from ya_salt.converge.trials import (
     Sight,
     add_generation,
+    count_deaths,
     find_way_back,
     follow_orders,
     forget_old,
@@ -152,15 +153,35 @@ def test_each_death_is_counted_once_however_often_it_is_looked_at() -> None:
 
 @pytest.mark.parametrize("is_seen_down", [True, False])
 def test_a_death_is_counted_once_where_portod_is_just_starting_it(is_seen_down: bool) -> None:
-    """It counts right before it does: for a moment both say so."""
-    looks = [(0, "respawning", 1000)] if is_seen_down else []
+    """It counts first, then notes the time, and `respawning` is left last."""
+    looks = [(0, "respawning", 1000, 1004)] if is_seen_down else []
+    looks += [
+        *((1, "respawning", 1000, 1004), (1, "respawning", 1005, 1004)),
+        (1, "running", 1005, 1005),
+    ]
     trial: Trial | None = STARTED
-    for respawns, state, started_at in [*looks, (1, "respawning", 1000), (1, "running", 1005)]:
+    for respawns, state, started_at, changed_at in looks:
         assert trial
-        container = replace(RUNNING, respawn_count=respawns, state=state, started_at=started_at)
+        container = replace(
+            RUNNING,
+            respawn_count=respawns,
+            state=state,
+            started_at=started_at,
+            changed_at=changed_at,
+        )
         trial = judge(trial, SPEC, Sight(container, host=HOST), 1010).trial
         assert trial
         assert trial.deaths == 1, (respawns, state)
+
+
+def test_one_that_portod_is_just_starting_is_not_dead_anew() -> None:
+    starting = replace(
+        RUNNING, respawn_count=1, state="respawning", started_at=1005, changed_at=1004
+    )
+    seen = replace(STARTED, was_respawning=True, deaths=1)
+    assert count_deaths(seen, starting) == 0
+    assert count_deaths(STARTED, starting) == 1
+    assert count_deaths(STARTED, replace(starting, changed_at=1006)) == 2
 
 
 def test_a_dead_one_that_is_started_again_is_counted_once() -> None:

@@ -103,7 +103,7 @@ def _count_begun(crash: CrashLoop | None, container: Container) -> int:
     if container.state != "respawning" or total <= known:
         return total
     is_old = crash is not None and started_at == crash.started_at
-    return total - 1 if is_old or container.changed_at < started_at else total
+    return total - 1 if is_old or 0 < container.changed_at < started_at else total
 
 
 def _is_started_by_hand(crash: CrashLoop, container: Container) -> bool:

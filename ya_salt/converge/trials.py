@@ -429,13 +429,13 @@ def count_deaths(trial: Trial, container: Container) -> int:
 
 def _count_respawns(trial: Trial, container: Container) -> int:
     """What portod has counted, but for a start that it is about to make: that death is counted."""
-    is_being_started = (
-        container.state == "respawning"
-        and trial.container == _identify(container)
+    is_counted_only = (
+        trial.container == _identify(container)
         and container.respawn_count > trial.respawns
         and container.started_at == trial.started_at
     )
-    return container.respawn_count - is_being_started
+    is_being_started = is_counted_only or 0 < container.changed_at < container.started_at
+    return container.respawn_count - (container.state == "respawning" and is_being_started)
 
 
 def is_hopeless(life: Life, spec: DaemonSpec, container: Container) -> bool:
