@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ya_salt.errors import SettingsError
+from ya_salt.lock import hold_lock
 from ya_salt.model import Condition, DaemonStatus, Record
 from ya_salt.salt_api import find_file_root, list_loader_folders
 from ya_salt.salt_api.beacon import Seen, find_events
@@ -123,6 +124,16 @@ def test_where_no_pass_was_made_there_are_no_daemons(tmp_path: Path) -> None:
         "porto_daemon_versions": {},
         "porto_daemon_packages": {},
     }
+
+
+def test_a_store_that_is_gone_is_told_and_is_not_taken_for_no_daemons(tmp_path: Path) -> None:
+    opts = remember(tmp_path, seen("agent", "1"))
+    with hold_lock(str(tmp_path / "state")):
+        pass
+    (tmp_path / "state/store.sqlite3").unlink()
+    told = tell_daemons(opts)
+    assert told.keys() == {"porto_daemons_unknown"}
+    assert "store.sqlite3 is gone" in told["porto_daemons_unknown"]
 
 
 def test_a_store_that_cannot_be_read_is_told(tmp_path: Path) -> None:

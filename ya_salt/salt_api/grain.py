@@ -5,17 +5,22 @@ Nobody is asked but the store, so that a minion starts however portod, dpkg and 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ya_salt.errors import YaSaltError
+from ya_salt.lock import FILE_NAME as LOCK_NAME
 from ya_salt.model import DaemonStatus, Record
 from ya_salt.salt_api.configuration import SECTION, read_settings
 from ya_salt.salt_api.speech import speak
+from ya_salt.store import FILE_NAME as STORE_NAME
 from ya_salt.store import read_store
 from ya_salt.text import escape_all
 
 UNKNOWN = "unknown"
+_LOST = "{} is gone, though passes were made: the next one learns anew which daemons there are"
 _DAMAGED = "the store is damaged: what is lost of it the next pass learns anew"
 
 
@@ -31,7 +36,10 @@ def tell_daemons(opts: Mapping[str, Any]) -> dict[str, Any]:
     except YaSaltError as error:
         return _speak({f"{SECTION}_unknown": str(error)})
     if store is None:
-        return make_grains([])
+        # A pass leaves its lock file: without a store nobody knows what that one found.
+        lock, name = Path(settings.state_dir, LOCK_NAME), Path(settings.state_dir, STORE_NAME)
+        is_lost = os.path.lexists(lock)
+        return _speak({f"{SECTION}_unknown": _LOST.format(name)}) if is_lost else make_grains([])
     grains = make_grains(store.load_records().values())
     if store.rebuilt:
         grains[f"{SECTION}_unknown"] = _DAMAGED
