@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from ya_salt.cli.lines import format_bytes, paint_cell
+from ya_salt.cli.sizes import show_sizes
 from ya_salt.cli.tables import (
+    describe_event,
     describe_line,
     render_details,
     render_history,
@@ -239,6 +241,38 @@ def test_version_is_what_runs_and_what_is_wanted_stands_beside_it() -> None:
 def test_a_limit_is_shown_as_people_write_it(name: str, text: str, shown: str) -> None:
     lines = render_details(GOOD, Details(limits={name: text}), NOW).splitlines()
     assert f"limits     {name} {shown}" in lines
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (f"d: memory_limit: {64 << 20} -> {2 << 30}", "d: memory_limit: 64M -> 2G"),
+        ("memory_limit: (not set) -> 100000000", "memory_limit: (not set) -> 100000000 (95M)"),
+        (
+            f"change live: memory_limit 100000000 -> {64 << 20}, thread_limit 10240 -> 20480",
+            "change live: memory_limit 100000000 (95M) -> 64M, thread_limit 10240 -> 20480",
+        ),
+        (
+            f"memory_limit is {1 << 30}, not {64 << 20}: changed by somebody else",
+            "memory_limit is 1G, not 64M: changed by somebody else",
+        ),
+        (
+            f"/etc/d.yaml:9: ulimit[memlock]: {1 << 20} {1 << 20} -> {1 << 20} unlimited",
+            "/etc/d.yaml:9: ulimit[memlock]: 1M 1M -> 1M unlimited",
+        ),
+        # Nothing of ours, or no change of it.
+        ("package memory_limit: 1024 -> 2048.1", "package memory_limit: 1024 -> 2048.1"),
+        ("env[memory_limit]: 1024 -> 2048", "env[memory_limit]: 1024 -> 2048"),
+        ("says memory_limit 1048576", "says memory_limit 1048576"),
+        ("ulimit[nofile]: 65536 65536 -> 1024 1024", "ulimit[nofile]: 65536 65536 -> 1024 1024"),
+    ],
+)
+def test_changes_of_limits_are_shown_as_people_write_them(line: str, shown: str) -> None:
+    assert show_sizes(line) == shown
+    told = Event(NOW, "d", line)
+    assert shown in render_history([told])
+    assert shown in describe_line(told)
+    assert shown in describe_event(told)
 
 
 def test_text_from_outside_cannot_steer_a_terminal() -> None:

@@ -466,7 +466,8 @@ def test_plan_shows_values_old_and_new_and_no_secret(sleeping: ExampleHost) -> N
     )
     done = sleeping.run("plan")
     assert done.returncode == 4
-    assert f"memory_limit: {64 << 20} -> {128 << 20}" in done.stdout
+    assert "memory_limit: 64M -> 128M" in done.stdout
+    assert "memory_limit: 64M -> 128M" in sleeping.run("why", "sleeper").stdout
     assert "env[A]: one -> two" in done.stdout
     (told,) = json.loads(sleeping.run("plan", "-o", "json").stdout)["plans"]
     assert told["changes"]["container"]["memory_limit"] == {

@@ -14,10 +14,10 @@ from ya_salt.cli.lines import (
     describe_cause,
     format_age,
     format_memory,
-    format_size,
     paint_nothing,
     render_table,
 )
+from ya_salt.cli.sizes import show_limit, show_sizes
 from ya_salt.converge.holds import describe_hold
 from ya_salt.converge.readiness import describe_question, describe_rhythm
 from ya_salt.converge.status import is_fine
@@ -35,7 +35,6 @@ from ya_salt.model import (
     describe_step,
     is_state,
 )
-from ya_salt.porto.properties import PROPERTIES
 from ya_salt.quick_dataclass import asdict
 from ya_salt.text import count, escape, printable
 
@@ -94,7 +93,8 @@ def render_statuses(  # noqa: PLR0913 - each but the first two is a way of showi
     if show_actions:
         done = [f"{item.name}: {action}" for item in statuses for action in item.actions]
         notes = [*done, *summarize(statuses, coming), *notes]
-    return "\n".join([render_table(head, rows, paint), *map(printable, notes)])
+    lines = [printable(show_sizes(note)) for note in notes]
+    return "\n".join([render_table(head, rows, paint), *lines])
 
 
 def summarize(statuses: Sequence[DaemonStatus], coming: Collection[str] = ()) -> list[str]:
@@ -218,7 +218,7 @@ def render_plans(plans: Sequence[DaemonPlan], changes: Mapping[str, Changes]) ->
             lines.append(f"{plan.name}: not started: {plan.rests}")
         if plan.refusal:
             lines.append(f"{plan.name}: refused: {plan.refusal}")
-    return "\n".join(map(escape, lines)) or "nothing to do"
+    return "\n".join(escape(show_sizes(line)) for line in lines) or "nothing to do"
 
 
 def _list_probes(plan: DaemonPlan) -> list[str]:
@@ -285,7 +285,7 @@ def describe_silence(trouble: str, last_pass: Mapping[str, Any] | None, now: flo
 
 def render_details(item: DaemonStatus, details: Details, now: float) -> str:
     """Everything about one daemon, below its line of the table."""
-    limits = ", ".join(f"{name} {_show_limit(name, text)}" for name, text in details.limits.items())
+    limits = ", ".join(f"{name} {show_limit(name, text)}" for name, text in details.limits.items())
     wanted = item.wanted_version if item.wanted_version != item.version else ""
     facts = [
         ("file", item.path or "-"),
@@ -323,38 +323,25 @@ def render_details(item: DaemonStatus, details: Details, now: float) -> str:
     return "\n".join(lines)
 
 
-_LIMITS_IN_BYTES = frozenset(
-    f"ulimit[{name}]"
-    for name in ("as", "core", "data", "fsize", "memlock", "msgqueue", "rss", "stack")
-)
-
-
-def _show_limit(name: str, text: str) -> str:
-    """A limit as portod has it, with bytes as people write them."""
-    row = PROPERTIES.get(name.partition("[")[0])
-    is_size = row is not None and row.kind in {"size", "map of sizes"}
-    if not is_size and name not in _LIMITS_IN_BYTES:
-        return text
-    words = [format_size(int(word)) if word.isdecimal() else word for word in text.split()]
-    return " ".join(words)
-
-
 def render_history(events: Sequence[Event]) -> str:
     head = ("TIME", "NAME", "WHO", "WHAT")
-    rows = [(format_time(item.at), item.name, item.who or "-", item.what) for item in events]
+    rows = [
+        (format_time(item.at), item.name, item.who or "-", show_sizes(item.what)) for item in events
+    ]
     return render_table(head, rows) if rows else "no history"
 
 
 def describe_line(event: Event) -> str:
     """A line of the history of all daemons, by itself."""
     who = printable(event.who) or "-"
-    return f"{format_time(event.at)}  {printable(event.name)}  {who}  {printable(event.what)}"
+    what = printable(show_sizes(event.what))
+    return f"{format_time(event.at)}  {printable(event.name)}  {who}  {what}"
 
 
 def describe_event(event: Event) -> str:
     """When, what, and by whom where somebody had it done."""
     by = f"  ({printable(event.who)})" if event.who else ""
-    return f"{format_time(event.at)}  {printable(event.what)}{by}"
+    return f"{format_time(event.at)}  {printable(show_sizes(event.what))}{by}"
 
 
 def _describe_probe(probe: ProbeStanding, now: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from ya_salt.cli.commands import check_known, make_pass, name_caller
 from ya_salt.cli.lines import render_table
 from ya_salt.cli.output import answer, complain, say
+from ya_salt.cli.sizes import show_sizes
 from ya_salt.converge.adopt import read_container, take_over
 from ya_salt.converge.host import make_host
 from ya_salt.converge.inquiry import describe_all, gather, load_quietly
@@ -102,7 +103,7 @@ def why(options: argparse.Namespace, in_force: InForce) -> int:
     told = explain(found)
     answer(
         options.output,
-        lambda: "\n".join(map(escape, render(options.name, told))),
+        lambda: "\n".join(escape(show_sizes(line)) for line in render(options.name, told)),
         lambda: {"name": options.name, **to_data(told)},
     )
     return OK
