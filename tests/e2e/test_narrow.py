@@ -232,6 +232,29 @@ def test_what_portod_does_not_tell_they_use_is_not_told(
     assert all(item["conditions"]["ready"]["status"] for item in told)
 
 
+def test_what_they_use_is_told_also_where_one_has_changed_meanwhile(
+    host: Host, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert host.proxy is not None
+    asked = []
+
+    def change(
+        request: pb.TContainerRequest, answer: pb.TContainerResponse
+    ) -> pb.TContainerResponse:
+        if list(request.get.variable) == ["memory_usage", "cpu_usage"]:
+            asked.append(list(request.get.name))
+            answer.get.list[0].change_time += len(asked)
+        return answer
+
+    host.proxy.change = change
+    host.write("two", more_memory)
+    capsys.readouterr()
+    assert main(["apply", "-o", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)["portoDaemons"]
+    assert {item["name"] for item in told if item.get("memoryUsageBytes")} == {*NAMES}
+    assert sorted(asked[0]) == sorted(set(NAMES) - {"two"})
+
+
 def test_a_pass_over_a_few_is_the_last_pass_over_all(host: Host) -> None:
     host.write("two", more_memory)
     assert main(["apply"]) == 0

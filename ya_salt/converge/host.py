@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 
 from ya_salt.as_left import Glimpse
 from ya_salt.converge.listening import Listening, put_socket
@@ -157,7 +157,7 @@ class PassRequest:
     rest: Rest | None = None
     """Of a whole pass: those of its daemons that are no targets, as nothing has become of them."""
 
-    @property
+    @cached_property
     def context(self) -> tuple[DaemonSpec, ...]:
         """All valid specs of the host; a target goes before the file of the same daemon."""
         named = {spec.name for spec in self.targets}

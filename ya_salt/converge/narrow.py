@@ -7,7 +7,6 @@ in doubt is looked at; where it is more than single daemons, all of them are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
 from typing import Any
 
 from ya_salt import as_left
@@ -80,13 +79,15 @@ def _find_rest(settings: Settings, request: PassRequest, data: Mapping[str, Any]
     seen = glance.look(settings.porto_socket, list(data["changed"]))
     if seen.peer != data["peer"] or not quick.is_timed(data, seen):
         return {}
-    changed = glance.parse_changes(seen.told)
-    touched = {spec.name for spec in loaded.specs if PurePath(spec.path).name in fresh}
+    was_changed = data["changed"]
+    is_still = seen.told == data["unchanged"]
+    changed = was_changed if is_still else glance.parse_changes(seen.told)
+    touched = {spec.name for spec in loaded.specs if spec.path.rpartition("/")[2] in fresh}
     # They are asked by every pass but a quick one.
     touched |= data["probed"].keys() | request.probes.keys()
     return {
         name: when
-        for name, when in data["changed"].items()
+        for name, when in was_changed.items()
         if changed.get(name) == when and name not in touched
     }
 

@@ -17,6 +17,7 @@ from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.errors import PackageError, describe_bug
 from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
 from ya_salt.packages.apt import Apt
+from ya_salt.porto import glance
 from ya_salt.porto.client import PortoClient, Reading, parse_labels
 from ya_salt.quick_dataclass import dataclass, field, replace
 
@@ -100,10 +101,17 @@ def look_at_containers(
 
 
 def look_at_use(
-    client: PortoClient, names: Sequence[str]
+    client: PortoClient, socket_path: str, changed: Mapping[str, int]
 ) -> dict[str, tuple[int | None, int | None]]:
-    """Container -> (bytes, nanoseconds of CPU), as far as it tells. Raises PortoError."""
-    found = client.look(names, _USE)
+    """Container -> (bytes, nanoseconds of CPU), as far as it tells. Raises PortoError.
+
+    `changed`: when each has changed last, as portod has said. Where that still holds its answer is
+    read in a tenth of the time.
+    """
+    used = _glance_at_use(socket_path, changed)
+    if used is not None:
+        return {name: (memory_bytes, cpu_ns) for name, (memory_bytes, cpu_ns) in used.items()}
+    found = client.look([*changed], _USE)
     return {
         name: (
             _parse_use(reading.values.get(_USE[0], "")),
@@ -111,6 +119,16 @@ def look_at_use(
         )
         for name, reading in found.items()
     }
+
+
+def _glance_at_use(socket_path: str, changed: Mapping[str, int]) -> glance.Use | None:
+    """The same, where none has changed; else None."""
+    try:
+        question = glance.encode_question(glance.encode_names(changed), _USE)
+        told = glance.Call(socket_path, question).receive().told
+        return glance.read_use(told, glance.say_unchanged(changed), _USE)
+    except glance.NoGlanceError:
+        return None
 
 
 def _describe_unreadable(reading: Reading, needed: Collection[str]) -> str:

@@ -140,6 +140,8 @@ def _make_round(host: Host, request: PassRequest, store: Store, started: float |
 def _join(results: Sequence[PassResult]) -> PassResult:
     """One result of all rounds: how it stands at the end, and all that was done."""
     first, last = results[0], results[-1]
+    if first is last:
+        return last
     actions: dict[str, tuple[str, ...]] = {}
     outcomes: dict[str, Outcome] = {}
     for result in results:
@@ -274,7 +276,7 @@ def _list_rest(start: Start, client: PortoClient) -> list[DaemonStatus]:
         return []
     names = sorted(rest.changed)
     try:
-        used = look_at_use(client, names)
+        used = look_at_use(client, start.host.settings.porto_socket, rest.changed)
     except PortoError:
         used = {}
     return [
