@@ -25,7 +25,7 @@ from ya_salt.messages import make_daemon_status
 from ya_salt.model import DaemonStatus
 from ya_salt.porto.client import PortoClient
 from ya_salt.specs.directory import load_files, load_specs
-from ya_salt.store import read_store
+from ya_salt.store import LAST_PASS, read_store
 
 NOTES = (
     "trap 'echo stop {name} >> {log}; exit 0' TERM; echo start {name} >> {log};"
@@ -590,3 +590,53 @@ def test_told_to_end_who_was_stopped_is_started(host: Ordered) -> None:
     host.write_one("b", properties="cwd: /tmp", min_ready_s=20, timeout_s=30)
     assert interrupt(host, 2) < 3
     assert host.take_notes() == ["stop a", "stop b", "start b", "start a"]
+
+
+@pytest.mark.parametrize("when", ["the round ends", "the next one looks"])
+def test_told_to_end_between_two_rounds_who_was_left_is_started(
+    host: Ordered, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """It waits for an update to be undone, which is now left to the next pass."""
+    make_both(host)
+    place = {"the round ends": "judge_versions", "the next one looks": "look_and_plan"}[when]
+    then, calls = getattr(run, place), []
+
+    def end(*arguments: Any, **more: Any) -> Any:
+        calls.append(place)
+        if place == "judge_versions" or len(calls) == 2:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return then(*arguments, **more)
+
+    monkeypatch.setattr(run, place, end)
+    with pytest.raises(KeyboardInterrupt):
+        host.run()
+    assert host.take_notes() == ["stop a", "stop b", "start b", "start a"]
+    assert host.state("a") == "running"
+    store = read_store(host.settings.state_dir)
+    assert store
+    assert store.load_fact(LAST_PASS)["result"] == "interrupted"
+    assert store.load_records()["a"].status.restart_count == 1
+    assert any("it waited for b (dead), whose update fails" in it for it in history(host, "a"))
+    found = statuses(host)
+    assert found["b"].ready.reason == "RolledBack"
+    assert (found["a"].ready.status, found["a"].restart_count) == (True, 1)
+    assert "start a" not in host.take_notes()
+
+
+def test_told_to_end_while_apt_is_at_work_nobody_waits_for_it(
+    host: Ordered, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_both(host)
+
+    def end(*_arguments: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setattr(run, "find_holder", lambda _locks: "apt-get")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "judge_versions", end)
+    with pytest.raises(KeyboardInterrupt):
+        host.run()
+    assert host.take_notes() == ["stop a", "stop b", "start b"]
+    assert "DOWN until the next pass: a" in caplog.text
+    assert statuses(host)["a"].ready.status

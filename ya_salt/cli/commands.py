@@ -148,6 +148,12 @@ def make_pass(
             if lock_wait_s:
                 progress("waiting for another pass to end, should there be one")
             result = run_pass(make_host(settings, progress), request, lock_wait_s)
+    except (KeyboardInterrupt, SystemExit):
+        complain(
+            "ya-salt: told to end: what had begun was brought to its end, the next pass does the "
+            "rest; how the daemons stand now: ya-salt status"
+        )
+        raise
     finally:
         # Not before: a reader who takes his time must not hold the pass up.
         _say_rejected(broken)

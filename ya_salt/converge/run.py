@@ -50,12 +50,14 @@ from ya_salt.lock import hold_lock
 from ya_salt.model import Answer, DaemonPlan, DaemonSpec, DaemonStatus, Observed, Outcome, Record
 from ya_salt.monitoring.report import save_memory
 from ya_salt.packages.going_back import finish_going_back
+from ya_salt.packages.locks import find_holder
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.glance import Glance
 from ya_salt.quick_dataclass import replace
 from ya_salt.readers import share
 from ya_salt.store import FILE_NAME as STORE_NAME
 from ya_salt.store import Store, open_store
+from ya_salt.text import join_words
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -123,6 +125,18 @@ def _make_round(host: Host, request: PassRequest, store: Store, started: float |
     """Everything that a pass does, once. `started`: when the pass was, of a round that follows."""
     journal = Journal(host.settings.state_dir, host.now, request.who)
     try:
+        return _carry_out(host, request, store, started, journal)
+    except Exception:
+        raise
+    except BaseException:
+        _start_left(host, request, store, journal)
+        raise
+
+
+def _carry_out(
+    host: Host, request: PassRequest, store: Store, started: float | None, journal: Journal
+) -> Done:
+    try:
         with host.connect() as client:
             done = _make_pass(host, request, store, client, journal)
         began = journal.started if started is None else started
@@ -135,6 +149,43 @@ def _make_round(host: Host, request: PassRequest, store: Store, started: float |
     finally:
         journal.close()
     return replace(done, result=replace(done.result, problems=(problem,) if problem else ()))
+
+
+def _start_left(host: Host, request: PassRequest, store: Store, journal: Journal) -> None:
+    """Told to end: start those that were stopped for a round that does not come any more.
+
+    Nobody is waited for, as nobody else is worked on: the next pass does the rest.
+    """
+    done = {name: Outcome(DaemonPlan(name), (*made,)) for name, made in journal.results.items()}
+    started = {name for name, outcome in done.items() if outcome.touched}
+    left = {
+        name: why
+        for name, why in {**request.left, **list_left(done)}.items()
+        if name not in started
+    }
+    targets = tuple(replace(spec, after=()) for spec in request.targets if spec.name in left)
+    if not targets:
+        return
+    names = join_words(sorted(left))
+    if find_holder(host.apt.place.transaction_locks):
+        # An apt that outlives us would be waited for.
+        _log.error("pass: told to end while apt is at work: DOWN until the next pass: %s", names)
+        return
+    last = PassRequest(
+        targets,
+        request.loaded,
+        whole=False,
+        who=request.who,
+        override_gate=request.override_gate,
+        waits=False,
+        asks_all=False,
+        left=left,
+    )
+    try:
+        again = Journal(host.settings.state_dir, host.now, request.who)
+        _carry_out(host, last, store, journal.started, again)
+    except Exception:  # noqa: BLE001 - it is on its way out, and has said why
+        _log.exception("pass: told to end: could not be started, DOWN: %s", names)
 
 
 def _join(results: Sequence[PassResult]) -> PassResult:

@@ -109,7 +109,7 @@ _ALWAYS: Mapping[str, str] = {
 
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "PortoDaemonStatus.phase": ("Managed", "Orphaned", "Rejected", "Foreign", "Removed"),
-    "PassStatus.result": ("ok", "failed"),
+    "PassStatus.result": ("ok", "failed", "interrupted"),
     "SinkStatus.state": ("accepted", "absent", "refused", "unanswered"),
     "GateStatus.type": ("none", "orly", "fleetlock"),
     "GateStatus.state": ("unasked", "answered", "failed"),
