@@ -12,4 +12,10 @@ case $(protoc --version) in
 esac
 protoc -I proto --python_out=ya_salt/proto --mypy_out=quiet:ya_salt/proto \
     proto/ya_salt.proto proto/porto.proto
+# What quick_porto.py makes its messages of.
+(
+    echo '"""porto.proto as protobuf reads it. Written by proto/generate.sh."""'
+    echo
+    PYTHONPATH=ya_salt/proto "$python" -c 'from porto_pb2 import DESCRIPTOR as d; print("FILE =", ascii(d.serialized_pb))'
+) >ya_salt/proto/porto_file.py
 cp ya_salt/proto/porto_pb2.py ya_salt/proto/porto_pb2.pyi devporto/src/devporto/

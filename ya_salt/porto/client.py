@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
 from ya_salt.porto.frames import FrameReader, FramingError, encode_frame
 from ya_salt.processes import find_peer
-from ya_salt.proto import porto_pb2 as pb
+from ya_salt.proto import quick_porto as pb
 from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import printable
 from ya_salt.trusted_files import find_peer_problem

@@ -11,7 +11,7 @@ import socket
 from google.protobuf.message import DecodeError
 
 from ya_salt.porto.frames import FrameReader, FramingError, encode_frame
-from ya_salt.proto import porto_pb2 as pb
+from ya_salt.proto import quick_porto as pb
 from ya_salt.quick_dataclass import dataclass
 from ya_salt.text import printable
 from ya_salt.trusted_files import find_peer_problem
