@@ -10,7 +10,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -352,6 +351,8 @@ def remove(path: str) -> None:
         if found is None:
             return
         if stat.S_ISDIR(found.st_mode):
+            import shutil
+
             # No path that others could turn leads there; rmtree itself follows no link.
             shutil.rmtree(f"/proc/self/fd/{folder}/{name}")
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from operator import attrgetter
 
 from ya_salt.quick_dataclass import dataclass
@@ -113,6 +112,8 @@ def describe_bug(error: Exception) -> str:
 
     Where it was met by one daemon it is that daemon's failure, and the others go on.
     """
+    import traceback
+
     frames = traceback.extract_tb(error.__traceback__)
     place = f" in {frames[-1].name}:{frames[-1].lineno}" if frames else ""
     return f"a bug in ya-salt: {error!r}{place}; please report it, with the log"

@@ -152,7 +152,8 @@ def _resolve(node: str) -> str:
     """The canonical name, if it has a domain; "" where it is not told in time."""
     try:
         found = look_up(
-            lambda: socket.getaddrinfo(node, None, flags=socket.AI_CANONNAME),
+            # As bytes, which Python does not have to spell in IDNA.
+            lambda: socket.getaddrinfo(node.encode(), None, flags=socket.AI_CANONNAME),
             Deadline.after(RESOLVER_LIMIT_S),
         )
     except (OSError, ValueError):

@@ -483,8 +483,10 @@ def _resolve(place: _Place, deadline: Deadline) -> list[Any]:
         with contextlib.suppress(OSError, ValueError):
             socket.inet_pton(family, place.host)
             return [(family, socket.SOCK_STREAM, 0, "", (place.host, place.port))]
+    # As bytes, where it makes no difference: Python takes a text for one to be spelled in IDNA.
+    host = place.host.encode() if place.host.isascii() else place.host
     return look_up(
-        lambda: list(socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)), deadline
+        lambda: list(socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM)), deadline
     )
 
 

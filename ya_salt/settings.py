@@ -6,7 +6,6 @@ unknown key is an error too, as a misspelt setting that is silently ignored surp
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -20,7 +19,7 @@ from ya_salt.flags import CONFIG_VARIABLE, DEFAULT_FILE, ENVIRONMENT_PREFIX, FLA
 from ya_salt.model import PrometheusSettings, Settings
 from ya_salt.names import check_package_name
 from ya_salt.quick_dataclass import dataclass, fields, replace
-from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar, read_yaml
+from ya_salt.specs.tree import START, ListNode, MapNode, Node, Scalar
 from ya_salt.trusted_files import UntrustedError, explain, open_trusted
 
 _TEXTFILE_DIR = "monitoring.prometheus.textfile_dir"
@@ -392,6 +391,10 @@ def _parse_map(setting: Setting, text: str) -> dict[str, str]:
 
 def _read_file(path: str, *, is_required: bool) -> _Found:
     text = _read_text(path, is_required=is_required)
+    if not text:
+        return {}
+    from ya_salt.specs.yaml_tree import read_yaml
+
     tree = read_yaml(text)
     problems = [f"{path}:{c.place.line}:{c.place.column}: {c.message}" for c in tree.diagnostics]
     found: _Found = {}
@@ -498,6 +501,8 @@ def _suggest_variable(variable: str, known: Collection[str]) -> str:
 
 
 def _suggest(name: str, known: Collection[str], prefix: str = "") -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, known, n=1)
     hint = (
         f"did you mean {prefix}{near[0]}?"

@@ -11,10 +11,8 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import sqlite3
 import stat
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -114,6 +112,9 @@ def read_file(path: Path, *, thoroughly: bool) -> Found:
         if thoroughly or not journal.exists():
             raise
     # Nobody can undo the cut-off write where the file lies (read-only for us): elsewhere, then.
+    import shutil
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="ya-salt-") as folder:
         copy = Path(folder) / path.name
         shutil.copyfile(path, copy)
@@ -353,6 +354,8 @@ def _set_aside(path: Path) -> Path:
     if journal.exists():
         journal.rename(_journal(aside))
     path.rename(aside)
+    import shutil
+
     older = sorted(path.parent.glob(f"{path.name}.unusable-*[0-9]"), reverse=True)[_KEPT_ASIDE:]
     for old in older:
         for file in (old, _journal(old)):

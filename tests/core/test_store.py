@@ -410,7 +410,9 @@ def _run_as_nobody(folder: Path, code: str) -> str:
     for file in folder.iterdir():
         file.chmod(0o644)
     source = str(Path(store_module.__file__).parents[1])
-    became = f"import os, sys; sys.path.insert(0, {source!r}); import ya_salt.store\n"
+    became = (
+        f"import os, sys; sys.path.insert(0, {source!r}); import shutil, tempfile, ya_salt.store\n"
+    )
     became += "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
     done = subprocess.run(
         [sys.executable, "-c", became + code, str(folder)],

@@ -309,7 +309,7 @@ def test_yaml_and_json_say_the_same() -> None:
 def test_pure_python_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (DATA / "juggler-agent-rtc.yaml").read_text()
     as_c = parse_spec(text, "d.yaml")
-    monkeypatch.setattr("ya_salt.specs.tree._LOADER", yaml.SafeLoader)
+    monkeypatch.setattr("ya_salt.specs.yaml_tree._LOADER", yaml.SafeLoader)
     assert parse_spec(text, "d.yaml") == as_c
 
 

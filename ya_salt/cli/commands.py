@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
-import importlib.util
 import json
 import os
 import pwd
-import shutil
 import signal
 import sys
 import time
@@ -271,6 +268,8 @@ def _pick_named(
     rejected = {item.name: item for item in loaded.rejected if item.name}
     for name in names:
         if name not in specs and name not in rejected:
+            import difflib
+
             near = difflib.get_close_matches(name, sorted({*specs, *rejected}), 1)
             hint = f"did you mean {near[0]}?" if near else "ya-salt status lists those that are"
             raise UsageError(f"no file of {settings.specs_dir} has a daemon {name}; {hint}")
@@ -631,6 +630,9 @@ def dev_portod(options: argparse.Namespace) -> int:
 
 def _find_dev_portod() -> list[str]:
     """Find the server in this Python's packages, else on PATH. Raises UsageError."""
+    import importlib.util
+    import shutil
+
     spec = importlib.util.find_spec("devporto")
     # Without an origin it is a mere folder of that name, as a checkout has one.
     if spec is not None and spec.origin is not None:

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import time
@@ -229,8 +228,14 @@ def choose_color(color: str) -> None:
 
 def find_paint(paint: Paint, plain: Paint) -> tuple[Paint, int]:
     """How to paint for stdout, and how wide it is: a width only on a terminal."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = _find_width() if sys.stdout.isatty() else 0
     return paint if _is_painted() else plain, width
+
+
+def _find_width() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def _is_painted() -> bool:
@@ -293,6 +298,6 @@ class ProgressLine:
         return bool(poll.poll(0))
 
     def _write(self, text: str) -> None:
-        width = shutil.get_terminal_size().columns - 1
+        width = _find_width() - 1
         self._stream.write(f"\r\x1b[K{printable(text, max(0, width))}")
         self._stream.flush()

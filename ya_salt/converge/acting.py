@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from ya_salt.converge.daemon_data import carry_state, drop_state, find_going_back, find_obstacle
 from ya_salt.converge.execute import Tools, execute
@@ -23,8 +24,11 @@ from ya_salt.gate.requests import pin_waiting
 from ya_salt.life import Life
 from ya_salt.model import Answer, DaemonPlan, DaemonSpec, Observed, Outcome, RemoveContainer
 from ya_salt.packages.cache import find_protected
-from ya_salt.packages.transaction import PackagePass
 from ya_salt.quick_dataclass import replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ya_salt.packages.transaction import PackagePass
 
 
 def do_work(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
@@ -49,13 +53,7 @@ def do_work(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
 
     state_dir = host.settings.state_dir
     tools = Tools(
-        packages=PackagePass(
-            replace(host.apt, protected=find_protected(before.lives.values())),
-            host.progress,
-            {**_pin_versions(start), **pin_waiting(plans, before)},
-            find_replaceable(start.request.targets, start.request.context, before),
-            find_going_back(before.lives),
-        ),
+        packages=cache(lambda: _make_package_pass(start, plans, before)),
         connect=host.connect,
         progress=host.progress,
         journal=journal,
@@ -72,6 +70,18 @@ def do_work(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
         roots=("/", host.settings.root),
     )
     return execute(plans, before, tools), seen
+
+
+def _make_package_pass(start: Start, plans: Sequence[DaemonPlan], before: Observed) -> PackagePass:
+    from ya_salt.packages.transaction import PackagePass
+
+    return PackagePass(
+        replace(start.host.apt, protected=find_protected(before.lives.values())),
+        start.host.progress,
+        {**_pin_versions(start), **pin_waiting(plans, before)},
+        find_replaceable(start.request.targets, start.request.context, before),
+        find_going_back(before.lives),
+    )
 
 
 def forget_gone(host: Host, outcomes: Mapping[str, Outcome]) -> None:

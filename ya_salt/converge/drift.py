@@ -6,7 +6,6 @@ What was sent and read back is remembered in the container's own `private` text.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import itertools
 import json
 import re
@@ -52,7 +51,11 @@ def hash_values(values: Mapping[str, str]) -> dict[str, str]:
 
 def _hash_secret(text: str, key: bytes) -> str:
     """12 hex digits that tell nothing to anybody without the host's key."""
-    return hmac.digest(key, text.encode(), "sha256").hex()[:12] if key else _KEYLESS
+    if not key:
+        return _KEYLESS
+    import hmac
+
+    return hmac.digest(key, text.encode(), "sha256").hex()[:12]
 
 
 def name_key(key: bytes) -> str:

@@ -12,7 +12,6 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from ya_salt.converge import containers
 from ya_salt.converge.host_checks import find_obstacle
@@ -50,9 +49,12 @@ from ya_salt.model import (
     StopContainer,
     describe_step,
 )
-from ya_salt.packages.transaction import PackagePass
 from ya_salt.porto.client import PortoClient
 from ya_salt.quick_dataclass import dataclass, field, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ya_salt.packages.transaction import PackagePass
 
 _log = logging.getLogger("ya_salt.execute")
 
@@ -61,7 +63,8 @@ _log = logging.getLogger("ya_salt.execute")
 class Tools:
     """What a step may need of the world."""
 
-    packages: PackagePass
+    packages: Callable[[], PackagePass]
+    """The same each time it is called. Not made where no plan has packages."""
     connect: Callable[[], PortoClient]
     """Each daemon's steps have a connection of their own: weak containers live and die with it."""
     progress: Progress
@@ -112,6 +115,8 @@ def _run_all(
     turns = Turns(plans, tools.order, tools.look, tools.progress, tools.parallel)
     for plan in plans:
         _note_lost(plan, results[plan.name], observed, turns)
+    from concurrent.futures import ThreadPoolExecutor
+
     # One may wait for any other: all of them have a thread, if seldom a place at the work.
     with ThreadPoolExecutor(max_workers=len(plans)) as pool:
         work = [
@@ -162,7 +167,7 @@ def _install(
     )
     for step in steps:
         _begin(step, tools)
-    done = tools.packages.install({step.name: step.packages for step in steps})
+    done = tools.packages().install({step.name: step.packages for step in steps})
     for step in steps:
         result = _package_result(step, done.errors.get(step.name))
         landing = done.landed.get(step.name)
@@ -188,7 +193,7 @@ def _purge(
     free = {name for step in steps for name in step.allow_held}
     in_use = find_users((), (), _list_staying(plans, results))
     groups = {step.name: [name for name in step.packages if name not in in_use] for step in steps}
-    done = tools.packages.purge(groups, free)
+    done = tools.packages().purge(groups, free)
     for step in steps:
         result = _package_result(step, done.errors.get(step.name))
         kept = describe_kept(step.packages, in_use)

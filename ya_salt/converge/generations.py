@@ -10,11 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -96,7 +93,7 @@ def _write(path: Path, kept: object) -> None:
     """Raises OSError, UntrustedError."""
     make_directory(str(path.parent), 0o700, parents_mode=0o700)
     folder = open_trusted(str(path.parent))
-    temporary = f".{path.name}.{secrets.token_hex(8)}"
+    temporary = f".{path.name}.{os.urandom(8).hex()}"
     try:
         file = os.open(temporary, _NEW, 0o600, dir_fd=folder)
         try:
@@ -117,6 +114,8 @@ def forget(state_dir: str, name: str, numbers: Iterable[int] | None = None) -> N
     """Remove these generations of a daemon, all of them without `numbers`."""
     try:
         if numbers is None:
+            import shutil
+
             shutil.rmtree(Path(state_dir, DIRECTORY, name))
             return
         for number in numbers:
@@ -411,6 +410,8 @@ def _keep_all(state_dir: str, fresh: Sequence[tuple[DaemonSpec, Generation]]) ->
     """Names of those that could not be kept."""
     if len(fresh) < 2:
         return {spec.name for spec, item in fresh if not _keep(state_dir, spec, item)}
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(_WRITERS) as pool:
         kept = pool.map(lambda item: _keep(state_dir, *item), fresh)
         return {spec.name for (spec, _), is_kept in zip(fresh, kept, strict=True) if not is_kept}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from pathlib import Path
 
@@ -40,8 +39,8 @@ def make_key(state_dir: str) -> bytes:
     key = load_key(state_dir)
     if key:
         return key
-    path, fresh = f"{state_dir}/{FILE_NAME}", secrets.token_bytes(_LENGTH)
-    temporary = f"{path}.{secrets.token_hex(8)}"
+    path, fresh = f"{state_dir}/{FILE_NAME}", os.urandom(_LENGTH)
+    temporary = f"{path}.{os.urandom(8).hex()}"
     try:
         file = os.open(temporary, _MAKE, 0o600)
         try:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from ya_salt.converge.stages import Start
 from ya_salt.model import Observed
 from ya_salt.packages.cache import find_protected
-from ya_salt.packages.keeping import keep_generations
 from ya_salt.store import Store
 
 _log = logging.getLogger("ya_salt.pass")
@@ -44,6 +43,8 @@ def keep_packages(
         versions, left = dict(waiting[:_KEEPING_IDLE]), dict(waiting[_KEEPING_IDLE:])
     if not versions:
         return
+    from ya_salt.packages.keeping import keep_generations
+
     hurried_s = _KEEPING_S if len(versions) <= _KEEPING_FEW else 0.0
     within_s = _KEEPING_IDLE_S if is_time else hurried_s
     protected = find_protected(after.lives.values())

@@ -60,7 +60,7 @@ from ya_salt.errors import (
 from ya_salt.gate.client import load_memory as load_gate
 from ya_salt.gate.client import preview_deferrals
 from ya_salt.gate.memory import find_gate_facts
-from ya_salt.life import Life
+from ya_salt.life import Generation, Life
 from ya_salt.lock import hold_lock
 from ya_salt.messages import format_time
 from ya_salt.model import (
@@ -84,8 +84,6 @@ from ya_salt.model import (
 )
 from ya_salt.monitoring.report import ReportInput, load_memory, report, save_memory
 from ya_salt.monitoring.sinks import Delivery
-from ya_salt.packages.keeping import can_go_back
-from ya_salt.packages.logs import find_who
 from ya_salt.porto.client import PortoClient
 from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.store import Store, load_portod, open_store, read_store
@@ -326,7 +324,7 @@ def _note_way_back(
         mark = make_version_mark(spec, observed.key)
         if is_update(spec, life, plan, observed, mark):
             back = find_way_back(life, mark)
-            lost = can_go_back(host.apt, back.packages, observed.packages) if back else {}
+            lost = _find_lost(host, back, observed) if back else {}
             words = describe_way_back(spec, life, mark, lost)
             plan = replace(plan, notes=(*plan.notes, words))  # noqa: PLW2901 - the same, and a note
         noted.append(plan)
@@ -622,7 +620,15 @@ def _name_who(plans: Iterable[DaemonPlan], host: Host) -> tuple[DaemonPlan, ...]
     )
 
 
+def _find_lost(host: Host, back: Generation, observed: Observed) -> Mapping[str, str]:
+    from ya_salt.packages.keeping import can_go_back
+
+    return can_go_back(host.apt, back.packages, observed.packages)
+
+
 def _name_who_of_one(plan: DaemonPlan, host: Host) -> DaemonPlan:
+    from ya_salt.packages.logs import find_who
+
     notes = []
     root = host.apt.place.path
     for step in plan.steps:

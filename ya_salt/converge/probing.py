@@ -15,7 +15,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
@@ -43,6 +42,10 @@ from ya_salt.quick_dataclass import replace
 from ya_salt.specs.sockets import is_notify
 from ya_salt.text import count, printable
 from ya_salt.told import Word, judge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 AT_ONCE = 10
 """Questions at a time on a host: a hundred daemons that hang must not cost more than ten."""
@@ -101,6 +104,8 @@ class Prober:
         if spec.name in self._asked or spec.readiness is None:
             return
         if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="probe")
         self._asked[spec.name] = self._pool.submit(self._ask, spec, spec.readiness, container)
 
@@ -116,6 +121,10 @@ class Prober:
 
         What `progress` raises ends the waiting.
         """
+        if not self._asked:
+            return {}
+        from concurrent.futures import wait
+
         give_up = time.monotonic() + within_s
         while left := wait(self._asked.values(), _LOOK_S).not_done:
             if time.monotonic() >= give_up:

@@ -49,7 +49,6 @@ from ya_salt.life import Life
 from ya_salt.lock import hold_lock
 from ya_salt.model import Answer, DaemonPlan, DaemonSpec, DaemonStatus, Observed, Outcome, Record
 from ya_salt.monitoring.report import save_memory
-from ya_salt.packages.going_back import finish_going_back
 from ya_salt.packages.locks import find_holder
 from ya_salt.porto.client import PortoClient
 from ya_salt.porto.glance import Glance
@@ -215,7 +214,10 @@ def _make_pass(
 ) -> Done:
     tell_outlived(host, store, journal)
     host.apt.tidy(host.progress)
-    finish_going_back(host.apt)
+    if host.apt.is_going_back:
+        from ya_salt.packages.going_back import finish_going_back
+
+        finish_going_back(host.apt)
     targets = [spec.name for spec in request.targets]
     recalled = learn_answers(recall(host, store, client, journal, targets), request)
     with (

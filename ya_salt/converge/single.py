@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 
@@ -82,6 +81,8 @@ def say_unknown(name: str, loaded: Loaded, seen: Collection[str]) -> str:
             f"the file of {name} cannot be used, and no pass has seen it: {broken[0].problems[0]}"
         )
     known = {*seen, *(item.name for item in loaded.specs)}
+    import difflib
+
     near = difflib.get_close_matches(name, sorted(known), 1)
     hint = f"did you mean {near[0]}?" if near else "ya-salt status lists those that are"
     return f"no daemon {name} is known here; {hint}"

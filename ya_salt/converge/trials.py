@@ -8,7 +8,6 @@ the generation before is in effect in the file's place, and everything else foll
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -73,6 +72,8 @@ def make_version_mark(spec: DaemonSpec, key: bytes) -> str:
     mark = hashlib.sha256(public.encode()).hexdigest()[:_PUBLIC]
     if not has_secrets(spec) or not key:
         return mark
+    import hmac
+
     secrets = sorted([name, text] for name, text in spec.properties.items() if is_secret(name))
     text = json.dumps(secrets, separators=(",", ":"))
     return f"{mark}{name_key(key)}{hmac.digest(key, text.encode(), 'sha256').hex()[:16]}"

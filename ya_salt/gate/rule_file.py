@@ -50,8 +50,8 @@ from ya_salt.specs.tree import (
     Place,
     Tree,
     read_json,
-    read_yaml,
 )
+from ya_salt.specs.yaml_tree import read_yaml
 
 # -- the file ------------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,24 +20,29 @@ from ya_salt.packages.command import (
     Limits,
     describe_line,
     follow,
+    has_tool,
     missing,
     run_short,
     start_child,
 )
-from ya_salt.packages.failures import describe_versions
 from ya_salt.packages.locks import find_holder
 from ya_salt.packages.policy_rc_d import has_our_policy, remove_our_policy
 from ya_salt.packages.root import Root, prepare_root
-from ya_salt.packages.simulation import Relations, parse_relations
-from ya_salt.packages.unit import AptUnit, describe_result, find_obstacle
 from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.trusted_files import make_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ya_salt.packages.simulation import Relations
+    from ya_salt.packages.unit import AptUnit
 
 _LOG = logging.getLogger("ya_salt.packages")
 
 _UNKNOWN = "no packages found"
 _WARNS = " warning: "
-_MADISON = re.compile(r"\s*(\S+) \| +(\S+) \| .*Packages$")
+_MADISON = r"\s*(\S+) \| +(\S+) \| .*Packages$"
+GOING_BACK = ".going-back"
+"""Stands in the notes' folder while something is taken back."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Apt:
 
     def _has_database(self) -> bool:
         """Whether dpkg was ever used in this root. Unreadable is not absent: that raises."""
-        if not shutil.which("dpkg-query", path=self._path):
+        if not has_tool("dpkg-query", self._path):
             raise missing("dpkg-query")
         try:
             return self.place.status_file.exists()
@@ -129,7 +133,7 @@ class Apt:
     def require(self) -> None:
         """Raise unless apt is here and we may use it (AptMissing, NotPermitted); make the root."""
         for tool in ("apt-get", "dpkg"):
-            if not shutil.which(tool, path=self._path):
+            if not has_tool(tool, self._path):
                 raise missing(tool)
         if not self.place.is_private and os.geteuid() != 0:
             raise _not_permitted("only root may install packages: use sudo, or --root DIR")
@@ -137,6 +141,11 @@ class Apt:
             prepare_root(self.place)
         except OSError as error:
             raise _not_permitted(f"cannot write to the root {self.root}: {error}") from error
+
+    @property
+    def is_going_back(self) -> bool:
+        """Whether a pass that took packages back was killed before it was through."""
+        return bool(self.notes_dir) and Path(self.notes_dir, GOING_BACK).exists()
 
     @property
     def cache(self) -> Cache:
@@ -173,7 +182,7 @@ class Apt:
         argv = ("apt-cache", "-q", "madison", "--", *sorted(set(wanted)))
         found: dict[str, dict[str, None]] = {}
         for line in run_short(argv, self.place.environment()).lines:
-            if match := _MADISON.match(line):
+            if match := re.match(_MADISON, line):
                 found.setdefault(match[1], {})[match[2]] = None
         return {name: tuple(versions) for name, versions in found.items()}
 
@@ -239,6 +248,8 @@ class Apt:
 
     def read_relations(self, words: Sequence[str]) -> dict[str, Relations]:
         """What packages say of others, by name; words as for apt-get: NAME=VERSION, or a file."""
+        from ya_salt.packages.simulation import parse_relations
+
         environment = self.place.environment()
         lines: list[str] = []
         if listed := [word for word in words if not word.startswith("/")]:
@@ -249,6 +260,8 @@ class Apt:
 
     def read_installed_relations(self, names: Collection[str]) -> dict[str, Relations]:
         """The same of packages that are here, by the names as given."""
+        from ya_salt.packages.simulation import parse_relations
+
         binaries = self.find_binary_names(names)
         return {
             name: relations
@@ -349,6 +362,8 @@ class Apt:
 
     @cached_property
     def _unit(self) -> AptUnit:
+        from ya_salt.packages.unit import AptUnit
+
         return AptUnit(str(self.place.path))
 
     def take_result(self, tell: Progress) -> str:
@@ -365,6 +380,8 @@ class Apt:
         except (PackageError, OSError) as error:
             _LOG.error("packages: %s", error)
             return str(error)
+        from ya_salt.packages.unit import describe_result
+
         level = logging.WARNING if done.code else logging.INFO
         said = describe_result(self._unit, done)
         _LOG.log(level, "packages: %s", said)
@@ -389,6 +406,8 @@ class Apt:
             _LOG.warning("packages: %s", text)
             tell(text)
 
+        from ya_salt.packages.unit import find_obstacle
+
         start = start_child if find_obstacle() else self._unit.start
         worker = start(argv, self.place.environment())
         return follow(worker, on_line, self._limits, on_wait, tell)
@@ -399,6 +418,8 @@ def _not_permitted(message: str) -> PackageError:
 
 
 def _describe_unavailable(package: Package, offered: Sequence[str]) -> str:
+    from ya_salt.packages.failures import describe_versions
+
     others = f"nor is any other version of {package.name}"
     there = f"those have {describe_versions(offered)}" if offered else others
     return (

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -96,6 +94,8 @@ class Cache:
         architecture = file.stem.rpartition("_")[2]
         ending = _REPACKED if repacked else ".deb"
         target = self.directory / f"{_stem(package)}_{architecture}{ending}"
+        import shutil
+
         with self.drafts() as drafts:
             draft = drafts / target.name
             shutil.copyfile(file, draft)
@@ -112,6 +112,8 @@ class Cache:
             raise ValueError("this cache keeps nothing")
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._remove_stale_drafts()
+        import tempfile
+
         with tempfile.TemporaryDirectory(
             prefix=f"drafts-{os.getpid()}-", dir=self.directory, ignore_cleanup_errors=True
         ) as folder:
@@ -119,6 +121,8 @@ class Cache:
 
     def _remove_stale_drafts(self) -> None:
         """Remove the drafts that a killed pass has left behind."""
+        import shutil
+
         for old in self.directory.glob("drafts-*") if self.directory else ():
             if not Path("/proc", old.name.split("-")[1]).exists():
                 shutil.rmtree(old, ignore_errors=True)

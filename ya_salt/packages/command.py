@@ -146,6 +146,12 @@ def run_short(
     return Finished(done.returncode, tuple(done.stdout.decode(errors="replace").splitlines()))
 
 
+def has_tool(name: str, path: str) -> bool:
+    """Whether a program of that name is in one of the folders of a PATH."""
+    files = (Path(folder, name) for folder in path.split(":"))
+    return any(os.access(file, os.X_OK) and file.is_file() for file in files)
+
+
 def missing(tool: str) -> PackageError:
     return PackageError(
         "AptMissing",
@@ -292,7 +298,7 @@ class _Run:
             text = escape(line[:_MAX_LINE].decode(errors="replace").expandtabs(1).rstrip())
             if text:
                 self._lines.append(text)
-                self._has_begun |= bool(_STEP.match(text) or _BEGUN.match(text))
+                self._has_begun |= bool(re.match(_STEP, text) or re.match(_BEGUN, text))
                 self._on_line(text)
 
     def _end_old_scripts(self) -> None:
@@ -322,12 +328,13 @@ class _Run:
 
 # -- what apt says, in our words ---------------------------------------------------------------
 
-_STEP = re.compile(
+# Compiled where they are used: a pass that asks dpkg-query does not.
+_STEP = (
     r"(?P<step>Unpacking|Setting up|Removing|Purging configuration files for) (?P<what>.+?) ?\.*$"
 )
-_BEGUN = re.compile(r"\(Reading database|Preparing to unpack|Processing triggers")
+_BEGUN = r"\(Reading database|Preparing to unpack|Processing triggers"
 # `Get:1 URI SUITE [ARCH] NAME [ARCH] VERSION [SIZE]`; the architecture is there or not, twice.
-_FETCH = re.compile(
+_FETCH = (
     r"Get:\d+ \S+ \S+(?: \S+)?? (?P<name>[a-z0-9][a-z0-9+.-]*)(?: \S+)? "
     r"(?P<version>\S+)(?: (?P<size>\[[^\]]+\]))?$"
 )
@@ -335,9 +342,9 @@ _FETCH = re.compile(
 
 def describe_line(line: str) -> str:
     """Say it in our words, short, or "" for what nobody needs to see."""
-    if match := _STEP.match(line):
+    if match := re.match(_STEP, line):
         return f"{match['step'].lower()} {match['what']}"
-    if match := _FETCH.match(line):
+    if match := re.match(_FETCH, line):
         return f"fetching {match['name']} {match['version']} {match['size'] or ''}".rstrip()
     return ""
 
@@ -347,7 +354,7 @@ def describe_line(line: str) -> str:
 # What dpkg starts itself besides maintainer scripts; a fork that has not yet become one is "dpkg".
 _DPKG_HELPERS = frozenset({"dpkg", "dpkg-deb", "dpkg-split", "rm", "tar", "dpkg-query"})
 _ROUNDS = 5
-_SCRIPT = re.compile(r"(?:/info/(?P<name>[^/\s]+)\.|/tmp\.ci/)(?P<script>p\w+)\b")
+_SCRIPT = r"(?:/info/(?P<name>[^/\s]+)\.|/tmp\.ci/)(?P<script>p\w+)\b"
 # dpkg at work, unlike one that only answers a question of apt.
 _ACTIONS = frozenset(
     {"--unpack", "--install", "--configure", "--remove", "--purge", "--triggers-only"}
@@ -428,7 +435,7 @@ def find_family(processes: Mapping[int, Process], script: Process, session: int)
 def describe_script(process: Process) -> Script:
     """Which package and script it is: dpkg tells the script itself, its command line else."""
     told = dict(entry.partition("=")[::2] for entry in _read_proc(process.pid, "environ"))
-    match = _SCRIPT.search(" ".join(_read_proc(process.pid, "cmdline")))
+    match = re.search(_SCRIPT, " ".join(_read_proc(process.pid, "cmdline")))
     package = told.get("DPKG_MAINTSCRIPT_PACKAGE", "")
     if package and (architecture := told.get("DPKG_MAINTSCRIPT_ARCH", "")):
         package = f"{package}:{architecture}"

@@ -21,7 +21,7 @@ from ya_salt import copies
 from ya_salt.codec import DamagedError, from_data, to_data
 from ya_salt.errors import PackageError
 from ya_salt.model import InstalledPackage, Package
-from ya_salt.packages.apt import Apt
+from ya_salt.packages.apt import GOING_BACK, Apt
 from ya_salt.packages.simulation import Change
 from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.trusted_files import make_directory
@@ -31,8 +31,6 @@ _LOG = logging.getLogger("ya_salt.packages")
 _KEPT_NOTES = 8
 """Updates of one daemon that are remembered."""
 _MAX_CONFFILE = 16 << 20
-_BEGUN = ".going-back"
-"""Stands in the notes' folder while something is taken back."""
 _PREFIX = "update-"
 _ABSENT = ""
 _LEFTOVERS = (".dpkg-new", ".dpkg-dist", ".dpkg-tmp")
@@ -245,7 +243,7 @@ def begin_going_back(apt: Apt, way: Way) -> None:
         if not newest.note.decided:
             newest = Found(newest.folder, replace(newest.note, decided=_decide(apt, way)))
             _save(newest.folder, newest.note)
-        (Path(apt.notes_dir) / _BEGUN).touch(mode=0o600)
+        (Path(apt.notes_dir) / GOING_BACK).touch(mode=0o600)
         for path in _list_decided(newest, _REMOVE):
             _set_aside(apt, newest.folder, path)
     except (OSError, PackageError, copies.CopyError) as error:
@@ -306,7 +304,7 @@ def end_going_back(apt: Apt, way: Way, *, is_back: bool) -> tuple[str, ...]:
         for done in reversed(way.notes):
             copies.remove(_real(done.folder))
     with contextlib.suppress(OSError):
-        (Path(apt.notes_dir) / _BEGUN).unlink(missing_ok=True)
+        (Path(apt.notes_dir) / GOING_BACK).unlink(missing_ok=True)
     return tuple(told)
 
 
@@ -358,9 +356,9 @@ def finish_going_back(apt: Apt) -> None:
 
     Where dpkg is not through, going back is planned again and ends it.
     """
-    begun = Path(apt.notes_dir) / _BEGUN
-    if not apt.notes_dir or not begun.exists():
+    if not apt.is_going_back:
         return
+    begun = Path(apt.notes_dir) / GOING_BACK
     try:
         is_open = False
         for folder in sorted(Path(apt.notes_dir).iterdir()):

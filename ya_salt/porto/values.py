@@ -11,9 +11,12 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
-from fractions import Fraction
 
 from ya_salt.names import NAME_ALPHABET, quote
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 MIN_MEMORY_LIMIT = 1 << 20
 MAX_UINT = (1 << 63) - 1
@@ -55,7 +58,7 @@ def parse_bool(text: str) -> str:
     raise ValueError(f"{quote(text)} is not a boolean; write true or false")
 
 
-def _split_number(text: str, right: str) -> tuple[Fraction, str]:
+def _split_number(text: str, right: str) -> tuple[Fraction | int, str]:
     """Return the number and its unit; `right` says what would be right."""
     stripped = text.strip()
     if re.match(r"-[0-9.]", stripped):
@@ -67,9 +70,18 @@ def _split_number(text: str, right: str) -> tuple[Fraction, str]:
     if len(digits) > 1 and digits[0] == "0" and digits[1] != ".":
         # YAML reads 010 as eight, Porto as ten: nobody can tell what was meant.
         raise ValueError(f"{quote(text)} begins with a zero; write the number without it")
-    return Fraction((digits + "0" if "." in digits else digits) + (found["power"] or "")), found[
-        "unit"
-    ]
+    return _read_number((digits + "0" if "." in digits else digits) + (found["power"] or "")), (
+        found["unit"]
+    )
+
+
+def _read_number(text: str) -> Fraction | int:
+    """Exactly as it is written. Most are whole, and fractions take a while to load."""
+    if text.isdigit():
+        return int(text)
+    from fractions import Fraction
+
+    return Fraction(text)
 
 
 def _check_limit(value: int, text: str) -> int:
@@ -182,7 +194,7 @@ def parse_real(text: str, low: str, high: str) -> str:
     number, unit = _split_number(text, right)
     if unit:
         raise ValueError(f"{quote(text)} has a unit where none is known; {right}")
-    if not Fraction(low) <= number <= Fraction(high):
+    if not _read_number(low) <= number <= _read_number(high):
         raise ValueError(f"{quote(text)} is out of range; {right}")
     return _plain(int(number * _NANO))
 

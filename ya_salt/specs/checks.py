@@ -6,11 +6,8 @@ pass over a file finds everything.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
-
-import yaml
 
 from ya_salt.names import quote
 from ya_salt.quick_dataclass import dataclass
@@ -54,6 +51,8 @@ def spellings(names: Iterable[str]) -> dict[str, str]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """End a sentence about an unknown name: with the one that was meant, where one is near."""
+    import difflib
+
     names = list(known)
     found = difflib.get_close_matches(name.lower(), names, 1, 0.7)
     if found:
@@ -189,6 +188,8 @@ def read_quoted(report: Diagnostics, node: Node, field: str) -> str | None:
 
 def _read_as_yaml(text: str) -> str:
     """What a reader that knows no source text makes of a plain word; the word where that is it."""
+    import yaml
+
     try:
         value = yaml.safe_load(text) if len(text) <= _MAX_NUMBER else text
     except (yaml.YAMLError, ValueError, OverflowError):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from ya_salt.porto.properties import PROPERTIES
 from ya_salt.specs.checks import spellings
-from ya_salt.specs.tree import ListNode, MapNode, Node, Scalar, read_json, read_yaml
+from ya_salt.specs.tree import ListNode, MapNode, Node, Scalar, read_json
+from ya_salt.specs.yaml_tree import read_yaml
 
 _NAMES = spellings(("cmd", "command", *PROPERTIES))
 
