@@ -81,13 +81,25 @@ def open_path(
     problems: list[Problem] = []
     with _walk(os.path.abspath(path), problems, uid) as (folder, name):  # noqa: PTH100
         fd = os.open(name, flags | _OPEN, dir_fd=folder)
-    found = os.fstat(fd)
+    problems += _judge_end(fd, path, uid)
+    return fd, problems[0] if problems else None
+
+
+def open_inside(folder: int, name: str, path: str) -> int:
+    """As `open_trusted` of a directory in one that is open and trusted; `path` is for its words."""
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=folder)
+    for problem in _judge_end(fd, path, None):
+        os.close(fd)
+        raise UntrustedError(" ".join(problem))
+    return fd
+
+
+def _judge_end(fd: int, path: str, uid: int | None) -> list[Problem]:
+    found, problems = os.fstat(fd), []
     if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
         problems.append((path, "is neither a regular file nor a directory"))
     words = find_problem(found, path, uid)
-    if words:
-        problems.append((path, words))
-    return fd, problems[0] if problems else None
+    return [*problems, (path, words)] if words else problems
 
 
 @contextmanager

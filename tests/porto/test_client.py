@@ -186,6 +186,31 @@ def test_an_answer_in_pieces_is_put_together(folder: Path) -> None:
     assert PortoClient(Listener(folder, drip_version).path).version() == "5.3"
 
 
+def read_late(connection: socket.socket) -> None:
+    time.sleep(0.2)
+    frames = FrameReader()
+    while not [*frames.feed(connection.recv(1 << 16))]:
+        pass
+    connection.sendall(encode_frame(pb.TContainerResponse(error=pb.Success)))
+
+
+def read_never(connection: socket.socket) -> None:
+    connection.recv(1)
+    time.sleep(2)
+
+
+def test_what_does_not_fit_into_the_socket_at_once_is_sent_in_pieces(folder: Path) -> None:
+    PortoClient(Listener(folder, read_late).path).set_property("a", "private", "x" * (4 << 20))
+
+
+def test_a_deadline_holds_where_nobody_reads_what_is_sent(folder: Path) -> None:
+    client = PortoClient(Listener(folder, read_never).path, write_timeout_s=0.3)
+    started = time.monotonic()
+    with pytest.raises(PortoUnknownFateError, match="no answer in time"):
+        client.set_property("a", "private", "x" * (4 << 20))
+    assert time.monotonic() - started < 1.5
+
+
 @pytest.mark.parametrize("behave", [say_nothing, drip_forever])
 def test_a_deadline_holds_whatever_the_peer_does(folder: Path, behave) -> None:
     client = PortoClient(Listener(folder, behave).path, read_timeout_s=0.3, write_timeout_s=0.3)
@@ -213,11 +238,13 @@ def test_an_error_code_from_the_future_is_an_error(folder: Path) -> None:
 
 
 def test_frames_are_cut_wherever_the_stream_was_cut() -> None:
-    messages = [pb.TContainerRequest(), pb.TContainerRequest()]
+    messages = [pb.TContainerRequest() for _ in range(4)]
     messages[0].create.name = "x" * 300
     messages[1].start.name = "y"
+    messages[2].start.name = "z" * 123
+    messages[3].version.SetInParent()
     stream = b"".join(encode_frame(message) for message in messages)
-    for size in (1, 2, 3, 7, 1000):
+    for size in (1, 2, 3, 7, 128, 307, 1000):
         reader = FrameReader()
         chunks = [stream[i : i + size] for i in range(0, len(stream), size)]
         bodies = [body for chunk in chunks for body in reader.feed(chunk)]

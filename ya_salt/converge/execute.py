@@ -117,10 +117,16 @@ def _run_all(
         _note_lost(plan, results[plan.name], observed, turns)
     from concurrent.futures import ThreadPoolExecutor
 
-    # One may wait for any other: all of them have a thread, if seldom a place at the work.
-    with ThreadPoolExecutor(max_workers=len(plans)) as pool:
+    # One may wait for any other: all that may have a thread, if seldom a place at the work.
+    waiting = {plan.name for plan in plans if _may_wait(plan, tools)}
+    with (
+        ThreadPoolExecutor(max(1, len(waiting))) as own,
+        ThreadPoolExecutor(max(1, tools.parallel)) as shared,
+    ):
         work = [
-            pool.submit(_run_containers, plan, results[plan.name], observed, tools, turns)
+            (own if plan.name in waiting else shared).submit(
+                _run_containers, plan, results[plan.name], observed, tools, turns
+            )
             for plan in plans
         ]
         try:
@@ -129,6 +135,13 @@ def _run_all(
         except BaseException:
             turns.end()
             raise
+
+
+def _may_wait(plan: DaemonPlan, tools: Tools) -> bool:
+    """Whether it may give its place at the work back, and go on later."""
+    alone = CreateContainer | StartContainer | SignalContainer
+    steps = [step for step in plan.steps if _is_container_step(step)]
+    return bool(tools.order.get(plan.name)) or not all(isinstance(step, alone) for step in steps)
 
 
 def _check_data(

@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +28,13 @@ from ya_salt.life import Generation, Life, Pin, Rejection
 from ya_salt.model import DaemonPlan, DaemonSpec, Observed, Outcome
 from ya_salt.porto.client import PortoClient
 from ya_salt.quick_dataclass import dataclass, replace
-from ya_salt.trusted_files import UntrustedError, explain, make_directory, open_trusted
+from ya_salt.trusted_files import (
+    UntrustedError,
+    explain,
+    make_directory,
+    open_inside,
+    open_trusted,
+)
 
 DIRECTORY = "generations"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -89,21 +96,46 @@ def _read(path: Path, kind: type[T]) -> T:
     return from_data(kind, json.loads(text))
 
 
-def _write(path: Path, kept: object) -> None:
-    """Raises OSError, UntrustedError."""
-    make_directory(str(path.parent), 0o700, parents_mode=0o700)
-    folder = open_trusted(str(path.parent))
+@contextmanager
+def _open_folder(state_dir: str) -> Iterator[int]:
+    """Lend the open directory with those of all daemons. Raises OSError, UntrustedError."""
+    path = str(Path(state_dir, DIRECTORY))
+    make_directory(path, 0o700, parents_mode=0o700)
+    folder = open_trusted(path)
+    try:
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def _write(among: int, path: Path, kept: object, *, is_fresh: bool = False) -> None:
+    """`among` is the open directory two steps above `path`. Raises OSError, UntrustedError.
+
+    `is_fresh`: nobody counts on a file of that name before this returns.
+    """
+    text = json.dumps(to_data(kept, is_sparse=True), separators=(",", ":")).encode()
+    daemon = path.parent
+    with suppress(FileExistsError):
+        os.mkdir(daemon.name, 0o700, dir_fd=among)
+        os.chmod(daemon.name, 0o700, dir_fd=among)
+    folder = open_inside(among, daemon.name, str(daemon))
     temporary = f".{path.name}.{os.urandom(8).hex()}"
     try:
         file = os.open(temporary, _NEW, 0o600, dir_fd=folder)
         try:
-            with os.fdopen(file, "w", encoding="utf-8") as stream:
-                json.dump(to_data(kept, is_sparse=True), stream, separators=(",", ":"))
+            with os.fdopen(file, "wb") as stream:
+                stream.write(text)
                 stream.flush()
-                os.fsync(stream.fileno())
-            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                if not is_fresh:
+                    os.fsync(file)
+                os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+                if is_fresh:
+                    # Now its name goes to the disk along with it: one write of a journal, not two.
+                    os.fsync(file)
         except OSError:
-            os.unlink(temporary, dir_fd=folder)
+            for name in (temporary, path.name) if is_fresh else (temporary,):
+                with suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
             raise
         os.fsync(folder)
     finally:
@@ -131,13 +163,17 @@ def keep_standing(state_dir: str, lives: Mapping[str, Life]) -> None:
     for name, life in lives.items():
         standing = _find_more(life)
         path = _find_standing(state_dir, name)
+        if standing == _Standing() and not os.path.lexists(path):
+            # As it is for nearly all.
+            continue
         if standing == (_try_to_read(path, _Standing) or _Standing()):
             continue
         try:
             if standing == _Standing():
                 path.unlink()
             else:
-                _write(path, standing)
+                with _open_folder(state_dir) as folder:
+                    _write(folder, path, standing)
         except (OSError, UntrustedError) as error:
             words = explain(error) if isinstance(error, OSError) else str(error)
             _log.warning(
@@ -397,7 +433,7 @@ def remember_before(
             continue
         mark = trials.make_version_mark(last, observed.key)
         grown, fresh = trials.add_generation(life, last, mark, now)
-        if fresh is not None and _keep(state_dir, last, fresh):
+        if fresh is not None and not _keep_all(state_dir, [(last, fresh)]):
             lives[spec.name] = grown
     return lives
 
@@ -408,25 +444,43 @@ _WRITERS = 8
 
 def _keep_all(state_dir: str, fresh: Sequence[tuple[DaemonSpec, Generation]]) -> set[str]:
     """Names of those that could not be kept."""
-    if len(fresh) < 2:
-        return {spec.name for spec, item in fresh if not _keep(state_dir, spec, item)}
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(_WRITERS) as pool:
-        kept = pool.map(lambda item: _keep(state_dir, *item), fresh)
-        return {spec.name for (spec, _), is_kept in zip(fresh, kept, strict=True) if not is_kept}
-
-
-def _keep(state_dir: str, spec: DaemonSpec, fresh: Generation) -> bool:
+    if not fresh:
+        return set()
     try:
-        _write(_find_file(state_dir, spec.name, fresh.number), _Kept(fresh, spec))
+        with _open_folder(state_dir) as folder:
+
+            def keep(item: tuple[DaemonSpec, Generation]) -> bool:
+                return _keep(folder, state_dir, *item)
+
+            if len(fresh) == 1:
+                kept = [keep(fresh[0])]
+            else:
+                from concurrent.futures import ThreadPoolExecutor
+
+                with ThreadPoolExecutor(_WRITERS) as pool:
+                    kept = [*pool.map(keep, fresh)]
     except (OSError, UntrustedError) as error:
-        words = explain(error) if isinstance(error, OSError) else str(error)
-        _log.warning(
-            "porto-daemon-%s: the version that is ready cannot be remembered, so the next update "
-            "cannot be undone: %s",
-            spec.name,
-            words,
-        )
+        for spec, _ in fresh:
+            _warn_of_loss(spec, error)
+        return {spec.name for spec, _ in fresh}
+    return {spec.name for (spec, _), is_kept in zip(fresh, kept, strict=True) if not is_kept}
+
+
+def _keep(folder: int, state_dir: str, spec: DaemonSpec, fresh: Generation) -> bool:
+    path = _find_file(state_dir, spec.name, fresh.number)
+    try:
+        # What the store does not know of yet is nothing that anybody would go back to.
+        _write(folder, path, _Kept(fresh, spec), is_fresh=True)
+    except (OSError, UntrustedError) as error:
+        _warn_of_loss(spec, error)
         return False
     return True
+
+
+def _warn_of_loss(spec: DaemonSpec, error: OSError | UntrustedError) -> None:
+    _log.warning(
+        "porto-daemon-%s: the version that is ready cannot be remembered, so the next update "
+        "cannot be undone: %s",
+        spec.name,
+        explain(error) if isinstance(error, OSError) else error,
+    )

@@ -7,6 +7,7 @@ fate is unknown, and only a look at the container tells.
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 import time
@@ -104,6 +105,8 @@ class PortoClient:
         self._write_timeout_s = write_timeout_s
         self._patience = patience or Patience()
         self._socket: socket.socket | None = None
+        self._answers = select.poll()
+        """Tells that something came on the socket."""
         self._frames = FrameReader()
         self.requests: list[str] = []
         """The names of the requests sent, in order, for tests and for `--debug`."""
@@ -346,22 +349,18 @@ class PortoClient:
                 f"{self._path}: {problem}; somebody else has put a socket there: remove it, or "
                 "set porto_socket",
             )
+        # From here on `poll` waits: a time limit of the socket's own would be set anew each time.
+        connection.settimeout(0)
+        self._answers = select.poll()
+        self._answers.register(connection, select.POLLIN)
         self._socket = connection
         return connection
 
     def _drop_stale(self) -> None:
         """Notice that portod hung up while we were idle, when nothing is in flight."""
-        if self._socket is None:
-            return
-        self._socket.settimeout(0)
-        try:
-            self._socket.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return
-        except OSError:
-            pass
-        # Closed, or bytes that nobody asked for: either way answers could no longer be matched.
-        self.close()
+        if self._socket is not None and self._answers.poll(0):
+            # Closed, or bytes that nobody asked for: either way no answer could be matched.
+            self.close()
 
     def _reconnect(self) -> None:
         """Connect again to a portod that is restarting; it is back after some 0.2 s."""
@@ -379,15 +378,27 @@ class PortoClient:
     def _exchange(
         self, connection: socket.socket, frame: bytes, deadline: float
     ) -> pb.TContainerResponse:
-        connection.settimeout(_seconds_left(deadline))
-        connection.sendall(frame)
+        _send(connection, frame, deadline)
         while True:
-            connection.settimeout(_seconds_left(deadline))
+            while not self._answers.poll(_find_left_ms(deadline)):
+                pass
             data = connection.recv(1 << 18)
             if not data:
                 raise ConnectionResetError("portod closed the connection")
             for body in self._frames.feed(data):
                 return pb.TContainerResponse.FromString(body)
+
+
+def _send(connection: socket.socket, frame: bytes, deadline: float) -> None:
+    """Most fit into what the kernel takes at once."""
+    rest = memoryview(frame)
+    while rest:
+        try:
+            rest = rest[connection.send(rest) :]
+        except BlockingIOError:
+            room = select.poll()
+            room.register(connection, select.POLLOUT)
+            room.poll(_find_left_ms(deadline))
 
 
 def _parse_entry(
@@ -411,11 +422,11 @@ def _parse_entry(
     return Reading(values, unreadable, changed_at=entry.change_time)
 
 
-def _seconds_left(deadline: float) -> float:
+def _find_left_ms(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    return left
+    return left * 1000
 
 
 def _text(value: bytes) -> str:

@@ -52,6 +52,10 @@ class FrameReader:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield each body that `data` completes. Raises FramingError on a senseless length."""
+        if not self._buffer and 0 < len(data) <= 0x80 and data[0] == len(data) - 1:
+            # One small message and nothing else: nearly every answer.
+            yield data[1:]
+            return
         self._buffer += data
         while (body := self._take()) is not None:
             yield body
