@@ -24,7 +24,7 @@ PASS_FILE_NAME = "as-left.pass"  # noqa: S105 - a pass over the host, no passwor
 """When the last quick pass was: the store is not written by one."""
 ASKED_FILE_NAME = "as-left.asked"
 """When daemons said yes last, by the last quick pass of an agent that asks them."""
-FORMAT = 8
+FORMAT = 9
 _MARSHAL = 4
 """Its form that each Python since 3.4 writes and reads."""
 SETTLED_S = 3.0

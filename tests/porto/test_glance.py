@@ -6,6 +6,7 @@ Either way it is noticed where one of them has changed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -212,3 +213,44 @@ def test_any_other_byte_is_read_as_it_is_field_by_field() -> None:
         for other in {0, 1, 10, 18, 24, 34, 48, 57, 127, 128, 255, byte ^ 1, byte ^ 8, byte ^ 128}:
             changed = told[:at] + bytes((other,)) + told[at + 1 :]
             assert read(changed) == read(UNKNOWN_FIELD + changed), (at, other)
+
+
+# -- who is not there ------------------------------------------------------------------------------
+
+
+def tell_none(**more: Any) -> pb.TContainerGetResponse:
+    """One that is there, and one that is not."""
+    out = answer({"web": [0, 5]})
+    entry = out.list.add(name="none", **more)
+    entry.keyval.add(variable="state", error=pb.ContainerDoesNotExist, errorMsg=b"not found")
+    return out
+
+
+def test_who_does_not_exist_is_told_as_it_was_answered() -> None:
+    out = tell_none()
+    entry = pb.TContainerGetResponse(list=out.list[1:]).SerializeToString()
+    assert glance.find_absent(out.SerializeToString()) == {"none": entry}
+
+
+def test_whatever_else_keeps_portod_from_telling_is_no_absence() -> None:
+    for code in set(pb.EError.values()) - {pb.ContainerDoesNotExist}:
+        out = tell_none()
+        out.list[1].keyval[0].error = code
+        assert glance.find_absent(out.SerializeToString()) == {}
+    out = tell_none()
+    out.list[1].keyval[0].ClearField("error")
+    assert glance.find_absent(out.SerializeToString()) == {}
+    out = tell_none()
+    out.list[1].keyval.add(variable="other", value=b"1")
+    assert glance.find_absent(out.SerializeToString()) == {}
+    for more in ({"change_time": 1_795_000_000}, {"no_changes": True}):
+        assert glance.find_absent(tell_none(**more).SerializeToString()) == {}
+    nothing = pb.TContainerGetResponse()
+    nothing.list.add(name="none")
+    assert glance.find_absent(nothing.SerializeToString()) == {}
+
+
+def test_an_answer_that_is_cut_off_tells_of_no_absence() -> None:
+    told = tell_none().SerializeToString()
+    with pytest.raises(glance.NoGlanceError):
+        glance.find_absent(told[:-1])

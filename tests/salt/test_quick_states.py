@@ -259,6 +259,80 @@ def test_a_damaged_snapshot_is_no_snapshot(
     assert not is_quick(settled, long_ways)
 
 
+# -- daemons that are gone as their files ask ------------------------------------------------------
+
+
+@pytest.fixture
+def with_gone(settled: Minion, host: ExampleHost, long_ways: list[str]) -> Minion:
+    """A daemon more that ran and was removed, and one of pillar that never was."""
+    write_spec(host, "gone")
+    settled.run("porto_daemons")
+    write_spec(host, "gone", delete_requested=True)
+    for _ in range(5):
+        if is_quick(settled, long_ways, **lay_down("never", delete_requested=True)):
+            return settled
+        time.sleep(1.1)
+    raise AssertionError("no run was quick")
+
+
+def test_what_is_gone_returns_what_the_long_way_returns(
+    with_gone: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    given = lay_down("never", delete_requested=True)
+
+    def ask(*, test: bool) -> list[Any]:
+        run = with_gone.run("porto_daemons", test=test, **given)
+        one = with_gone.apply("gone", test=test)
+        return [strip_times(run), with_gone.specs(), with_gone.apply(test=test), one]
+
+    told = {test: ask(test=test) for test in (True, False)}
+    assert long_ways == []
+    for test in (True, False):
+        as_left.forget(str(host.state_dir))
+        assert ask(test=test) == told[test]
+    assert sorted(set(long_ways)) == ["gone", "never", "one", "two"]
+    comments = [item["comment"] for item in told[True][0].values()]
+    assert {"gone is not there, as asked", "never is not there, as asked"} <= set(comments)
+    assert [item["name"] for item in told[True][1]["specs"] if item["delete_requested"]] == [
+        "gone",
+        "never",
+    ]
+
+
+def test_what_is_gone_and_comes_back_is_noticed(
+    with_gone: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    given = lay_down("never", delete_requested=True)
+    with host.client() as client:
+        client.create("gone")
+    assert not is_quick(with_gone, long_ways, test=True, **given)
+    assert with_gone.run("porto_daemons", **given)["gone.yaml"]["result"] is False
+    with host.client() as client:
+        client.destroy("gone")
+    write_spec(host, "gone")
+    for test in (True, False):
+        run = with_gone.run("porto_daemons", test=test, **given)
+        assert run["gone.yaml"]["changes"]["process"]["new"] == "running"
+
+
+def test_an_absent_state_of_its_own_is_quick_about_what_is_gone_alone(
+    with_gone: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    def ask(name: str, **more: Any) -> Any:
+        given = {"name": name, "source": str(host.specs_dir / f"{name}.yaml"), **more}
+        sls = {"mine": {"porto_daemon.absent": [{key: given[key]} for key in given]}}
+        return strip_times(with_gone.run(sls, test=True))
+
+    assert ask("one")["mine"]["result"] is False
+    assert ask("gone", version="1")["mine"]["result"] is False
+    long_ways.clear()
+    told = ask("gone")
+    assert long_ways == []
+    as_left.forget(str(host.state_dir))
+    assert ask("gone") == told
+    assert told["mine"]["result"] is True
+
+
 # -- a part of the directory, and what Salt lays down ----------------------------------------------
 
 

@@ -143,9 +143,9 @@ def _render(
         return "no daemons"
     head: tuple[str, ...] = lines.HEAD
     rows = []
-    for name, version, phase, state, since, respawns, restarts in data["daemons"]:
+    for name, version, phase, state, ready, since, respawns, restarts in data["daemons"]:
         age = lines.format_age(now - since)
-        row = [name, version or "-", phase, state or "-", "yes", age, str(respawns), str(restarts)]
+        row = [name, version or "-", phase, state or "-", ready, age, str(respawns), str(restarts)]
         if used is not None and causes is not None:
             row.append(lines.format_memory(used[name][0] if name in used else None))
             row.append(lines.describe_cause(causes.get(name), now))

@@ -66,7 +66,7 @@ def _find_rest(settings: Settings, request: PassRequest, data: Mapping[str, Any]
         and as_left.is_around_as_left(data, settings.state_dir)
         and not loaded.rejected
         # Each daemon that was there still has a file.
-        and names >= data["changed"].keys() | set(data["aside"])
+        and names >= data["changed"].keys() | {*data["aside"], *data["gone"]}
         and {spec.name for spec in request.targets} == names
     )
     if glimpse is None or not is_same_host:

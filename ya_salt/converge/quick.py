@@ -91,7 +91,8 @@ def leave(
     "gate", "causes"; and "steady", what keeps the sinks told, None where that takes a full pass.
     What it raises of OSError and ValueError leaves nothing.
     """
-    aside = _list_aside(request, seen, result)
+    gone = _find_gone(request, seen, result)
+    aside = _list_aside(request, seen, result, gone)
     if seen is None or request.glimpse is None or aside is None:
         return
     from ya_salt.text import printable
@@ -121,6 +122,9 @@ def leave(
         "aside": sorted(aside),
         "asked": glance.encode_names(plain),
         "unchanged": glance.say_unchanged(plain),
+        "gone": sorted(gone),
+        "gone_asked": glance.encode_names(sorted(gone)),
+        "gone_told": b"".join(gone[name] for name in sorted(gone)),
         "probed": probed,
         # Of the spec, or of what portod took of it: they stand as long as nothing changes.
         "warnings": [
@@ -134,6 +138,7 @@ def leave(
                 item.version,
                 item.phase,
                 item.state,
+                "yes" if item.ready and item.ready.status else "no",
                 item.ready.since if item.ready else 0.0,
                 item.respawn_count,
                 item.restart_count,
@@ -172,7 +177,8 @@ def _list_more(result: PassResult, request: PassRequest) -> dict[str, Any]:
     """The daemons directory file by file, and the warnings of each daemon, as Salt tells them."""
     return {
         "specs": [
-            [item.path, item.name, item.version, item.digest] for item in request.loaded.specs
+            [item.path, item.name, item.version, item.digest, item.delete_requested]
+            for item in request.loaded.specs
         ],
         "ignored": [[item.path, item.reason] for item in request.loaded.ignored],
         "warnings": {item.name: list(item.warnings) for item in result.statuses if item.warnings},
@@ -183,8 +189,49 @@ def is_plain_request(request: PassRequest) -> bool:
     return request.whole and not (request.restarts or request.orders or request.override_gate)
 
 
-def _list_aside(
+def _find_gone(
     request: PassRequest, seen: glance.Glance | None, result: PassResult
+) -> dict[str, bytes]:
+    """Daemon -> what portod tells of it, of those that are removed as their files ask."""
+    if seen is None or request.glimpse is None:
+        return {}
+    statuses = {status.name: status for status in result.statuses}
+    try:
+        absent = glance.find_absent(seen.told)
+    except glance.NoGlanceError:
+        return {}
+    return {
+        spec.name: absent[spec.name]
+        for spec in result.targets
+        if spec.name in absent
+        and os.path.basename(spec.path) not in request.glimpse.unsettled
+        and spec.name in statuses
+        and _is_gone(spec, statuses[spec.name], result)
+    }
+
+
+def _is_gone(spec: DaemonSpec, status: DaemonStatus, result: PassResult) -> bool:
+    """Whether nothing of it was left to be removed, and nothing keeps it from being."""
+    from ya_salt.life import Life
+
+    name, after = spec.name, result.after
+    return (
+        spec.delete_requested
+        and status.phase == "Removed"
+        and status.gate is None
+        and name not in after.containers
+        and name not in after.unknown
+        and name not in result.touched
+        and _is_plain_outcome(result.outcomes[name])
+        and after.lives.get(name, Life()) == Life()
+    )
+
+
+def _list_aside(
+    request: PassRequest,
+    seen: glance.Glance | None,
+    result: PassResult,
+    gone: Mapping[str, bytes],
 ) -> set[str] | None:
     """Daemons that are out of the ordinary, so that the next pass has to look at them.
 
@@ -213,7 +260,7 @@ def _list_aside(
         if changed.get(name, latest + 1) <= latest
         and _is_plain(spec, statuses[name], result, changed[name])
     }
-    aside = {spec.name for spec in request.targets} - plain | fresh
+    aside = {spec.name for spec in request.targets} - plain - gone.keys() | fresh
     if not aside:
         is_over = result.ok and result.due_at is None
         return aside if is_over else None
@@ -389,7 +436,8 @@ def look(data: Mapping[str, Any], state_dir: str, variables: Sequence[str] = ())
                 return None
             if not all(map(_is_absent, data["told"]["steady"]["absent"])):
                 return None
-            return {} if call is None else _read_use(data, call.receive(), variables)
+            use = {} if call is None else _read_use(data, call.receive(), variables)
+            return use if use is None or _is_still_gone(data) else None
         finally:
             if call is not None:
                 call.close()
@@ -404,6 +452,15 @@ def _read_use(data: Mapping[str, Any], seen: glance.Glance, variables: Sequence[
     if variables:
         return glance.read_use(seen.told, data["unchanged"], variables)
     return {} if seen.told == data["unchanged"] else None
+
+
+def _is_still_gone(data: Mapping[str, Any]) -> bool:
+    """Whether there are no containers of daemons that were removed. Raises NoGlanceError."""
+    if not data["gone"]:
+        return True
+    request = glance.encode_question(data["gone_asked"])
+    seen = glance.Call(data["porto_socket"], request).receive()
+    return bool(seen.peer == data["peer"] and seen.told == data["gone_told"])
 
 
 def is_timed(data: Mapping[str, Any], seen: glance.Glance) -> bool:

@@ -27,6 +27,8 @@ NEVER = 1 << 33
 """Seconds since 1970: no clock has come to it, and none of portod's will."""
 TIMEOUT_S = 1.0
 
+_CONTAINER_DOES_NOT_EXIST = 4
+
 _TIME_BYTES = 6
 """A change time from 1978 until 3058, with the byte that says what it is."""
 
@@ -152,6 +154,27 @@ def parse_changes(told: bytes) -> dict[str, int]:
         name, when = values.get(1), values.get(3)
         if isinstance(name, bytes) and isinstance(when, int) and values.get(4) == 1:
             found[name.decode("utf-8", "replace")] = when
+    return found
+
+
+def find_absent(told: bytes) -> dict[str, bytes]:
+    """Container -> what is told of it, of those that do not exist, in the order of the answer.
+
+    Whatever else keeps portod from telling of one is no absence. Raises NoGlanceError.
+    """
+    found = {}
+    for number, entry in _list_fields(told):
+        if number == 1 and isinstance(entry, bytes):
+            name, codes, more = b"", [], False
+            for field, data in _list_fields(entry):
+                if field == 1 and isinstance(data, bytes):
+                    name = data
+                elif field == 2 and isinstance(data, bytes):
+                    codes.append(dict(_list_fields(data)).get(2))
+                else:
+                    more = True
+            if codes and not more and set(codes) == {_CONTAINER_DOES_NOT_EXIST}:
+                found[name.decode("utf-8", "replace")] = _field(1, entry)
     return found
 
 

@@ -43,6 +43,7 @@ from ya_salt.salt_api.turn import (
     DesiredStateError,
     Mode,
     StateReturn,
+    say_gone,
     say_ready,
 )
 from ya_salt.specs.directory import DaemonsDirectoryMissingError, load_specs
@@ -397,7 +398,7 @@ def _say(spec: DaemonSpec, status: DaemonStatus) -> str:  # noqa: PLR0911 - a re
     if status.waits:
         return f"{spec.name}: {describe_waiting(status)}{did}"
     if status.phase == "Removed":
-        return f"{spec.name} is removed{did}" if did else f"{spec.name} is not there, as asked"
+        return f"{spec.name} is removed{did}" if did else say_gone(spec.name)
     if ready is not None and ready.reason == HELD:
         return f"{spec.name} is {ready.message}{did}"
     if ready is None or not ready.status:

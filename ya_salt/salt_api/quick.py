@@ -17,7 +17,14 @@ from ya_salt.quick_dataclass import dataclass
 from ya_salt.salt_api import laid_down
 from ya_salt.salt_api.configuration import find_state_dir, name_source
 from ya_salt.salt_api.speech import speak
-from ya_salt.salt_api.turn import FIELDS, Chunk, StateReturn, name_chunk, say_ready
+from ya_salt.salt_api.turn import (
+    FIELDS,
+    Chunk,
+    StateReturn,
+    name_chunk,
+    say_gone,
+    say_ready,
+)
 from ya_salt.text import escape_all
 
 _UNTOLD = (OSError, ValueError, LookupError, TypeError, AttributeError)
@@ -30,10 +37,8 @@ def list_specs(opts: Mapping[str, Any], pillar: Mapping[str, Any]) -> dict[str, 
     if found is None:
         return None
     directory, more = found
-    keys = ("path", "name", "version", "digest")
-    specs = [
-        {**dict(zip(keys, item, strict=True)), "delete_requested": False} for item in more["specs"]
-    ]
+    keys = ("path", "name", "version", "digest", "delete_requested")
+    specs = [dict(zip(keys, item, strict=True)) for item in more["specs"]]
     ignored = [{"path": path, "reason": reason} for path, reason in more["ignored"]]
     told = {"directory": directory, "specs": specs, "rejected": [], "ignored": ignored}
     answer: dict[str, Any] = speak(escape_all(told))
@@ -109,7 +114,7 @@ class _Asked:
             name: {
                 "result": True,
                 "changes": {},
-                "comment": say_ready(name),
+                "comment": known.say(name),
                 "warnings": list(known.warnings.get(name, ())),
             }
             for name in names
@@ -169,7 +174,7 @@ def _pass_quickly(
 def _is_plain(chunk: Chunk) -> bool:
     """Whether it names a file, and says no more than what that has to be."""
     file, source, wait_s = (chunk.get(key) for key in ("file", "source", "lock_wait_s"))
-    if chunk.get("fun") != "managed" or not (wait_s is None or type(wait_s) in (int, float)):
+    if not (wait_s is None or type(wait_s) in (int, float)):
         return False
     if source is None:
         return isinstance(file, str)
@@ -188,13 +193,18 @@ class _Known:
     paths: Mapping[str, str]
     """Path -> the daemon's name."""
     warnings: Mapping[str, Sequence[str]]
+    gone: Sequence[str]
+    """Daemons that are removed, as their files ask."""
+
+    def say(self, name: str) -> str:
+        return say_gone(name) if name in self.gone else say_ready(name)
 
 
 def _read_known(data: Mapping[str, Any]) -> _Known | None:
     try:
         more = as_left.read_more(data)
         paths = {path: name for path, name, *_ in more["specs"]}
-        return _Known(paths, more["warnings"])
+        return _Known(paths, more["warnings"], data["gone"])
     except _UNTOLD:
         return None
 
@@ -223,8 +233,10 @@ class _Turn:
             # A state about a file may have its path in the place of the daemon's name.
             if chunk["name"] not in (name, chunk.get("source")):
                 return False
+            if chunk["fun"] == "absent" and name not in known.gone:
+                return False
             told = tuple(known.warnings.get(name, ()))
-            self.returns[name_chunk(chunk)] = StateReturn(True, say_ready(name), {}, told)
+            self.returns[name_chunk(chunk)] = StateReturn(True, known.say(name), {}, told)
         if not self._is_laid_down(data) or self._is_contradicted(
             {known.paths[path]: path for path in wanted}
         ):

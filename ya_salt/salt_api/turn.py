@@ -112,3 +112,8 @@ def name_chunk(chunk: Chunk) -> str:
 def say_ready(name: str, did: str = "") -> str:
     """The comment of a state whose daemon is as it should be; `did` is what was done for that."""
     return f"{name} is ready{did or ', nothing had to be done'}"
+
+
+def say_gone(name: str) -> str:
+    """The comment of a state whose daemon was gone already, as it asks."""
+    return f"{name} is not there, as asked"
