@@ -14,7 +14,8 @@ from helpers.exit_codes_table import PAGE, rewrite
 
 from ya_salt.cli import orlyctl
 from ya_salt.cli.main import main
-from ya_salt.cli.parser import EXIT_CODES, list_exit_codes
+from ya_salt.cli.parser import EXIT_CODES, list_exit_codes, make_parser
+from ya_salt.cli.running import read_apply
 
 CODES = list_exit_codes()
 YA_SALT = [sys.executable, "-m", "ya_salt.cli.main"]
@@ -143,3 +144,34 @@ def test_color_stands_before_or_after_the_command(words: list[str], tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "unrecognized" not in done.stderr
     assert done.returncode in (0, 1)
+
+
+PLAIN = [
+    "apply",
+    "apply --full",
+    "apply --dry-run --no-wait",
+    "--state-dir /a apply --specs-dir=/b --root /c",
+    "--config=/a apply --config /b",
+    "apply --log-file= --full --full",
+    "--porto-socket /a --state-dir /b apply",
+]
+
+
+@pytest.mark.parametrize("line", PLAIN)
+def test_a_plain_apply_is_read_as_the_parser_reads_it(line: str) -> None:
+    found = read_apply(line.split())
+    assert found is not None
+    assert vars(found) == vars(make_parser().parse_args(line.split()))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "status", "apply web", "apply apply", "apply -f x", "apply -o json", "apply --help"),
+        *("--full apply", "apply --state-dir", "apply --state-dir --full", "apply --state /a"),
+        *("--state-dir apply", "apply --override-gate x", "apply --color always", "--version"),
+        *("apply --full=1", "apply --", "--dry-run", "--root -1 apply"),
+    ],
+)
+def test_anything_else_is_left_to_the_parser(line: str) -> None:
+    assert read_apply(line.split()) is None

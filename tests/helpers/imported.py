@@ -56,6 +56,35 @@ NOT_FOR_AN_ANSWER = {
 }
 """What nobody needs who finds that nothing has changed, and says so."""
 
+NOT_FOR_A_PASS = {
+    "argparse",
+    "bz2",
+    "dataclasses",
+    "decimal",
+    "difflib",
+    "encodings.idna",
+    "gettext",
+    "google.protobuf.descriptor_pool",
+    "google.protobuf.internal.python_message",
+    "google.protobuf.text_format",
+    "gzip",
+    "hmac",
+    "inspect",
+    "random",
+    "secrets",
+    "shutil",
+    "tempfile",
+    "ya_salt.cli.parser",
+    "ya_salt.packages.failures",
+    "ya_salt.packages.going_back",
+    "ya_salt.packages.session",
+    "ya_salt.packages.simulation",
+    "ya_salt.packages.transaction",
+    "ya_salt.proto.porto_pb2",
+    "ya_salt.proto.ya_salt_pb2",
+}
+"""What a pass needs neither to find what is to be done nor to do so where no package is put in."""
+
 
 def list_loaded(words: Sequence[str], environment: Mapping[str, str]) -> set[str]:
     """Modules that `python WORDS…` imports on its way."""

@@ -5,7 +5,6 @@ What takes long to load (the pass, protobuf) is imported by those commands only 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -92,6 +91,8 @@ from ya_salt.text import printable
 from ya_salt.trusted_files import UntrustedError
 
 if TYPE_CHECKING:
+    import argparse
+
     from ya_salt.converge.host import PassRequest, PassResult
     from ya_salt.porto.client import PortoClient
 

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `ya-salt`: without `arguments` the whole process is its own."""
     if arguments is not None:
-        from ya_salt.cli.parser import run_words
+        from ya_salt.cli.running import run_words
 
         return run_words(arguments)
     from ya_salt.cli.quick import answer_quickly
 
     code = answer_quickly(sys.argv[1:])
     if code is None:
-        from ya_salt.cli.parser import run_process
+        from ya_salt.cli.running import run_process
 
         code = run_process()
     return code

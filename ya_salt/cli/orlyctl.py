@@ -12,7 +12,8 @@ from ya_salt.cli import orlyctl_commands as commands
 from ya_salt.cli import orlyctl_simulate
 from ya_salt.cli.orlyctl_commands import FLAGS
 from ya_salt.cli.output import complain, own_streams
-from ya_salt.cli.parsing import Program, add_output, end_program, run_guarded
+from ya_salt.cli.parsing import Program, add_output
+from ya_salt.cli.running import end_program, run_guarded
 from ya_salt.errors import GateError, OperatorError, SpecError, YaSaltError
 from ya_salt.names import NAME_ALPHABET
 

@@ -1,22 +1,12 @@
-"""The command line of `ya-salt`: parse it, run one command, give the exit code."""
+"""The command line of `ya-salt`: its commands, their flags, their help."""
 
 from __future__ import annotations
 
 import argparse
-import gc
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from importlib import import_module
 
-from ya_salt.cli.output import choose_color, complain, own_streams
-from ya_salt.cli.parsing import Program, add_color, add_output, end_program, run_guarded
+from ya_salt.cli.parsing import Program, add_color, add_output
 from ya_salt.flags import FLAGS
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ya_salt.errors import YaSaltError
 
 EXIT_CODES = {
     0: "fine",
@@ -48,18 +38,6 @@ _ACTED = {
 _READ = {0: "it was told", 1: _UNTOLD, 2: _UNKNOWN}
 _TOLD = {0: "it was told", 1: "the answer could not be written", 2: _USAGE}
 
-_VERBS = frozenset(
-    {"restart", "stop", "start", "retry", "rollback", "generations", "why", "describe", "adopt"}
-)
-"""Commands about one daemon, in a module of their own."""
-
-_WITHOUT_SETTINGS = {
-    "dev_portod": "commands",
-    "explain": "explain",
-    "schema": "explain",
-}
-"""Commands for which it does not matter what is in force -> their modules."""
-
 _OUTPUTS = (
     *("apply", "restart", "stop", "start", "retry", "rollback", "adopt", "plan", "status", "spec"),
     *("report", "history", "why", "describe", "generations", "settings", "explain"),
@@ -67,72 +45,6 @@ _OUTPUTS = (
 )
 SCHEMAS = ("spec", "rule", "settings", *(f"output-{name}" for name in _OUTPUTS))
 """Of what there are schemas: files, and what commands print with -o json."""
-
-_DEEDS = frozenset(
-    {"apply", "report", "adopt", "restart", "stop", "start", "retry", "rollback", "run"}
-)
-"""Commands that do something: what became of it is their exit code, whoever listens."""
-
-
-_GARBAGE_AFTER = 100_000
-"""Objects more than there were: so many 500 daemons have."""
-
-
-def run_process() -> int:
-    """The command of this process, which is wholly its own."""
-    own_streams()
-    options = make_parser(sys.argv[1:]).parse_args()
-    if options.command != "run":
-        # What a command makes it needs nearly to its end: to look for garbage in it each 700
-        # objects is a tenth of what a pass over 500 daemons costs.
-        gc.set_threshold(_GARBAGE_AFTER, 20, 20)
-    return end_program("ya-salt", _run(options), is_deed=options.command in _DEEDS)
-
-
-def run_words(arguments: Sequence[str]) -> int:
-    """A command for whoever has a process already."""
-    return _run(make_parser(arguments).parse_args(arguments))
-
-
-def _run(options: argparse.Namespace) -> int:
-    choose_color(getattr(options, "color", "auto"))
-    return run_guarded(lambda: _run_command(options), _explain)
-
-
-def _explain(error: YaSaltError) -> int:
-    from ya_salt.errors import LockHeldError, OperatorError
-
-    for line in str(error).splitlines():
-        complain(f"ya-salt: {line}")
-    if isinstance(error, OperatorError):
-        return 2
-    return 3 if isinstance(error, LockHeldError) else 1
-
-
-def _run_command(options: argparse.Namespace) -> int:
-    # Only now: a command needs far more than the parser, and help needs none of it.
-    if options.command in _WITHOUT_SETTINGS:
-        module = import_module(f"ya_salt.cli.{_WITHOUT_SETTINGS[options.command]}")
-        alone: Callable[[argparse.Namespace], int] = getattr(module, options.command)
-        return alone(options)
-    if options.command == "init":
-        from ya_salt.cli import init as commands
-    elif options.command in _VERBS:
-        from ya_salt.cli import verbs as commands  # type: ignore[no-redef]
-    else:
-        from ya_salt.cli import commands  # type: ignore[no-redef]
-
-    command: Callable[..., int] = getattr(commands, options.command)
-    from ya_salt.settings import load_settings
-
-    flags = {
-        flag.name: getattr(options, flag.name)
-        for flag in FLAGS
-        if getattr(options, flag.name, None) is not None
-    }
-    read = partial(load_settings, flags, os.environ, getattr(options, "config", None))
-    # Who runs on reads them more than once.
-    return command(options, read) if options.command == "run" else command(options, read())
 
 
 def make_parser(arguments: Sequence[str] | None = None) -> argparse.ArgumentParser:

@@ -6,13 +6,10 @@ import argparse
 from collections.abc import Callable, Iterator, Mapping
 
 from ya_salt import describe_version
-from ya_salt.cli.output import end_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn, TypeAlias
-
-    from ya_salt.errors import YaSaltError
 
     Commands: TypeAlias = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -113,21 +110,3 @@ COLORS = ("auto", "always", "never")
 def add_color(group: argparse._ArgumentGroup) -> None:
     text = "whether to paint: auto does on a terminal, unless NO_COLOR is set (default)"
     group.add_argument("--color", choices=COLORS, help=text)
-
-
-def run_guarded(command: Callable[[], int], explain: Callable[[YaSaltError], int]) -> int:
-    """The exit code of a command, however it ends; `explain` tells an error and gives its code."""
-    from ya_salt.errors import YaSaltError
-
-    try:
-        return command()
-    except YaSaltError as error:
-        return explain(error)
-    except KeyboardInterrupt:
-        return 130
-
-
-def end_program(program: str, code: int, *, is_deed: bool) -> int:
-    """The program's exit code: a deed's is its own, an answer that was not shown is no success."""
-    is_whole = end_streams(program, is_deed=is_deed)
-    return code if is_whole or is_deed else code or 1

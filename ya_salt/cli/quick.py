@@ -187,7 +187,7 @@ def _end(code: int, text: str, aside: str = "", *, is_deed: bool = False) -> int
         _write(2, aside, sys.stderr)
         return code
     from ya_salt.cli.output import own_streams, say_painted
-    from ya_salt.cli.parsing import end_program
+    from ya_salt.cli.running import end_program
 
     own_streams()
     say_painted(text.rstrip("\n"))

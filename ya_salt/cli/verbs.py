@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from typing import Any
 
@@ -10,7 +9,6 @@ from ya_salt.cli.commands import check_known, make_pass, name_caller
 from ya_salt.cli.lines import render_table
 from ya_salt.cli.output import answer, complain, say
 from ya_salt.cli.sizes import show_sizes
-from ya_salt.converge.adopt import read_container, take_over
 from ya_salt.converge.host import make_host
 from ya_salt.converge.inquiry import describe_all, gather, load_quietly
 from ya_salt.converge.single import ask_apply, ask_order, ask_restart, parse_span
@@ -22,6 +20,10 @@ from ya_salt.settings import InForce
 from ya_salt.specs.kept import KeptSpecs
 from ya_salt.store import read_store
 from ya_salt.text import escape
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
 
 OK = 0
 
@@ -78,6 +80,8 @@ def generations(options: argparse.Namespace, in_force: InForce) -> int:
 
 def adopt(options: argparse.Namespace, in_force: InForce) -> int:
     """`ya-salt adopt NAME [--write]`."""
+    from ya_salt.converge.adopt import read_container, take_over
+
     settings = in_force.settings
     host, loaded = make_host(settings), load_quietly(settings.specs_dir)
     adoption = read_container(host, options.name, loaded)

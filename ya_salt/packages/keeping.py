@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import re
-import shutil
 import stat
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -173,8 +172,8 @@ def _repack(apt: Apt, package: Package, tell: Progress) -> str:
 
 
 # dpkg's own notes in the status file, which are no fields of a package.
-_NOTES = re.compile(r"(?:Status|Conffiles|Config-Version|Triggers-(?:Pending|Awaited)):")
-_DIVERTED = re.compile(r"(?:locally diverted|diverted by \S+) to: (?P<to>/.*)")
+_NOTES = r"(?:Status|Conffiles|Config-Version|Triggers-(?:Pending|Awaited)):"
+_DIVERTED = r"(?:locally diverted|diverted by \S+) to: (?P<to>/.*)"
 
 
 def repack(apt: Apt, package: Package, folder: Path) -> Path:
@@ -183,6 +182,8 @@ def repack(apt: Apt, package: Package, folder: Path) -> Path:
     control = apt.read_dpkg("--status", name)
     if f"Version: {package.version}" not in control:
         raise PackageError("AptFailed", f"{package.name} is not at {package.version} any more")
+    import shutil
+
     tree = folder / "tree"
     tree.mkdir()
     try:
@@ -199,7 +200,7 @@ def make_control(status: Iterable[str]) -> str:
     is_note = False
     for line in status:
         if not line.startswith(" "):
-            is_note = bool(_NOTES.match(line))
+            is_note = bool(re.match(_NOTES, line))
         if line and not is_note:
             kept.append(f"{line}\n")
     return "".join(kept)
@@ -210,7 +211,7 @@ def parse_list(lines: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     last = ""
     for line in lines:
-        if match := _DIVERTED.match(line):
+        if match := re.match(_DIVERTED, line):
             found[last] = match["to"]
         elif line.startswith("/") and line != "/.":
             last = line
@@ -220,6 +221,8 @@ def parse_list(lines: Sequence[str]) -> dict[str, str]:
 
 def copy_files(root: Path, tree: Path, paths: dict[str, str]) -> None:
     """Copy into `tree` with modes and, for root, owners; folders last, they may be read-only."""
+    import shutil
+
     parents = {str(parent) for path in paths for parent in Path(path).parents}
     folders = []
     for path, place in sorted(paths.items()):
@@ -246,6 +249,8 @@ def _copy_owner(source: Path, target: Path) -> None:
 
 
 def _write_control(folder: Path, status: Sequence[str], files: Sequence[str]) -> None:
+    import shutil
+
     folder.mkdir(mode=0o755)
     (folder / "control").write_text(make_control(status), encoding="utf-8")
     for file in map(Path, files):

@@ -12,14 +12,13 @@ import hashlib
 import logging
 import os
 import select
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from ya_salt.errors import PackageError
-from ya_salt.packages.command import Finished, Worker, run_short, start_child
+from ya_salt.packages.command import Finished, Worker, has_tool, run_short, start_child
 from ya_salt.quick_dataclass import dataclass
 
 _LOG = logging.getLogger("ya_salt.packages")
@@ -49,7 +48,7 @@ def find_obstacle() -> str:
     if os.geteuid() != 0:
         return "only root may start units"
     for tool in ("systemd-run", "systemctl"):
-        if shutil.which(tool) is None:
+        if not has_tool(tool, os.environ.get("PATH", os.defpath)):
             return f"{tool} is not installed"
     return ""
 
@@ -77,6 +76,8 @@ class AptUnit:
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str]) -> Worker:
         """Start the command in it, or else as a child, and say so. Raises PackageError."""
+        import shutil
+
         path = shutil.which(argv[0], path=environment.get("PATH"))
         if path is None:
             return start_child(argv, environment)
