@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.agent import measure_agent
 from bench.changes import describe_changes, measure_changes
 from bench.facts import describe, gather_facts
 from bench.host import BenchHost
@@ -34,8 +35,10 @@ from bench.promises import (
     SINKS,
     STATUS,
     VERSION,
-    Verdict,
+    describe_verdicts,
     judge,
+    judge_figures,
+    list_agent_promises,
     list_promises,
 )
 from bench.salt import run_salt
@@ -43,6 +46,7 @@ from bench.salt import run_salt
 _MOST = 2000
 """Daemons: each has a process, and each peer as many."""
 _CHANGES_ROUNDS = 5
+_AGENT_ROUNDS = 3
 
 
 def main() -> None:
@@ -67,6 +71,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--changes", action="store_true", help="also what one change costs, and a cold start"
     )
+    parser.add_argument(
+        "--agent",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also what `ya-salt run` takes, a minute for each N",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to it too")
     names = [*PEERS, "salt"]
     parser.add_argument("--peers", nargs="*", choices=names, default=names, metavar="PEER")
@@ -83,12 +93,15 @@ def measure(folder: Path, count: int, options: argparse.Namespace) -> Mapping[st
         commands = [*list_own(host), *enter_peers(stack, host, options.peers)]
         requests = host.time_requests()
         samples = run_in_turns(commands, options.rounds)
+        agent = measure_agent(host, _AGENT_ROUNDS) if options.agent else {}
         # Last: it makes all containers anew.
         changes = measure_changes(host, _CHANGES_ROUNDS) if options.changes else {}
     verdicts = judge(list_promises(count), samples)
+    if agent:
+        verdicts += judge_figures(list_agent_promises(count), agent)
     print(f"\n{count} daemons, {max(count, options.packages)} packages on the host")
     print_table(commands, samples)
-    print_verdicts(verdicts)
+    print(describe_verdicts(verdicts))
     if changes:
         print(describe_changes(changes))
     print(f"  dev-portod alone, ms: {', '.join(f'{k} {v:.2f}' for k, v in requests.items())}")
@@ -109,6 +122,7 @@ def measure(folder: Path, count: int, options: argparse.Namespace) -> Mapping[st
             for one in verdicts
         ],
         "changes": changes,
+        "agent_cpu_ms": agent,
         "dev_portod_ms": requests,
     }
 
@@ -155,17 +169,6 @@ def print_table(commands: Sequence[Command], samples: Mapping[str, Samples]) -> 
         figures = (found.median_s * 1e3, found.min_s * 1e3, found.cpu_s * 1e3, found.rss_mb)
         cells = [*(f"{figure:10.1f}" for figure in figures), f"{found.ratio_to(floor):10.2f}"]
         print(f"  {command.name:40} {' '.join(cells)}  {command.checks}")
-
-
-def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    for verdict in verdicts:
-        promise = verdict.promise
-        beside = f" beside {promise.beside}" if promise.beside else ""
-        said = "kept" if verdict.is_kept else "NOT KEPT"
-        print(
-            f"  {said:9} {promise.what}{beside}: {verdict.measured:.2f} {promise.unit}, "
-            f"promised {promise.most:g} {promise.unit}"
-        )
 
 
 def print_slopes(measured: Sequence[Mapping[str, Any]]) -> None:

@@ -25,8 +25,11 @@ SALT_OURS = "salt: state.apply porto_daemons"
 SALT_FULL = "salt: the same, all read anew"
 SALT_MANY = "salt: as many trivial states"
 SALT_OWN = "salt: pkg.installed of all, one check"
+AGENT_PASS = "ya-salt run: a pass with nothing to do"
+AGENT_LIVE = "ya-salt run: one live change"
+AGENT_RESTART = "ya-salt run: one restart"
 
-Unit = Literal["x", "MB", "ms"]
+Unit = Literal["x", "MB", "ms", "ms CPU"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,35 @@ def list_promises(count: int) -> Sequence[Promise]:
         if count == 1
         else Promise(SALT_OURS, SALT_NOTHING, 1.0 * min(count, 500), "ms"),
     )
+
+
+def list_agent_promises(count: int) -> Sequence[Promise]:
+    """The same under `ya-salt run`, in processor time of its process."""
+    return (
+        Promise(AGENT_PASS, "", 5.0 if count <= 100 else 10.0, "ms CPU"),
+        Promise(AGENT_LIVE, AGENT_PASS, 20.0, "ms CPU"),
+        Promise(AGENT_RESTART, AGENT_PASS, 20.0, "ms CPU"),
+    )
+
+
+def judge_figures(promises: Sequence[Promise], figures: Mapping[str, float]) -> list[Verdict]:
+    """Of figures that are all of one unit."""
+    found = [(one, figures[one.what] - figures.get(one.beside, 0.0)) for one in promises]
+    return [Verdict(promise, measured, measured) for promise, measured in found]
+
+
+def describe_verdicts(verdicts: Sequence[Verdict]) -> str:
+    """A line for each."""
+    lines = []
+    for verdict in verdicts:
+        promise = verdict.promise
+        beside = f" beside {promise.beside}" if promise.beside else ""
+        said = "kept" if verdict.is_kept else "NOT KEPT"
+        lines.append(
+            f"  {said:9} {promise.what}{beside}: {verdict.measured:.2f} {promise.unit}, "
+            f"promised {promise.most:g} {promise.unit}"
+        )
+    return "\n".join(lines)
 
 
 def judge(promises: Sequence[Promise], samples: Mapping[str, Samples]) -> list[Verdict]:
