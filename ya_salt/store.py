@@ -16,7 +16,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -423,4 +423,6 @@ def mask_record(record: Record) -> Record:
 
 
 def _encode(data: object) -> str:
-    return json.dumps(to_data(data, is_sparse=True), separators=(",", ":"), sort_keys=True)
+    # Of what is plain already, as facts are, nothing is copied first.
+    make_plain = partial(to_data, is_sparse=True)
+    return json.dumps(data, default=make_plain, separators=(",", ":"), sort_keys=True)

@@ -29,15 +29,15 @@ def find_protected(lives: Iterable[Life]) -> frozenset[Package]:
     Those are each one's last generation that became ready and was not rejected later, and the one
     that its trial, rejection or pin names.
     """
-    found: dict[Package, None] = {}
+    found = set[tuple[str, str]]()
     for life in lives:
         numbers = {item.back_to for item in (life.trial, life.rejection) if item}
         numbers |= {life.pin.number} if life.pin else set()
         numbers.update([item.number for item in life.generations if not item.rejected][-1:])
         for generation in life.generations:
             if generation.number in numbers:
-                found |= dict.fromkeys(make_packages(generation.packages))
-    return frozenset(found)
+                found.update(generation.packages.items())
+    return frozenset(Package(name, version) for name, version in found)
 
 
 def make_packages(versions: Mapping[str, str]) -> tuple[Package, ...]:
