@@ -24,7 +24,8 @@ ROOM = 3.0
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
     """What a small run measured, by number of daemons."""
     file = tmp_path_factory.mktemp("bench") / "figures.json"
-    words = ["--n", "1", "20", "--rounds", "5", "--peers", "systemd", "--json", str(file)]
+    words = ["--n", "1", "20", "--rounds", "5", "--no-agent", "--peers", "systemd"]
+    words += ["--json", str(file)]
     done = subprocess.run(
         [sys.executable, "-m", "bench", *words],
         cwd=CHECKOUT,
@@ -78,3 +79,23 @@ def test_what_a_change_costs_can_be_measured_too() -> None:
     assert figures["requests of a cold start"] / 3 <= 20
     assert figures["one restart, portod's own share, ms"] > 0
     assert figures["cold start to the same requests alone, x"] > 0
+
+
+def test_what_an_agent_costs_can_be_measured_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.agent", "--n", "3", "--rounds", "1"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines()[:3])
+    cpu_ms = {name.strip(): float(figure) for name, figure in figures.items()}
+    nothing, live = (
+        cpu_ms[f"ya-salt run: {what}"] for what in ("a pass with nothing to do", "one live change")
+    )
+    # That it is no pass of the long way is held by tests of their own: here with room for others.
+    assert 0 < nothing < 0.5 * live
+    assert "promised 5 ms CPU" in done.stdout
