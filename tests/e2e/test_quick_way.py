@@ -153,6 +153,26 @@ def test_another_root_is_another_host(settled: ExampleHost, tmp_path: Path) -> N
     assert is_quick()
 
 
+def test_what_is_no_spec_file_may_stay_and_is_noticed_where_it_changes(
+    settled: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = settled.specs_dir / "notes.txt"
+    notes.write_text("one")
+    settle()
+    assert is_quick()
+    rewrite(notes, b"two")
+    assert not is_quick()
+    settle()
+    # What has changed a moment ago might change again without that showing.
+    monkeypatch.setattr(as_left, "SETTLED_S", 2.0)
+    time.sleep(3.0)
+    assert main(["apply", "--full"]) == 0
+    assert is_quick()
+    rewrite(notes, b"six")
+    assert main(["apply"]) == 0
+    assert not is_quick()
+
+
 def test_what_the_long_way_warns_of_the_quick_one_does(
     settled: ExampleHost, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -602,6 +622,23 @@ def test_a_quick_pass_tells_all_that_a_full_one_does(
     )
     assert values['porto_daemon_memory_usage_bytes{daemon="one"}'] > 0
     assert textfile.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_quick_pass_over_a_part_leaves_node_exporters_file_alone(
+    told: tuple[Receiver, Receiver, Path], settled: ExampleHost
+) -> None:
+    """When the last pass was, and what all use, is told by one over all."""
+    textfile, state_dir = told[2], str(settled.state_dir)
+    before, identity = textfile.read_bytes(), as_left.identify(str(textfile))
+    last = as_left.load_pass(state_dir)
+    data = as_left.read(state_dir)
+    assert data
+    is_part = quick.make_quick_pass(state_dir, data["source"], is_whole=lambda: False)
+    assert is_part == data
+    assert (textfile.read_bytes(), as_left.identify(str(textfile))) == (before, identity)
+    assert as_left.load_pass(state_dir) == last
+    assert quick.make_quick_pass(state_dir, data["source"]) == data
+    assert textfile.read_bytes() != before
 
 
 def read_samples(text: str) -> dict[str, float]:
