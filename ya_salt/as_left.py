@@ -92,8 +92,19 @@ def is_settled(identity: Identity | None, now: float) -> bool:
 
 def is_guarded(path: str) -> bool:
     """Whether nobody else can put another file in its place; when in doubt, no."""
+    return are_guarded([path])
+
+
+def are_guarded(paths: Iterable[str]) -> bool:
+    """The same of each; what leads to several is looked at once."""
+    seen: set[str] = set()
+    return all(_is_guarded(path, seen) for path in paths)
+
+
+def _is_guarded(path: str, seen: set[str]) -> bool:
     real = os.path.realpath(path)
-    while True:
+    while real not in seen:
+        seen.add(real)
         try:
             found = os.lstat(real)
         except FileNotFoundError:
@@ -102,9 +113,8 @@ def is_guarded(path: str) -> bool:
             return False
         if found is not None and not _is_way(found):
             return False
-        if real == "/":
-            return True
         real = os.path.dirname(real)
+    return True
 
 
 def is_ours(found: os.stat_result) -> bool:
@@ -354,8 +364,7 @@ def is_around_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
         and time.clock_gettime(time.CLOCK_BOOTTIME) < data["full_at"]
         and abs(data["step"] - find_step()) < MAX_STEP_S
         and data["state_dir"] == state_dir
-        and is_guarded(state_dir)
-        and all(map(is_guarded, data["guarded"]))
+        and are_guarded([state_dir, *data["guarded"]])
         and data["files"] == identify_all(data["files"])
         # A probation begins anew then.
         and not (data["on_trial"] and is_disk_full(state_dir))

@@ -142,3 +142,22 @@ def test_another_directory_of_the_same_files_is_another_one(host: ExampleHost) -
     shutil.rmtree(host.specs_dir)
     (host.folder / "copy").rename(host.specs_dir)
     assert not is_quick()
+
+
+def test_a_part_is_about_its_own_containers_and_those_that_are_gone_alone(
+    host: ExampleHost,
+) -> None:
+    state_dir = str(host.state_dir)
+    data = as_left.read(state_dir) or {}
+    parts = {name: quick.take_part(data, [name]) for name in ("gone", "one")}
+    assert quick.take_part(data, None) == data
+    assert quick.take_part(data, ["one", "gone"]) == data
+    with pytest.raises(LookupError):
+        quick.take_part(data, ["one", "unheard-of"])
+    assert all(quick.is_as_left(part, state_dir) for part in parts.values())
+    make_container(host)
+    assert [quick.is_as_left(parts[name], state_dir) for name in parts] == [False, True]
+    with host.client() as client:
+        client.destroy("gone")
+        client.destroy("one")
+    assert [quick.is_as_left(parts[name], state_dir) for name in parts] == [True, False]

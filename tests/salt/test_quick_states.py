@@ -553,6 +553,41 @@ def test_a_state_of_its_own_about_a_daemon_of_the_directory_is_quick_and_no_pass
     assert long_ways == ["one", "three"]
 
 
+def test_a_state_about_one_daemon_looks_at_its_container_and_at_all_files(
+    settled: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    def about(name: str) -> dict[str, Any]:
+        arguments = [{"name": name}, {"source": str(host.specs_dir / f"{name}.yaml")}]
+        return {name: {"porto_daemon.managed": arguments}}
+
+    with host.client() as client:
+        client.destroy("two")
+    for test in (True, False):
+        assert is_quick(settled, long_ways, about("one"), test=test)
+        assert settled.apply("one", test=test)["daemons"]["one"]["result"] is True
+        assert not is_quick(settled, long_ways, test=True)
+    assert not is_quick(settled, long_ways, about("two"), test=True)
+    (host.specs_dir / "two.yaml").write_text((host.specs_dir / "one.yaml").read_text())
+    assert "defined in" in settled.run(about("one"))["one"]["comment"]
+
+
+def test_a_daemon_that_is_asked_keeps_no_state_about_another_busy(
+    settled: Minion, host: ExampleHost, long_ways: list[str]
+) -> None:
+    write_spec(host, "three", readiness={"exec": ["true"], "period_s": 600})
+    for _ in range(5):
+        settled.run("porto_daemons")
+        if (as_left.read(str(host.state_dir)) or {}).get("probed"):
+            break
+        time.sleep(1.1)
+    paths = {name: str(host.specs_dir / f"{name}.yaml") for name in ("one", "three")}
+    for name, path in paths.items():
+        arguments = [{"name": name}, {"source": path}]
+        for test in (True, False):
+            sls = {"mine": {"porto_daemon.managed": arguments}}
+            assert is_quick(settled, long_ways, sls, test=test) == (name == "one")
+
+
 def own_states(*names: str, **more: Any) -> dict[str, Any]:
     return {
         f"own-{name}": {

@@ -17,7 +17,7 @@ from ya_salt.quick_dataclass import replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
 
     from ya_salt.converge.host import PassRequest, PassResult
@@ -366,16 +366,17 @@ def make_quick_pass(  # noqa: PLR0913, PLR0917 - who asks names what is special 
     source: Mapping[str, Any],
     reader: Reader | None = None,
     suits: Callable[[Mapping[str, Any]], bool] = lambda _data: True,
-    is_whole: Callable[[], bool] = lambda: True,
+    find_part: Callable[[], Collection[str] | None] = lambda: None,
     confirm: Callable[[Mapping[str, Sequence[str]]], Answers | None] = ask_nobody,
 ) -> dict[str, Any] | None:
     """The snapshot, where a pass finds everything as it has it, and that pass is remembered.
 
     None where there has to be a full one, be it that the snapshot does not suit who asks. `reader`
     spares who makes many passes reading it each time. A pass over a part of the daemons, which
-    `is_whole` tells once the snapshot suits, is not remembered. `confirm` is given the daemons that
-    are asked if they are ready (their process, their last answer), and tells what they have said
-    meanwhile; None where that was no yes, or is too long ago. Raises nothing.
+    `find_part` names once the snapshot suits (None: all of them), looks at no other containers, and
+    is not remembered. `confirm` is given the daemons that are asked if they are ready (their
+    process, their last answer), and tells what they have said meanwhile; None where that was no
+    yes, or is too long ago. Raises nothing.
     """
     started, reader = time.time(), reader or Reader()
     if not os.path.exists(os.path.join(state_dir, as_left.FILE_NAME)):
@@ -390,7 +391,9 @@ def make_quick_pass(  # noqa: PLR0913, PLR0917 - who asks names what is special 
         data = reader.read(state_dir)
         if data is None or not (as_left.is_of_all(data, source) and suits(data)):
             return None
-        answers, noted = confirm(data["probed"]), is_whole()
+        part = find_part()
+        data, noted = take_part(data, part), part is None
+        answers = confirm(data["probed"])
         if answers is None or not _repeat(data, state_dir, started, noted):
             return None
         if answers:
@@ -402,6 +405,25 @@ def make_quick_pass(  # noqa: PLR0913, PLR0917 - who asks names what is special 
     finally:
         os.close(folder)
     return data
+
+
+def take_part(data: Mapping[str, Any], part: Collection[str] | None) -> dict[str, Any]:
+    """The snapshot as it is about these daemons' containers alone; None: about all.
+
+    Files stay those of all: what a daemon is, others have a say in. Raises LookupError.
+    """
+    if part is None:
+        return dict(data)
+    names = sorted({*part}.difference(data["gone"]))
+    changed = {name: data["changed"][name] for name in names}
+    return {
+        **data,
+        "changed": changed,
+        "asked": glance.encode_names(names),
+        "unchanged": glance.say_unchanged(changed),
+        "gone": data["gone"] if len(names) < len({*part}) else [],
+        "probed": {name: said for name, said in data["probed"].items() if name in changed},
+    }
 
 
 def _repeat(data: Mapping[str, Any], state_dir: str, started: float, noted: bool) -> bool:

@@ -6,7 +6,8 @@ spared. None is the answer wherever it may not. Loads next to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ class _Asked:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.is_whole = not name
+        self.part = [name] if name else None
         self.returns: dict[str, dict[str, Any]] = {}
 
     def suits(self, data: Mapping[str, Any]) -> bool:
@@ -164,11 +165,18 @@ def _pass_quickly(
     state_dir = find_state_dir(opts, pillar)
     if test:
         data = as_left.read_of(state_dir, source)
-        return data is not None and asked.suits(data) and quick.is_as_left(data, state_dir)
+        return data is not None and asked.suits(data) and _is_as_left(data, state_dir, asked.part)
     made = quick.make_quick_pass(
-        state_dir, source, reader, suits=asked.suits, is_whole=lambda: asked.is_whole
+        state_dir, source, reader, suits=asked.suits, find_part=lambda: asked.part
     )
     return made is not None
+
+
+def _is_as_left(data: Mapping[str, Any], state_dir: str, part: Collection[str] | None) -> bool:
+    try:
+        return quick.is_as_left(quick.take_part(data, part), state_dir)
+    except LookupError:
+        return False
 
 
 def _is_plain(chunk: Chunk) -> bool:
@@ -202,11 +210,16 @@ class _Known:
 
 def _read_known(data: Mapping[str, Any]) -> _Known | None:
     try:
-        more = as_left.read_more(data)
-        paths = {path: name for path, name, *_ in more["specs"]}
-        return _Known(paths, more["warnings"], data["gone"])
+        return _Known(*_read_files(data["more"]), data["gone"])
     except _UNTOLD:
         return None
+
+
+@lru_cache(maxsize=1)
+def _read_files(more: bytes) -> tuple[Mapping[str, str], Mapping[str, Sequence[str]]]:
+    """Paths and warnings; of the same snapshot once for all states of a run."""
+    told = as_left.read_more({"more": more})
+    return {path: name for path, name, *_ in told["specs"]}, told["warnings"]
 
 
 class _Turn:
@@ -216,8 +229,8 @@ class _Turn:
         self._chunks = chunks
         self._lowstate = lowstate
         self._state_dir = state_dir
-        self.is_whole = False
-        """Whether they are all that the snapshot is about."""
+        self.part: Sequence[str] | None = ()
+        """Their daemons; None where they are all that the snapshot is about."""
         self.returns: dict[str, StateReturn] = {}
 
     def suits(self, data: Mapping[str, Any]) -> bool:
@@ -241,7 +254,8 @@ class _Turn:
             {known.paths[path]: path for path in wanted}
         ):
             return False
-        self.is_whole = wanted.keys() == known.paths.keys()
+        is_whole = wanted.keys() == known.paths.keys()
+        self.part = None if is_whole else [known.paths[path] for path in wanted]
         return True
 
     def _is_laid_down(self, data: Mapping[str, Any]) -> bool:
@@ -264,7 +278,7 @@ class _Turn:
 
     def _is_contradicted(self, paths: Mapping[str, str]) -> bool:
         """Whether another state of the run defines one of the daemons, too."""
-        named = [chunk for chunk in self._lowstate if str(chunk.get("name")) in paths]
+        named = [chunk for chunk in self._lowstate if chunk.get("name") in paths]
         return any(
             str(chunk.get("source") or chunk.get("file") or "") != paths[str(chunk["name"])]
             for chunk in named

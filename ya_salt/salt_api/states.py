@@ -355,7 +355,13 @@ def list_followers(
         return []
     taken = {tag_chunk(chunk) for chunk in (low, *companions)}
     awaited = list(_list_prerequired(lowstate))
-    places = [number for number, chunk in enumerate(lowstate) if tag_chunk(chunk) == tag_chunk(low)]
+    mine, name = tag_chunk(low), low.get("__id__")
+    # Each state of a run looks for itself: of most the ID tells that it is another.
+    places = [
+        number
+        for number, chunk in enumerate(lowstate)
+        if chunk.get("__id__") == name and tag_chunk(chunk) == mine
+    ]
     found: list[Chunk] = []
     for chunk in lowstate[places[-1] + 1 :] if places else ():
         tag = tag_chunk(chunk)
