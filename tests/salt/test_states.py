@@ -19,6 +19,7 @@ import yaml
 from helpers.example import CONFIG_VERSION, NAME, VERSION, ExampleHost
 from salt_minion import EXAMPLE, REPO, Minion, sleeper, write_spec
 
+from ya_salt.salt_api import states as states_of
 from ya_salt.specs.daemon import META_FIELDS, SPEC_FIELDS
 
 NEW = "2.4.2002010000"
@@ -603,3 +604,39 @@ def test_the_table_of_arguments_agrees_with_the_signature(minion: Minion) -> Non
     for function, arguments in named.items():
         spec = minion.functions.sys.state_argspec(f"porto_daemon.{function}")
         assert arguments == set(spec[f"porto_daemon.{function}"]["args"]), function
+
+
+def test_what_is_refused_is_not_done_by_the_turn_of_another(
+    minion: Minion, host: ExampleHost
+) -> None:
+    path = write_spec(host, "two")
+    refused = {"name": "two", "source": str(path), "version": "1", "together": True}
+    states = {"first": {**sleeper("one"), "together": True}, "second": refused}
+    given = {
+        key: {"porto_daemon.managed": [{name: states[key][name]} for name in states[key]]}
+        for key in states
+    }
+    for test in (True, False):
+        run = minion.run(given, test=test)
+        assert "give either source or the spec itself" in run["second"]["comment"]
+        assert run["second"]["changes"] == {}
+    assert host.values("state", name="one") == {"state": "running"}
+    assert host.values("state", name="two") == {}
+
+
+def test_what_was_refused_leaves_nothing_for_a_run_to_come(
+    minion: Minion, host: ExampleHost
+) -> None:
+    context: dict[str, Any] = {}
+    chunks = [
+        {"state": "porto_daemon", "fun": "managed", "__id__": name, **sleeper(name), **more}
+        for name, more in (("one", {}), ("two", {"source": "elsewhere"}))
+    ]
+    pillar = {"porto_daemons": {"config": str(minion.settings_file)}}
+    for chunk in chunks:
+        own = {key: chunk[key] for key in chunk if key not in ("state", "fun", "__id__")}
+        low = {**chunk, "together": True}
+        others = [{**item, "together": True} for item in chunks]
+        run = states_of.Run({}, pillar, context, low, others)
+        states_of.run_daemon("managed", {**own, "together": True}, run)
+    assert not any(context[states_of._STASH])

@@ -86,8 +86,9 @@ def run_daemon(function: str, arguments: Mapping[str, Any], run: Run) -> Return:
     chunk = {**_keep_identity(run.low), **own, "state": "porto_daemon", "fun": function}
     name = str(own["name"])
     try:
-        _check(name, own)
+        # Taken before it is checked: none is left for a run to come.
         stashed = run.context.get(_STASH, {}).pop((name_chunk(chunk), run.test), None)
+        _check(name, own)
         returned = stashed or _take_turn(chunk, run)
     except YaSaltError as error:
         returned = StateReturn(False, str(error))
@@ -219,6 +220,8 @@ def _read_seconds(value: Any) -> float:
 
 
 def _make_desired(chunk: Chunk, restart: str, run: Run) -> DesiredState:
+    # What has its turn with others is not done first and refused afterwards.
+    _check(str(chunk["name"]), {key: chunk[key] for key in ("name", *ARGUMENTS) if key in chunk})
     source = str(chunk.get("source") or "")
     if not source.startswith("salt://"):
         return make_desired(chunk, restart=restart)
