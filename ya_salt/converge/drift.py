@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from ya_salt.model import LABEL, Container, DaemonSpec, LastApplied, Observed, Package
 from ya_salt.porto.properties import LIVE_IN_NAME_ONLY, PROPERTIES, UNLISTED, is_secret
@@ -69,12 +70,15 @@ def hash_sent(properties: Mapping[str, str], key: bytes = b"") -> dict[str, str]
     Sixty environment variables would not fit into `private` one by one, and any change of one
     needs a new process anyway.
     """
-    hashes = hash_values({n: t for n, t in properties.items() if base_name(n) not in _WHOLE_MAPS})
-    for base in _WHOLE_MAPS:
-        entries = pick_entries(base, properties)
-        if entries:
-            hashes[base] = _hash_map(base, entries, key)
-    return hashes
+    hashes: dict[str, str] = {}
+    maps: dict[str, dict[str, str]] = {}
+    for name, text in properties.items():
+        base = base_name(name)
+        if base not in _WHOLE_MAPS:
+            hashes[name] = hash_text(text)
+        elif base != name:
+            maps.setdefault(base, {})[entry_name(name)] = text
+    return hashes | {base: _hash_map(base, maps[base], key) for base in _WHOLE_MAPS if base in maps}
 
 
 def hash_entries(properties: Mapping[str, str], key: bytes = b"") -> dict[str, dict[str, str]]:
@@ -139,18 +143,20 @@ def name_read_back(name: str) -> str:
 # -- what a container remembers ------------------------------------------------------------------
 
 
+_DONE_WITHOUT: Mapping[str, Any] = {"entries": {}, "defaults": {}, "package_names": ()}
+"""What goes first from `private` where it would not fit, one after another."""
+
+
 def encode_last_applied(applied: LastApplied) -> str:
     """`private`'s text. Where it would not fit, what can be done without goes first."""
-    plain = replace(applied, entries={})
-    for smaller in (
-        applied,
-        plain,
-        replace(plain, defaults={}),
-        replace(plain, defaults={}, package_names=()),
-    ):
-        text = _dump(_list_fields(smaller))
+    text = _dump(_list_fields(applied))
+    for name, nothing in _DONE_WITHOUT.items():
         if len(text.encode()) <= PRIVATE_MAX_BYTES:
             return text
+        applied = replace(applied, **{name: nothing})
+        text = _dump(_list_fields(applied))
+    if len(text.encode()) <= PRIVATE_MAX_BYTES:
+        return text
     return _dump({"v": _VERSION, "packages": applied.packages})
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from ya_salt import as_left
 from ya_salt.model import Event, Step, StepResult, describe_deed
-from ya_salt.quick_dataclass import asdict, dataclass, replace
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.store import FILE_NAME as STORE
 from ya_salt.store import LAST_PASS, Store
 
@@ -83,7 +83,7 @@ class Journal:
     def open(self) -> None:
         """Note that there is something to do: should this pass be killed, that is known."""
         with self._lock:
-            self._write(asdict(Deed(self.started, "", "a pass", _PASS)))
+            self._write(Deed(self.started, "", "a pass", _PASS))
 
     def begin(self, step: Step) -> None:
         with self._lock:
@@ -91,7 +91,7 @@ class Journal:
                 self._now(), step.name, describe_deed(step), type(step).__name__, who=self._who
             )
             self._began[id(step)] = deed
-            self._write(asdict(deed))
+            self._write(deed)
 
     def end(self, result: StepResult) -> None:
         with self._lock:
@@ -110,14 +110,14 @@ class Journal:
                 self._who,
             )
             self._ended.append(deed)
-            self._write(asdict(deed))
+            self._write(deed)
 
     def note(self, name: str, what: str) -> None:
         """Something that was done to a daemon before this pass, and has become known now."""
         with self._lock:
             deed = Deed(self._now(), name, what, _NOTE, "done")
             self._ended.append(deed)
-            self._write(asdict(deed))
+            self._write(deed)
 
     def drop(self, step: Step) -> None:
         """Nothing was done after all: another step is taken in its place, or it waits."""
@@ -127,9 +127,9 @@ class Journal:
     def _drop(self, step: Step) -> None:
         begun = self._began.pop(id(step), None)
         if begun is not None:
-            self._write(asdict(replace(begun, ended="dropped")))
+            self._write(replace(begun, ended="dropped"))
 
-    def _write(self, line: object) -> None:
+    def _write(self, deed: Deed) -> None:
         with contextlib.suppress(OSError):
             if self._file is None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -139,7 +139,7 @@ class Journal:
                 self._file = os.open(self._path, flags, 0o640)
             if not self._is_locked:
                 self._is_locked = _try_lock(self._file, fcntl.LOCK_SH)
-            os.write(self._file, json.dumps(line).encode() + b"\n")
+            os.write(self._file, json.dumps(vars(deed)).encode() + b"\n")
 
     def list_deeds(self) -> list[Deed]:
         """The deeds of this pass so far, in the order in which they were begun."""

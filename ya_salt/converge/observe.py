@@ -28,6 +28,9 @@ _USE = ("memory_usage", "cpu_usage")
 _TOLD = ("start_time[raw]", "death_time[raw]", *_USE)
 """Only shown: where they cannot be read the daemon is looked after all the same."""
 
+_APART = frozenset({*_NEEDED, *_TOLD})
+"""These have a place of their own in what is known of a container."""
+
 _COMPARED = ("task_cred", "respawn_delay", *GUARDED)
 """What no spec declares and is compared all the same, as far as it can be read."""
 
@@ -173,7 +176,7 @@ def _parse_container(name: str, reading: Reading) -> Container:
         respawn_count=_parse_count(values.get("respawn_count", "")),
         # Of a dead container `time` may be nonsense: the age of a process that is not.
         running_s=_parse_count(values.get("time", "")) if state == "running" else 0,
-        values={key: text for key, text in values.items() if key not in {*_NEEDED, *_TOLD}},
+        values={key: text for key, text in values.items() if key not in _APART},
         id=values.get("id", ""),
         created_at=_parse_count(values.get("creation_time[raw]", "")),
         memory_bytes=_parse_use(values.get("memory_usage", "")),
