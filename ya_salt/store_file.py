@@ -291,6 +291,8 @@ def create_file(path: Path, content: Content, *, keep_old: bool) -> Path | None:
         # Specs may hold what is not for everybody's eyes: the file is root's from its first byte.
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW, 0o600))
         with _connected(draft) as db, closing(db), db:
+            # Else each statement goes to the disk for itself.
+            db.execute("BEGIN")
             for statement in _SCHEMA:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version = {FORMAT}")

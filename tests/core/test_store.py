@@ -662,3 +662,23 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         open_store(str(tmp_path))
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_new_store_goes_to_the_disk_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    connect = sqlite3.connect
+
+    def connect_and_listen(*arguments: object, **more: object) -> sqlite3.Connection:
+        made: sqlite3.Connection = connect(*arguments, **more)  # type: ignore[call-overload] - ours
+        made.set_trace_callback(said.append)
+        return made
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_listen)
+    open_store(str(tmp_path)).close()
+    first, last = said.index("BEGIN"), said.index("COMMIT")
+    made = [number for number, text in enumerate(said) if text.startswith("CREATE TABLE")]
+    assert made
+    assert all(first < number < last for number in made)
+    assert said.count("COMMIT") == 1

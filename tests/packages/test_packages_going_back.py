@@ -9,11 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from helpers.debs import read_control, recording_scripts
 from helpers.package_host import Host, needs_apt, reasons
 
 from ya_salt.model import Package
+from ya_salt.packages.apt import Apt
 from ya_salt.packages.cache import Cache
+from ya_salt.packages.keeping import keep_generations
 
 pytestmark = needs_apt
 
@@ -63,6 +66,21 @@ def test_an_archive_that_apt_kept_is_used_first(host: Host) -> None:
     host.repository.write_index()
     assert not host.install("alpha=1:2.0").errors
     assert kept(host) == ["alpha_1%3a1.0_all.deb"]
+
+
+def test_where_apt_has_kept_nothing_dpkg_is_not_asked_which_machine_this_is(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrange(host)
+    for file in host.apt.place.archives.glob("*.deb"):
+        file.unlink()
+
+    def ask(_: Apt) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(Apt, "architecture", property(ask))
+    done = keep_generations(host.apt, {"alpha": "1:1.0"}, lambda _: None, (), 0.0)
+    assert (done.problems, done.left) == ({}, {"alpha": "1:1.0"})
 
 
 def test_without_any_archive_the_old_version_is_packed_again(host: Host) -> None:

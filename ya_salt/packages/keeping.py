@@ -133,6 +133,9 @@ def _describe_lost(apt: Apt, package: Package, installed: Mapping[str, Installed
 
 def _take_from_archives(apt: Apt, packages: Sequence[Package]) -> list[Package]:
     """Those that apt has not kept."""
+    if not any(apt.place.archives.glob("*.deb")):
+        # As a rule; dpkg need not be asked for the name of its architecture.
+        return [*packages]
     return [package for package in packages if not _take_from(apt, apt.place.archives, package)]
 
 
