@@ -58,3 +58,16 @@ def test_nothing_else_of_protobuf_is_loaded() -> None:
 def test_speaks_the_same_without_the_c_part() -> None:
     said = exchange(PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION="python")
     assert said == f"{SAID}True True\n"
+
+
+def test_speaks_the_same_where_the_c_part_has_become_another() -> None:
+    """What it refuses, here a file of messages, or does not have any more is done by protoc."""
+    spoilt = "from ya_salt.proto import porto_file; porto_file.FILE = b'\\xff'\n"
+    done = subprocess.run(
+        [sys.executable, "-c", spoilt + EXCHANGE.replace("if 1:", "if True:")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith(SAID)

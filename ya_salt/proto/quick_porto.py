@@ -28,20 +28,41 @@ __all__ = [
 ]
 
 
-def _load_c_part() -> Any:
-    """None where there is none, it is older than 4.21, or the environment asks for another."""
+def _make_of_c_part() -> dict[str, Any] | None:
+    """None where there is none, it is older than 4.21, or the environment asks for another.
+
+    It is for protobuf's own use, so a later version may have it otherwise: protoc's way then.
+    """
     from google.protobuf.internal import api_implementation
 
     if api_implementation.Type() != "upb":
         return None
-    from google._upb import _message  # type: ignore[import-untyped]  # it has no types
+    try:
+        from google._upb import _message  # type: ignore[import-untyped]  # it has no types
+        from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+        from google.protobuf.message import Message
 
-    return _message
+        from ya_salt.proto.porto_file import FILE
+
+        file = _message.default_pool.AddSerializedFile(FILE)
+        messages, errors = file.message_types_by_name, file.enum_types_by_name["EError"]
+        made: dict[str, Any] = {
+            name: _message.MessageMeta(
+                name, (Message,), {"DESCRIPTOR": messages[name], "__module__": "porto_pb2"}
+            )
+            for name in __all__
+            if name.startswith("T")
+        }
+        made["EError"] = EnumTypeWrapper(errors)
+        made["Success"] = made["EError"].Value("Success")
+    except (ImportError, AttributeError, LookupError, TypeError, ValueError):
+        return None
+    return made
 
 
 if not TYPE_CHECKING:
-    _c_part = _load_c_part()
-    if _c_part is None:
+    _made = _make_of_c_part()
+    if _made is None:
         from ya_salt.proto.porto_pb2 import (
             EError,
             Success,
@@ -50,19 +71,4 @@ if not TYPE_CHECKING:
             TContainerResponse,
         )
     else:
-        from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
-        from google.protobuf.message import Message
-
-        from ya_salt.proto.porto_file import FILE
-
-        _file = _c_part.default_pool.AddSerializedFile(FILE)
-
-        def _make_class(name):
-            known = {"DESCRIPTOR": _file.message_types_by_name[name], "__module__": "porto_pb2"}
-            return _c_part.MessageMeta(name, (Message,), known)
-
-        TContainerGetResponse = _make_class("TContainerGetResponse")
-        TContainerRequest = _make_class("TContainerRequest")
-        TContainerResponse = _make_class("TContainerResponse")
-        EError = EnumTypeWrapper(_file.enum_types_by_name["EError"])
-        Success = EError.Value("Success")
+        globals().update(_made)
