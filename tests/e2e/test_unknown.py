@@ -14,7 +14,7 @@ from helpers.passes import DoomedClient, Passes
 from helpers.porto_proxy import PortoProxy, as_it_is
 from helpers.portod import DevPortod
 
-from ya_salt.converge import observe, plan, preview, run
+from ya_salt.converge import judging, observe, plan, preview, recording
 from ya_salt.porto.client import PortoClient
 from ya_salt.proto import porto_pb2 as pb
 
@@ -336,8 +336,8 @@ def test_a_new_store_forgets_nobody_whose_first_pass_was_killed(
         (plan, "_plan_daemon"),
         (observe, "wanted_properties"),
         (observe, "_parse_container"),
-        (run, "make_status"),
-        (run, "_make_record"),
+        (judging, "make_status"),
+        (recording, "_make_record"),
         (preview, "describe_trouble"),
     ],
     ids=lambda item: item if isinstance(item, str) else "",

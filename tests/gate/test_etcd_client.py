@@ -221,8 +221,8 @@ def test_resolver_that_hangs_costs_no_more_than_the_deadline_and_sends_nothing_l
 ) -> None:
     resolve, goes_on, is_done = socket.getaddrinfo, threading.Event(), threading.Event()
 
-    def hang(host: str, *rest: object, **named: object) -> object:
-        if host == "etcd.example.org":
+    def hang(host: str | bytes, *rest: object, **named: object) -> object:
+        if host in {"etcd.example.org", b"etcd.example.org"}:
             goes_on.wait(30)
             threading.Timer(0.5, is_done.set).start()
         return resolve("127.0.0.1", *rest, **named)
