@@ -20,14 +20,10 @@ ROOM = 3.0
 """Times what is promised, for machines that have other things to do."""
 
 
-@pytest.fixture(scope="module")
-def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
-    """What a small run measured, by number of daemons."""
-    file = tmp_path_factory.mktemp("bench") / "figures.json"
-    words = ["--n", "1", "20", "--rounds", "5", "--no-agent", "--peers", "systemd"]
-    words += ["--json", str(file)]
+def run_module(name: str, *words: str) -> str:
+    """What `python -m NAME` printed."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *words],
+        [sys.executable, "-m", name, *words],
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
@@ -35,8 +31,18 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What a small run measured, by number of daemons."""
+    file = tmp_path_factory.mktemp("bench") / "figures.json"
+    words = ["--n", "1", "20", "--rounds", "5", "--no-agent", "--peers", "systemd"]
+    words += ["--json", str(file)]
+    told = run_module("bench", *words)
     # A peer is there or is said not to be.
-    assert "systemctl" in done.stdout or "systemd: not here" in done.stdout
+    assert "systemctl" in told or "systemd: not here" in told
     found = json.loads(file.read_text())
     assert found["machine"]["cores"] > 0
     return {item["daemons"]: item for item in found["measured"]}
@@ -62,17 +68,8 @@ def test_twenty_daemons_cost_hardly_more_than_one(figures: dict[int, dict[str, A
 
 
 def test_what_a_change_costs_can_be_measured_too() -> None:
-    words = ["-m", "bench.changes", "--n", "3", "--rounds", "1"]
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = dict(line.strip().rsplit(maxsplit=1) for line in done.stdout.splitlines())
+    lines = run_module("bench.changes", "--n", "3", "--rounds", "1").splitlines()
+    told = dict(line.strip().rsplit(maxsplit=1) for line in lines)
     figures = {name.strip(): float(figure) for name, figure in told.items()}
     # The value, `private` and the label; beside them what was noted last and what reads back.
     assert figures["requests of one live change, about it alone"] == 5
@@ -82,20 +79,12 @@ def test_what_a_change_costs_can_be_measured_too() -> None:
 
 
 def test_what_an_agent_costs_can_be_measured_too() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.agent", "--n", "3", "--rounds", "1"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    figures = dict(line.rsplit(maxsplit=1) for line in done.stdout.splitlines()[:3])
+    told = run_module("bench.agent", "--n", "3", "--rounds", "1")
+    figures = dict(line.rsplit(maxsplit=1) for line in told.splitlines()[:3])
     cpu_ms = {name.strip(): float(figure) for name, figure in figures.items()}
     nothing, live = (
         cpu_ms[f"ya-salt run: {what}"] for what in ("a pass with nothing to do", "one live change")
     )
     # That it is no pass of the long way is held by tests of their own: here with room for others.
     assert 0 < nothing < 0.5 * live
-    assert "promised 5 ms CPU" in done.stdout
+    assert "promised 5 ms CPU" in told

@@ -211,6 +211,15 @@ def test_all_are_told_of_and_what_they_use_is_of_now(host: Host, tmp_path: Path)
         assert float(cpu[0].split()[-1]) * 1e9 >= int(used[name]["cpu_usage"])
 
 
+def change_two(host: Host, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """How all stand, as the pass that puts the change in effect prints it."""
+    host.write("two", more_memory)
+    capsys.readouterr()
+    assert main(["apply", "-o", "json"]) == 0
+    told: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["portoDaemons"]
+    return told
+
+
 def test_what_portod_does_not_tell_they_use_is_not_told(
     host: Host, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,10 +233,7 @@ def test_what_portod_does_not_tell_they_use_is_not_told(
         return answer
 
     host.proxy.change = refuse
-    host.write("two", more_memory)
-    capsys.readouterr()
-    assert main(["apply", "-o", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)["portoDaemons"]
+    told = change_two(host, capsys)
     assert {item["name"] for item in told if item.get("memoryUsageBytes")} == {"two"}
     assert all(item["conditions"]["ready"]["status"] for item in told)
 
@@ -247,10 +253,7 @@ def test_what_they_use_is_told_also_where_one_has_changed_meanwhile(
         return answer
 
     host.proxy.change = change
-    host.write("two", more_memory)
-    capsys.readouterr()
-    assert main(["apply", "-o", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)["portoDaemons"]
+    told = change_two(host, capsys)
     assert {item["name"] for item in told if item.get("memoryUsageBytes")} == {*NAMES}
     assert sorted(asked[0]) == sorted(set(NAMES) - {"two"})
 

@@ -638,5 +638,5 @@ def test_told_to_end_while_apt_is_at_work_nobody_waits_for_it(
     with pytest.raises(KeyboardInterrupt):
         host.run()
     assert host.take_notes() == ["stop a", "stop b", "start b"]
-    assert "DOWN until the next pass: a" in caplog.text
+    assert "porto-daemon-a: DOWN until the next pass: apt is at work" in caplog.text
     assert statuses(host)["a"].ready.status

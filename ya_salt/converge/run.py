@@ -56,7 +56,6 @@ from ya_salt.quick_dataclass import replace
 from ya_salt.readers import share
 from ya_salt.store import FILE_NAME as STORE_NAME
 from ya_salt.store import Store, open_store
-from ya_salt.text import join_words
 
 _log = logging.getLogger("ya_salt.pass")
 
@@ -165,10 +164,14 @@ def _start_left(host: Host, request: PassRequest, store: Store, journal: Journal
     targets = tuple(replace(spec, after=()) for spec in request.targets if spec.name in left)
     if not targets:
         return
-    names = join_words(sorted(left))
     if find_holder(host.apt.place.transaction_locks):
         # An apt that outlives us would be waited for.
-        _log.error("pass: told to end while apt is at work: DOWN until the next pass: %s", names)
+        for name in sorted(left):
+            _log.error(
+                "porto-daemon-%s: DOWN until the next pass: apt is at work, and whoever is told to "
+                "end waits for nobody; once it is done: ya-salt apply",
+                name,
+            )
         return
     last = PassRequest(
         targets,
@@ -184,7 +187,12 @@ def _start_left(host: Host, request: PassRequest, store: Store, journal: Journal
         again = Journal(host.settings.state_dir, host.now, request.who)
         _carry_out(host, last, store, journal.started, again)
     except Exception:  # noqa: BLE001 - it is on its way out, and has said why
-        _log.exception("pass: told to end: could not be started, DOWN: %s", names)
+        for name in sorted(left):
+            _log.exception(
+                "porto-daemon-%s: DOWN: told to end, it could not be started; what is to be done "
+                "about it: ya-salt apply",
+                name,
+            )
 
 
 def _join(results: Sequence[PassResult]) -> PassResult:
