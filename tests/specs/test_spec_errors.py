@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from ya_salt.errors import SpecError
+from ya_salt.specs.checks import Diagnostics, make_fields, read_fields
 from ya_salt.specs.directory import parse_spec
+from ya_salt.specs.yaml_tree import read_yaml
 
 CASES = Path(__file__).parents[1] / "cases" / "specs"
 GOOD = "meta: {name: d}\nspec:\n  properties:\n    cmd: [d]\n"
@@ -151,6 +153,14 @@ def test_error_stays_on_its_line_whatever_a_key_holds() -> None:
 
 def test_syntax_error_reports_nothing_as_missing() -> None:
     assert len(errors_of("meta: {name: d}\nspec: {properties: {cmd: [")) == 1
+
+
+@pytest.mark.parametrize("key", ["null", "<<", "~"])
+def test_key_that_is_no_name_to_yaml_is_no_field_whatever_fields_are_called(key: str) -> None:
+    root, report = read_yaml(f"{key}: 1").root, Diagnostics()
+    assert root is not None
+    assert not read_fields(report, root, "", make_fields((key,)))
+    assert len(report.diagnostics) == 1
 
 
 def test_removal_does_not_excuse_other_errors() -> None:

@@ -8,7 +8,7 @@ controllers on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from ya_salt.porto import values
@@ -418,6 +418,7 @@ PROPERTIES: Mapping[str, Property] = {row.name: row for row in _TABLE}
 SECRET_MASK = "***"  # noqa: S105 - stands for what is not shown
 
 
+@lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
     """Whether values of this property, or of an entry of this map, are shown to nobody."""
     row = PROPERTIES.get(name.partition("[")[0])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from ya_salt.names import NAME_ALPHABET, quote
 
@@ -58,6 +59,7 @@ def parse_bool(text: str) -> str:
     raise ValueError(f"{quote(text)} is not a boolean; write true or false")
 
 
+@lru_cache(maxsize=256)
 def _split_number(text: str, right: str) -> tuple[Fraction | int, str]:
     """Return the number and its unit; `right` says what would be right."""
     stripped = text.strip()

@@ -7,6 +7,7 @@ pass over a file finds everything.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from ya_salt.names import quote
@@ -37,6 +38,7 @@ class Diagnostics:
         self.diagnostics.append(Diagnostic(place, field, message))
 
 
+@lru_cache(maxsize=1024)
 def camel(name: str) -> str:
     """Give the protobuf JSON name of a field: `memoryLimit` of `memory_limit`."""
     first, *rest = name.split("_")
@@ -77,6 +79,7 @@ def unknown_field(key: str, known: Iterable[str]) -> str:
     return f"is not a known field; {nearest(key, known)}"
 
 
+@lru_cache(maxsize=1024)
 def join(field: str, key: str) -> str:
     shown = key if key.isidentifier() else quote(key)
     return f"{field}.{shown}" if field else shown
@@ -140,6 +143,9 @@ def _keep_first(report: Diagnostics, members: dict[str, Member], name: str, memb
 
 def read_fields(report: Diagnostics, node: Node, field: str, known: Fields) -> dict[str, Member]:
     """Read a mapping of known fields, by their names in the proto."""
+    found = _read_plain_fields(node, field, known)
+    if found is not None:
+        return found
     fields: dict[str, Member] = {}
     for member in read_members(report, node, field, join, known.right):
         name = known.names.get(member.key.text)
@@ -147,6 +153,19 @@ def read_fields(report: Diagnostics, node: Node, field: str, known: Fields) -> d
             report.add(member.key.place, member.field, known.explain(member.key.text))
         else:
             _keep_first(report, fields, name, member._replace(field=join(field, name)))
+    return fields
+
+
+def _read_plain_fields(node: Node, field: str, known: Fields) -> dict[str, Member] | None:
+    """The same where nothing is to be said of the keys, as nearly always; else None."""
+    if not isinstance(node, MapNode):
+        return None
+    fields: dict[str, Member] = {}
+    for key, value in node.entries:
+        name = known.names.get(key.text)
+        if name is None or name in fields or key.kind != "string":
+            return None
+        fields[name] = Member(key, value, join(field, name))
     return fields
 
 

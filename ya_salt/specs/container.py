@@ -247,6 +247,8 @@ def _check_controllers(
     One that asks for nothing is left unsaid.
     """
     off = {key for key, text in texts.items() if key.startswith("controllers[") and text == "false"}
+    if not off:
+        return
     told = set[str]()
     for key, text in list(texts.items()):
         name = key.partition("[")[0]

@@ -87,12 +87,16 @@ def key_path(parent: str, key: str) -> str:
 # -- building one --------------------------------------------------------------------------------
 
 
-@dataclass
 class _Frame:
-    node: ListNode | MapNode
-    size: int = 1
-    key: Scalar | None = None
-    anchor: str = ""
+    """A list or a mapping that is open, and how many values it holds so far."""
+
+    __slots__ = ("anchor", "key", "node", "size")
+
+    def __init__(self, node: ListNode | MapNode, anchor: str) -> None:
+        self.node = node
+        self.size = 1
+        self.key: Scalar | None = None
+        self.anchor = anchor
 
 
 class TreeBuilder:
@@ -129,7 +133,7 @@ class TreeBuilder:
             raise self.stop(node.place, f"is nested over {MAX_DEPTH} levels; flatten it")
         self._check_key(node)
         self._count(1, node.place)
-        self._frames.append(_Frame(node, anchor=anchor))
+        self._frames.append(_Frame(node, anchor))
 
     def close(self) -> tuple[Node, int]:
         """End the innermost list or mapping; return it and how many values it holds."""
@@ -137,8 +141,7 @@ class TreeBuilder:
         self._place(frame.node, frame.size)
         return frame.node, frame.size
 
-    def add(self, node: Node) -> None:
-        self._check_key(node)
+    def add(self, node: Scalar) -> None:
         self._count(1, node.place)
         self._place(node, 1)
 
@@ -173,13 +176,14 @@ class TreeBuilder:
             return
         frame = self._frames[-1]
         frame.size += size
-        if isinstance(frame.node, ListNode):
-            frame.node.items.append(node)
-        elif frame.key is None and isinstance(node, Scalar):
-            frame.key = node
-        elif frame.key is not None:
-            frame.node.entries.append((frame.key, node))
+        among, key = frame.node, frame.key
+        if isinstance(among, ListNode):
+            among.items.append(node)
+        elif key is not None:
+            among.entries.append((key, node))
             frame.key = None
+        elif isinstance(node, Scalar):
+            frame.key = node
 
 
 # -- JSON ----------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ _KINDS: dict[str, Kind] = {
     "tag:yaml.org,2002:timestamp": "time",
     "tag:yaml.org,2002:merge": "merge",
 }
-_PLAIN_TAGS = frozenset({None, "!", *(f"tag:yaml.org,2002:{tag}" for tag in ("str", "seq", "map"))})
+_PLAIN_TAGS = frozenset({"!", *(f"tag:yaml.org,2002:{tag}" for tag in ("str", "seq", "map"))})
 
 
 def read_yaml(text: str) -> Tree:
@@ -59,7 +59,11 @@ def _kind(text: str) -> Kind:
 def _events(text: str) -> Iterator[Any]:
     """Yield the parser's events; its errors come out as UnreadableError."""
     try:
-        yield from yaml.parse(text, Loader=_LOADER)
+        loader = _LOADER(text)
+        try:
+            yield from iter(loader.get_event, None)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         if "end of stream" in str(error.problem):
@@ -92,8 +96,20 @@ class _YamlReader:
         self._documents = 0
 
     def read(self, text: str) -> None:
+        # By their very classes: a document is some dozens of events, and there are many documents.
+        take = {
+            yaml.ScalarEvent: self._take_scalar,
+            yaml.MappingStartEvent: self._open_map,
+            yaml.SequenceStartEvent: self._open_list,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.AliasEvent: self._take_alias,
+        }
         for event in _events(text):
-            if isinstance(event, yaml.DocumentStartEvent):
+            kind = type(event)
+            if kind in take:
+                take[kind](event)
+            elif kind is yaml.DocumentStartEvent:
                 self._documents += 1
                 if self._documents > 1:
                     self.builder.complain(
@@ -101,37 +117,30 @@ class _YamlReader:
                         "a second document begins here; put one document into a file",
                     )
                     return
-            else:
-                self._take(event)
-
-    def _take(self, event: Any) -> None:
-        match event:
-            case yaml.ScalarEvent():
-                self._take_scalar(event)
-            case yaml.MappingStartEvent():
-                self._open(MapNode(_place(event.start_mark), []), event)
-            case yaml.SequenceStartEvent():
-                self._open(ListNode(_place(event.start_mark), []), event)
-            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
-                self._close()
-            case yaml.AliasEvent():
-                self._take_alias(event)
 
     def _take_scalar(self, event: Any) -> None:
-        place = _place(event.start_mark)
-        self._check_tag(event, place)
-        is_plain = event.implicit[0] and event.tag is None
-        node = Scalar(place, event.value, _kind(event.value) if is_plain else "string")
+        place, tag, text = _place(event.start_mark), event.tag, event.value
+        if tag is not None:
+            self._check_tag(tag, place)
+        is_plain = tag is None and event.implicit[0]
+        node = Scalar(place, text, _kind(text) if is_plain else "string")
         self.builder.add(node)
         if event.anchor:
             self._anchors[event.anchor] = (node, 1)
 
+    def _open_map(self, event: Any) -> None:
+        self._open(MapNode(_place(event.start_mark), []), event)
+
+    def _open_list(self, event: Any) -> None:
+        self._open(ListNode(_place(event.start_mark), []), event)
+
     def _open(self, node: ListNode | MapNode, event: Any) -> None:
-        self._check_tag(event, node.place)
+        if event.tag is not None:
+            self._check_tag(event.tag, node.place)
         self.builder.open(node, event.anchor or "")
         self._anchor_stack.append(event.anchor or "")
 
-    def _close(self) -> None:
+    def _close(self, _event: Any) -> None:
         node, size = self.builder.close()
         anchor = self._anchor_stack.pop()
         if anchor:
@@ -148,8 +157,8 @@ class _YamlReader:
             raise self.builder.stop(place, f"alias {quote(name)} is not known; define it above")
         self.builder.add_alias(place, *self._anchors[name])
 
-    def _check_tag(self, event: Any, place: Place) -> None:
-        if event.tag not in _PLAIN_TAGS:
+    def _check_tag(self, tag: Any, place: Place) -> None:
+        if tag not in _PLAIN_TAGS:
             self.builder.complain(
-                place, f"has the tag {quote(str(event.tag))}; write the value without a tag"
+                place, f"has the tag {quote(str(tag))}; write the value without a tag"
             )
