@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ya_salt import as_left
+from ya_salt.model import Loaded
 from ya_salt.specs import directory
 from ya_salt.specs.directory import load_specs
 from ya_salt.specs.seen import SeenFiles
@@ -23,6 +24,24 @@ LATE = "meta: {name: b}\nspec: {after: [a], properties: {cmd: [d]}}\n"
 CIRCLE = "meta: {name: a}\nspec: {after: [b], properties: {cmd: [d]}}\n"
 
 Reads = list[str]
+Load = Callable[[Path, SeenFiles], Loaded]
+
+
+def take_glimpse(folder: Path) -> as_left.Glimpse:
+    now, entries = time.time(), as_left.identify_entries(str(folder))
+    unsettled = {name for name, item in entries.items() if not as_left.is_settled(item, now)}
+    return as_left.Glimpse({}, {}, entries, unsettled)
+
+
+def load_alone(folder: Path, seen: SeenFiles) -> Loaded:
+    return load_specs(str(folder), seen=seen)
+
+
+def load_after_glimpse(folder: Path, seen: SeenFiles) -> Loaded:
+    return load_specs(str(folder), seen=seen, glimpse=take_glimpse(folder))
+
+
+each_way = pytest.mark.parametrize("load", [load_alone, load_after_glimpse])
 
 
 @pytest.fixture
@@ -112,59 +131,109 @@ DEEDS = [
 ]
 
 
+@each_way
 @pytest.mark.parametrize("deed", DEEDS)
-def test_every_change_is_found(folder: Path, reads: Reads, deed: Callable[[Path], None]) -> None:
+def test_every_change_is_found(
+    folder: Path, reads: Reads, deed: Callable[[Path], None], load: Load
+) -> None:
     seen = SeenFiles()
     time.sleep(2 * TICK_S)
-    before = load_specs(str(folder), seen=seen)
+    before = load(folder, seen)
     deed(folder)
-    changed = load_specs(str(folder), seen=seen)
+    changed = load(folder, seen)
     assert changed == load_specs(str(folder))
     assert changed != before
     time.sleep(2 * TICK_S)
     for _ in range(2):
-        assert load_specs(str(folder), seen=seen) == load_specs(str(folder))
+        assert load(folder, seen) == load_specs(str(folder))
 
 
-def test_what_is_as_it_was_is_not_read_again(folder: Path, reads: Reads) -> None:
+@each_way
+def test_what_is_as_it_was_is_not_read_again(folder: Path, reads: Reads, load: Load) -> None:
     seen = SeenFiles()
     time.sleep(2 * TICK_S)
-    first = load_specs(str(folder), seen=seen)
+    first = load(folder, seen)
     reads.clear()
-    again = load_specs(str(folder), seen=seen)
+    again = load(folder, seen)
     assert (again, reads) == (first, [])
     assert again.specs[0] is first.specs[0]
     (folder / "1.yaml").write_text(OTHER)
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     assert reads == ["1.yaml"]
 
 
-def test_what_has_just_been_written_is_read_each_time(folder: Path, reads: Reads) -> None:
+@each_way
+def test_what_has_just_been_written_is_read_each_time(
+    folder: Path, reads: Reads, load: Load
+) -> None:
     """A second change in the same tick would have the same times."""
     seen = SeenFiles()
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     reads.clear()
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     assert reads == ["1.yaml", "2.yaml"]
 
 
-def test_what_is_broken_is_read_each_time(folder: Path, reads: Reads) -> None:
+@each_way
+def test_what_is_broken_is_read_each_time(folder: Path, reads: Reads, load: Load) -> None:
     break_it(folder)
     seen = SeenFiles()
     time.sleep(2 * TICK_S)
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     reads.clear()
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     assert reads == ["1.yaml"]
 
 
-def test_what_is_gone_is_forgotten(folder: Path, reads: Reads) -> None:
+@each_way
+def test_what_is_gone_is_forgotten(folder: Path, reads: Reads, load: Load) -> None:
     seen = SeenFiles()
     time.sleep(2 * TICK_S)
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     (folder / "1.yaml").rename(folder.parent / "1.yaml")
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     (folder.parent / "1.yaml").rename(folder / "1.yaml")
     reads.clear()
-    load_specs(str(folder), seen=seen)
+    load(folder, seen)
     assert reads == ["1.yaml"]
+
+
+def test_no_file_is_looked_at_twice_after_a_glimpse(
+    folder: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = SeenFiles()
+    time.sleep(2 * TICK_S)
+    first, glimpse = load_after_glimpse(folder, seen), take_glimpse(folder)
+
+    def identify(path: str, _folder: int | None = None) -> None:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(as_left, "identify", identify)
+    assert load_specs(str(folder), seen=seen, glimpse=glimpse) == first
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("deed", [put_in_place, rewrite_unseen, break_it, take_away, name_it_twice])
+def test_change_after_the_glimpse_is_found_by_the_next_one(
+    folder: Path, reads: Reads, deed: Callable[[Path], None], is_known: bool
+) -> None:
+    seen = SeenFiles()
+    time.sleep(2 * TICK_S)
+    if is_known:
+        load_after_glimpse(folder, seen)
+    glimpse = take_glimpse(folder)
+    deed(folder)
+    load_specs(str(folder), seen=seen, glimpse=glimpse)
+    time.sleep(2 * TICK_S)
+    for _ in range(2):
+        assert load_after_glimpse(folder, seen) == load_specs(str(folder))
+
+
+def test_glimpse_of_another_directory_tells_nothing(folder: Path, reads: Reads) -> None:
+    seen = SeenFiles()
+    time.sleep(2 * TICK_S)
+    load_after_glimpse(folder, seen)
+    glimpse = take_glimpse(folder)
+    folder.rename(folder.parent / "before")
+    folder.mkdir(mode=0o755)
+    assert load_specs(str(folder), seen=seen, glimpse=glimpse).specs == ()

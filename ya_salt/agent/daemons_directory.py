@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping
 
+from ya_salt.as_left import Glimpse
 from ya_salt.model import DaemonSpec, Loaded
 from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs.directory import load_specs
@@ -41,13 +42,13 @@ class DaemonsDirectory:
         self._held_since: dict[str, float] = {}
         self._is_first = True
 
-    def read(self, unfinished: Collection[str] = ()) -> Reading:
+    def read(self, unfinished: Collection[str] = (), glimpse: Glimpse | None = None) -> Reading:
         """Everything that a pass is about. `unfinished` are paths that are open for writing.
 
-        Raises DaemonsDirectoryError.
+        `glimpse` is of this directory, and has just been taken. Raises DaemonsDirectoryError.
         """
         now = self._clock()
-        self._loaded = load_specs(self.path, seen=self._seen)
+        self._loaded = load_specs(self.path, seen=self._seen, glimpse=glimpse)
         held = self._find_held(unfinished, now)
         if not held:
             self._good = {spec.path: spec for spec in self._loaded.specs}

@@ -471,7 +471,7 @@ class Agent:
             ):
                 return
             glimpse = quick.take_glimpse(settings, source)
-            reading = self._directory.read(unfinished)
+            reading = self._directory.read(unfinished, glimpse)
             making.specs, making.again_in_s = reading.loaded.specs, reading.again_in_s
             making.paths = frozenset(_list_paths(reading.loaded))
             if self._drainer.is_wanted_by(making.specs):

@@ -20,7 +20,7 @@ from ya_salt.model import (
     Loaded,
     Rejected,
 )
-from ya_salt.quick_dataclass import replace
+from ya_salt.quick_dataclass import dataclass, replace
 from ya_salt.specs.checks import Diagnostics
 from ya_salt.specs.daemon import Draft, read_manifest
 from ya_salt.specs.digest import make_digest, make_document
@@ -70,27 +70,39 @@ def load_specs(
     uid: int | None = None,
     kept: KeptSpecs | None = None,
     seen: SeenFiles | None = None,
+    glimpse: as_left.Glimpse | None = None,
 ) -> Loaded:
     """Read every spec file of a directory, in name order.
 
     What is in `kept` is not parsed again, and what is in `seen` and as it was is not even read.
-    `uid` is the user to whom files may belong (default: the running one); root's checks on owners
-    and permissions apply to root only. Raises DaemonsDirectoryError where the directory cannot be
-    read: that must not look like a directory without daemons.
+    `glimpse` spares who has taken one of this directory that files are looked at twice: a change
+    since then is for who compares them with it the next time. `uid` is the user to whom files may
+    belong (default: the running one); root's checks on owners and permissions apply to root only.
+    Raises DaemonsDirectoryError where the directory cannot be read: that must not look like a
+    directory without daemons.
     """
     guard = Guard(os.geteuid() if uid is None else uid)
-    folder, note = _open_directory(directory, guard)
+    file, note = _open_directory(directory, guard)
     try:
-        parse = partial(_parse_unless, kept)
         seen = SeenFiles() if seen is None else seen
-        names = _names(folder)
+        glimpse = glimpse if glimpse is not None and _is_of(glimpse, file) else None
+        folder = _Folder(directory, file, guard, note, partial(_parse_unless, kept), seen, glimpse)
+        names = _names(file) if glimpse is None else sorted(glimpse.entries.keys() - {"."})
         seen.retain(names)
-        found = [_load_entry(name, directory, folder, guard, note, parse, seen) for name in names]
+        # Where the directory is too open, every file has to say so.
+        known = {} if note or glimpse is None else seen.find_all(glimpse.entries)
+        found = [known.get(name) or _load_entry(name, folder) for name in names]
     except OSError as error:
         raise _directory_error(directory, error) from error
     finally:
-        os.close(folder)
+        os.close(file)
     return _sort_out(found)
+
+
+def _is_of(glimpse: as_left.Glimpse, folder: int) -> bool:
+    """Whether it was this very directory that was looked at."""
+    was, found = glimpse.entries.get("."), os.fstat(folder)
+    return was is not None and was[:2] == [found.st_dev, found.st_ino]
 
 
 def load_files(paths: Sequence[str]) -> Loaded:
@@ -131,54 +143,59 @@ def _names(folder: int) -> list[str]:
     return sorted(os.listdir(folder))
 
 
-def _load_entry(  # noqa: PLR0913, PLR0917 - which file of what, and how it is read
-    name: str,
-    directory: str,
-    folder: int,
-    guard: Guard,
-    note: str,
-    parse: Callable[[bytes, str], Parsed],
-    seen: SeenFiles,
-) -> _Found:
-    path = _printable(f"{directory.rstrip('/')}/{name}")
+@dataclass(frozen=True)
+class _Folder:
+    """An open directory, and how its files are read."""
+
+    path: str
+    file: int
+    guard: Guard
+    note: str
+    """How the directory is too open, or ""."""
+    parse: Callable[[bytes, str], Parsed]
+    seen: SeenFiles
+    glimpse: as_left.Glimpse | None
+
+    def identify(self, name: str) -> tuple[as_left.Identity | None, bool]:
+        """What a file is before it is read, and whether a change from then on cannot but show."""
+        if self.glimpse is not None:
+            return self.glimpse.entries.get(name), name not in self.glimpse.unsettled
+        now, identity = time.time(), as_left.identify(name, self.file)
+        return identity, as_left.is_settled(identity, now)
+
+
+def _load_entry(name: str, folder: _Folder) -> _Found:
+    whole = f"{folder.path.rstrip('/')}/{name}"
+    path = _printable(whole)
     reason = why_ignored(name)
     if reason:
         return Ignored(path, reason)
-    if path != f"{directory.rstrip('/')}/{name}":
+    if path != whole:
         return Rejected(path, (f"{path}: its name cannot be printed; rename it",))
     try:
-        return _read_entry(name, path, folder, guard, note, parse, seen)
+        return _read_entry(name, path, folder)
     except FileNotFoundError:
         return Ignored(path, "gone while the directory was read")
     except (OSError, RefusedFileError) as error:
         return _rejected(path, error)
 
 
-def _read_entry(  # noqa: PLR0913, PLR0917 - as above
-    name: str,
-    path: str,
-    folder: int,
-    guard: Guard,
-    note: str,
-    parse: Callable[[bytes, str], Parsed],
-    seen: SeenFiles,
-) -> _Found:
+def _read_entry(name: str, path: str, folder: _Folder) -> _Found:
     """Raises FileNotFoundError, OSError, RefusedFileError."""
-    # Before it is read: what changes meanwhile is another file than this one.
-    identity, now = as_left.identify(name, folder), time.time()
+    identity, is_settled = folder.identify(name)
     if identity is None:
         raise FileNotFoundError
     if stat.S_ISDIR(identity[2]):
         return Ignored(path, "a directory")
-    known = seen.find(name, identity)
-    if known is not None and not note:
+    known = folder.seen.find(name, identity)
+    if known is not None and not folder.note:
         return known
-    content, problem = read_entry(name, path, folder, guard)
-    parsed = parse(content, path)
-    problem = problem or note
+    content, problem = read_entry(name, path, folder.file, folder.guard)
+    parsed = folder.parse(content, path)
+    problem = problem or folder.note
     if problem:
         return Rejected(path, (f"{path}: {problem}",), parsed.name)
-    seen.keep(name, identity, parsed, now)
+    folder.seen.keep(name, identity, parsed, is_settled=is_settled)
     return parsed
 
 

@@ -6,7 +6,7 @@ Only files without a mistake are in it, and only where a later change cannot but
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ya_salt import as_left
 from ya_salt.specs.kept import Parsed
@@ -23,9 +23,19 @@ class SeenFiles:
         known = self._known.get(name)
         return known[1] if known is not None and known[0] == identity else None
 
-    def keep(self, name: str, identity: as_left.Identity, parsed: Parsed, now: float) -> None:
-        """`identity`: before it was read, at the time `now`."""
-        if parsed.spec is not None and as_left.is_settled(identity, now):
+    def find_all(self, entries: Mapping[str, as_left.Identity | None]) -> dict[str, Parsed]:
+        """The same of many, by name: those that are known to be as they were."""
+        return {
+            name: parsed
+            for name, (identity, parsed) in self._known.items()
+            if entries.get(name) == identity
+        }
+
+    def keep(
+        self, name: str, identity: as_left.Identity, parsed: Parsed, *, is_settled: bool
+    ) -> None:
+        """`identity`: before it was read; `is_settled`: as `as_left.is_settled` says of it then."""
+        if parsed.spec is not None and is_settled:
             self._known[name] = (identity, parsed)
         else:
             self._known.pop(name, None)
