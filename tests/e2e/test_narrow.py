@@ -16,8 +16,13 @@ from helpers.porto_proxy import PortoProxy
 from ya_salt import as_left
 from ya_salt.cli.main import main
 from ya_salt.converge import quick
+from ya_salt.converge.host import PassRequest
 from ya_salt.model import LABEL
 from ya_salt.proto import porto_pb2 as pb
+from ya_salt.salt_api.configuration import read_settings
+from ya_salt.salt_api.converge import make_true, read_files
+from ya_salt.salt_api.quick import find_source
+from ya_salt.salt_api.turn import REAL
 
 NAMES = ("one", "two", "three", "four", "five")
 GLANCES = ([], ["state"], ["memory_usage", "cpu_usage"])
@@ -115,6 +120,18 @@ def test_it_is_left_as_a_pass_over_all_leaves_it(host: Host) -> None:
     assert host.list_looked_at() == {"two"}
     assert host.find_aside() == []
     assert is_quick()
+
+
+def test_states_of_those_that_are_not_looked_at_have_nothing_to_tell(host: Host) -> None:
+    host.write("two", more_memory)
+    settings, source = read_settings({}, {}), find_source({}, {})
+    files = read_files(settings, REAL, source)
+    request = PassRequest(files.loaded.specs, files.loaded, glimpse=files.glimpse)
+    told = make_true(settings, request, REAL)
+    assert host.list_looked_at() == {"two"}
+    assert [name for name, returned in told.items() if returned.changes] == ["two"]
+    assert told.keys() == {*NAMES}
+    assert all(returned.result for returned in told.values())
 
 
 def _destroy(host: Host) -> None:

@@ -190,7 +190,7 @@ class Agent:
         self._scan_at = 0.0
         self._tidy_at = 0.0
         self._trouble_told = ""
-        self._signature: dict[str, tuple[int, int, int]] = {}
+        self._signature: itself.Signature = {}
         self._ears, self._mouth = socket.socketpair()
         for end in (self._ears, self._mouth):
             end.setblocking(False)
@@ -220,7 +220,7 @@ class Agent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         self._watch()
         self._connect(time.monotonic())
-        self._signature = dict(itself.sign_files())
+        self._signature = itself.sign_files()
         _log.info(
             "agent: started version=%s pid=%d, a pass each %d s and when something changes",
             __version__,
@@ -549,7 +549,7 @@ class Agent:
             if self._watch():
                 self._wishes.add("more is watched now, which may have changed before", now)
             # A quick pass loads nothing more.
-            self._signature = {**itself.sign_files(), **self._signature}
+            self._signature = itself.sign_files(self._signature)
         self._renew_itself(now)
 
     def _wait_on(self, made: _Pass, result: PassResult, now: float) -> None:

@@ -97,8 +97,9 @@ def drop_copies(start: Start, after: Mapping[str, Life]) -> None:
     for name, record in start.records.items():
         if _is_open(record.life) and not _is_open(after.get(name, Life())):
             drop_state(start.host.settings.state_dir, name)
-    apt = replace(start.host.apt, protected=find_protected(after.values()))
-    apt.cache.expire(start.host.now())
+    apt, now = start.host.apt, start.host.now()
+    if apt.cache.is_due(now):
+        replace(apt, protected=find_protected(after.values())).cache.expire(now)
 
 
 def _is_open(life: Life) -> bool:

@@ -75,6 +75,7 @@ def find_left(lives: Mapping[str, Life]) -> dict[str, dict[str, float]]:
             if len(times) >= MOST
         }
         for name, life in lives.items()
+        if life.corrections
     }
     return {name: left for name, left in found.items() if left}
 

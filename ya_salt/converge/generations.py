@@ -237,7 +237,9 @@ def load_chosen(
     state_dir: str, specs: Iterable[DaemonSpec], lives: Mapping[str, Life]
 ) -> dict[str, DaemonSpec | str]:
     """Daemon -> the spec of the generation that is in effect, or why it cannot be read."""
-    chosen = {spec.name: trials.find_chosen(lives.get(spec.name, Life())) for spec in specs}
+    chosen = {
+        spec.name: trials.find_chosen(lives[spec.name]) for spec in specs if spec.name in lives
+    }
     return {name: load_spec(state_dir, name, number) for name, number in chosen.items() if number}
 
 

@@ -206,7 +206,7 @@ class PassResult:
     rejected: tuple[Rejected, ...]
     touched: frozenset[str] = frozenset()
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
-    """What was planned and done, by daemon."""
+    """What was planned and done, by daemon; not of those that it did not look at."""
     before: Observed = field(default_factory=Observed)
     """The host as it was planned upon."""
     due_at: float | None = None

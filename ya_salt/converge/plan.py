@@ -6,6 +6,7 @@ Every step says why. Planning again after the steps were carried out gives no st
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 
 from ya_salt.converge.crash import DEFAULT_DELAY, DELAY
@@ -67,12 +68,16 @@ _TRANSIENT = frozenset({"running", "starting", "stopping", "respawning"})
 class Context:
     """Everything that plans of single daemons share."""
 
+    specs: Sequence[DaemonSpec]
     observed: Observed
-    needed_by: Mapping[str, tuple[str, ...]]
-    """Package name -> the daemons that stand and need it."""
     conflicts: Mapping[str, str]
     """Daemon -> why its packages cannot be what two specs want at once."""
     intents: Mapping[str, Intent]
+
+    @cached_property
+    def needed_by(self) -> Mapping[str, tuple[str, ...]]:
+        """Package name -> the daemons that stand and need it: asked where one is removed."""
+        return find_users(self.specs, self.observed.records.values())
 
 
 _NO_INTENTS: Mapping[str, Intent] = MappingProxyType({})
@@ -91,8 +96,8 @@ def make_plan(
     where there are steps: without `observed.dynamic` a plan has steps or none all the same.
     """
     shared = Context(
+        specs=context,
         observed=observed,
-        needed_by=find_users(context, observed.records.values()),
         conflicts=find_conflicts(context),
         intents=intents,
     )

@@ -518,7 +518,7 @@ def _follow_orders(
     lives = {name: record.life for name, record in records.items()}
     for spec in request.context:
         order = request.orders.get(spec.name)
-        lives[spec.name] = follow_orders(spec, lives.get(spec.name, Life()), order, key, now)
+        lives[spec.name] = follow_orders(spec, lives.get(spec.name) or Life(), order, key, now)
     return lives
 
 

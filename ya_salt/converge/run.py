@@ -279,7 +279,7 @@ def _make_pass(
             tuple(sorted((*statuses, *rest), key=lambda status: status.name)),
             request.loaded.rejected if request.whole else (),
             frozenset(name for name, outcome in outcomes.items() if outcome.results),
-            {**{item.name: Outcome(DaemonPlan(item.name)) for item in rest}, **outcomes},
+            outcomes,
             before,
             find_due(after, host.now()),
             after=after,

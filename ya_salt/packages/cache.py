@@ -131,13 +131,19 @@ class Cache:
         if self.directory is not None:
             yield from self.directory.glob(f"{_stem(package)}_*.deb")
 
+    def is_due(self, now: float) -> bool:
+        """Whether nobody has looked for files that are too old for a day."""
+        try:
+            looked_at = None if self.directory is None else self.directory.stat().st_mtime
+        except OSError:
+            return False
+        return looked_at is not None and abs(now - looked_at) >= _LOOK_EVERY_S
+
     def expire(self, now: float) -> bool:
         """Look once a day for files that are too old; whether it looked."""
-        if self.directory is None:
+        if self.directory is None or not self.is_due(now):
             return False
         try:
-            if abs(now - self.directory.stat().st_mtime) < _LOOK_EVERY_S:
-                return False
             self.make_room(now)
             os.utime(self.directory, (now, now))
         except OSError:

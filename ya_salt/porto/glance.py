@@ -61,7 +61,7 @@ def look(path: str, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> Glanc
 
 def encode_names(names: Iterable[str]) -> bytes:
     """The containers that a question is about, as `encode_question` takes them."""
-    return b"".join(_field(1, name.encode()) for name in names)
+    return b"".join([_field(1, name.encode()) for name in names])
 
 
 def encode_question(names: bytes, variables: Sequence[str] = ()) -> bytes:
@@ -79,12 +79,10 @@ def say_unchanged(changed: Mapping[str, int]) -> bytes:
 
     `changed`: container -> its change time, in the order of the question.
     """
+    # Many have the same time: those that were started together.
+    times = {when: b"\x18" + encode_varint(when) + b"\x20\x01" for when in {*changed.values()}}
     return b"".join(
-        _field(
-            1,
-            _field(1, name.encode()) + b"\x18" + encode_varint(when) + b"\x20\x01",
-        )
-        for name, when in changed.items()
+        [_field(1, _field(1, name.encode()) + times[when]) for name, when in changed.items()]
     )
 
 

@@ -286,7 +286,12 @@ def _run(settings: Settings, request: PassRequest, mode: Mode) -> dict[str, Stat
             as_left.forget(settings.state_dir)
     statuses = {status.name: status for status in result.statuses}
     return {
-        spec.name: make_return(spec, statuses[spec.name], result.outcomes[spec.name], result.before)
+        spec.name: make_return(
+            spec,
+            statuses[spec.name],
+            result.outcomes.get(spec.name) or Outcome(DaemonPlan(spec.name)),
+            result.before,
+        )
         for spec in request.targets
     }
 

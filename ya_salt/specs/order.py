@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 def find_circles(after: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Daemon -> the shortest way from it back to itself, `a -> b -> a`, of those that have one."""
     found = {}
-    for name in after:
-        way = _find_way_back(name, after)
-        if way:
+    for name, others in after.items():
+        if others and (way := _find_way_back(name, after)):
             found[name] = " -> ".join((name, *way))
     return found
 
