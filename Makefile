@@ -18,7 +18,7 @@ demo: $(READY)
 test: test-core test-salt
 
 test-core: $(READY) $(SERVERS_READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal $(PYTEST_ARGS)
 
 # Salt lives in an environment of its own, which takes some minutes to make.
 test-salt: $(SALT_READY) $(SERVERS_READY)
