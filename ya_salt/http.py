@@ -223,7 +223,8 @@ class _Request:
     place: _Place
     method: str
     target: str
-    body: bytes | None
+    make_body: Callable[[], bytes | None]
+    """Called when the connection stands."""
     headers: Mapping[str, str]
 
 
@@ -269,7 +270,7 @@ class Client:
 
     def get(self, url: str, deadline: Deadline, headers: Mapping[str, str] | None = None) -> Answer:
         """Raises NotSentError (RefusedError, TlsFileError), UnansweredError."""
-        return self._exchange(_make_request("GET", url, None, headers or {}), deadline)
+        return self._exchange(_make_request("GET", url, lambda: None, headers or {}), deadline)
 
     def post(
         self,
@@ -282,12 +283,17 @@ class Client:
     ) -> Answer:
         """Post `payload` as JSON. Raises what `get` raises.
 
-        `before_send` is called when the connection stands and nothing has been sent yet; what it
-        raises is raised.
+        A `payload` that is a function makes it, and is called only where somebody listens.
+        `before_send` is called when the connection stands and nothing has been sent yet. What
+        either raises is raised.
         """
-        body = json.dumps(payload, ensure_ascii=False).encode(errors="replace")
+
+        def make_body() -> bytes:
+            made = payload() if callable(payload) else payload
+            return json.dumps(made, ensure_ascii=False).encode(errors="replace")
+
         told = {"Content-Type": "application/json", **(headers or {})}
-        request = _make_request("POST", url, body, told)
+        request = _make_request("POST", url, make_body, told)
         return self._exchange(request, deadline, before_send)
 
     def _exchange(
@@ -299,9 +305,10 @@ class Client:
         connected = self._take(request.place) or self._connect(request.place, deadline)
         is_kept = False
         try:
+            data = request.make_body()
             if before_send is not None:
                 before_send()
-            response = _ask(request, _Wire(connected, deadline), keeps=self._keeps)
+            response = _ask(request, data, _Wire(connected, deadline), keeps=self._keeps)
             body, missing = None, ""
             if response.status not in self._unread:
                 body, missing = self._read_body(response, deadline)
@@ -387,16 +394,16 @@ def forget_on_close(connected: socket.socket) -> None:
 
 
 def _make_request(
-    method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+    method: str, url: str, make_body: Callable[[], bytes | None], headers: Mapping[str, str]
 ) -> _Request:
     parts = urlsplit(url)
     place = _Place(parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme])
     query = f"?{quote(parts.query, safe=_PATH + '?')}" if parts.query else ""
     target = (quote(parts.path, safe=_PATH) or "/") + query
-    return _Request(place, method, target, body, {"User-Agent": "ya-salt", **headers})
+    return _Request(place, method, target, make_body, {"User-Agent": "ya-salt", **headers})
 
 
-def _ask(request: _Request, wire: _Wire, *, keeps: bool) -> HTTPResponse:
+def _ask(request: _Request, data: bytes | None, wire: _Wire, *, keeps: bool) -> HTTPResponse:
     """Send it and read the head of the answer."""
     # 20 ms, for those where somebody listens.
     from http.client import HTTPConnection, HTTPException  # noqa: PLC0415
@@ -411,7 +418,7 @@ def _ask(request: _Request, wire: _Wire, *, keeps: bool) -> HTTPResponse:
     # Raised at the end, so that nothing is chained that shows what was sent or came: what came may
     # be what we sent, password included.
     try:
-        connection.request(request.method, request.target, body=request.body, headers=headers)
+        connection.request(request.method, request.target, body=data, headers=headers)
         wire.flush()
         return connection.getresponse()
     except OSError as error:

@@ -397,6 +397,21 @@ def test_the_hook_is_called_when_somebody_listens_and_nothing_was_sent() -> None
     assert seen == ["nothing yet"]
 
 
+def test_a_payload_is_made_where_somebody_listens_and_before_the_hook_is_called() -> None:
+    seen: list[str] = []
+
+    def make() -> list[str]:
+        seen.append("made")
+        return ["ä"]
+
+    with HostileServer(after_request(lambda visit: visit.answer(b"1"))) as server:
+        Client().post(server.url, make, Deadline.after(5), before_send=lambda: seen.append("hook"))
+    assert seen == ["made", "hook"]
+    with pytest.raises(NotSentError):
+        Client().post("http://127.0.0.1:1/", make, Deadline.after(5))
+    assert seen == ["made", "hook"]
+
+
 def test_what_the_hook_raises_is_raised_and_nothing_is_sent() -> None:
     seen: list[bytes] = []
     done = threading.Event()

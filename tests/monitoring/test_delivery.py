@@ -26,6 +26,8 @@ from ya_salt.model import (
     Settings,
     YasmSettings,
 )
+from ya_salt.monitoring import metrics as metrics_module
+from ya_salt.monitoring import report as report_module
 from ya_salt.monitoring import sinks as sinks_module
 from ya_salt.monitoring.counters import Memory
 from ya_salt.monitoring.report import LIMIT_S, list_sinks, load_memory, report
@@ -213,6 +215,48 @@ def test_where_nobody_listens_nothing_is_waited_for(store: Store) -> None:
     told, took_s = measure(lambda: tell(store, make_settings(), Memory()))
     assert {item.state for item in told.values()} == {"absent"}
     assert took_s < 0.5
+
+
+def test_where_nobody_listens_nothing_is_rendered(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alertmanager = {"enabled": True, "url": NOBODY}
+    monkeypatch.setattr(metrics_module, "_make_daemon_metrics", lambda *_: pytest.fail("made"))
+    told = tell(store, make_settings(**alertmanager), remember(d=(3, 1)))
+    assert {name: item.state for name, item in told.items()} == {
+        "yasm": "absent",
+        "juggler": "absent",
+        "prometheus": "absent",
+        "alertmanager": "absent",
+    }
+    # Where somebody does, it is.
+    with pytest.raises(pytest.fail.Exception):
+        report_module.make_metrics([GOOD], Memory(), None, NOW, {}).find_daemons()
+
+
+def test_counts_that_could_not_be_rendered_are_not_handed_over(
+    store: Store, yasm: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> list[Any]:
+        raise ZeroDivisionError
+
+    memory = remember(d=(3, 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks_module.yasm, "render_push", fail)
+        patch.setattr(report_module, "_mark", lambda *_: pytest.fail("they were"))
+        assert "a bug" in tell(store, make_settings(yasm.url), memory)["yasm"].message
+        assert memory.doubted == {}
+    assert tell(store, make_settings(yasm.url), memory)["yasm"].state == "accepted"
+    assert read_last(yasm.accepted)["porto-daemon-d-respawn_count_thhh"] == 3
+
+
+def test_daemons_are_told_as_they_were_counted_when_the_pass_ended() -> None:
+    memory = remember(d=(3, 1))
+    made = report_module.make_metrics([GOOD], memory, None, NOW, {})
+    memory.counters["d"] = replace(memory.counters["d"], respawns=4)
+    (daemon,) = made.daemons
+    assert (daemon.respawns, daemon.restarts) == (3, 1)
+    assert made.daemons is made.daemons
 
 
 def test_a_machine_that_swallows_packets_is_given_up(store: Store) -> None:

@@ -134,10 +134,11 @@ class World:
         told: list[Any] = []
 
         def post(
-            _: Client, url: str, payload: Any, deadline: Deadline, *, before_send: Any = None
+            _: Client, url: str, render: Any, deadline: Deadline, *, before_send: Any = None
         ) -> Answer:
             if mode == "absent":
                 raise NotSentError(url)
+            payload = render()
             if before_send is not None:
                 before_send()
             told.append(payload)

@@ -190,8 +190,9 @@ class Memory:
 
         Until then they are kept: the next daemon of that name counts its restarts from 0 on.
         """
-        news = [self.list_news(sink) for sink in sinks]
-        for name in set(self.counters) - set(known):
+        gone = set(self.counters) - set(known)
+        news = [self.list_news(sink) for sink in sinks] if gone else []
+        for name in gone:
             if any(any(item.get(name, ())) for item in news):
                 self.counters[name] = self.counters[name].with_restarts(0)
                 continue

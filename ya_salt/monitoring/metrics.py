@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from ya_salt.life import Hold
 from ya_salt.messages import format_time
 from ya_salt.model import HELD, PROBE_FAILED, Condition, DaemonStatus, GateStanding
-from ya_salt.monitoring.counters import Memory, Totals
+from ya_salt.monitoring.counters import Counter, Memory, Totals
 from ya_salt.quick_dataclass import dataclass, field
 from ya_salt.text import count, printable
 
@@ -150,11 +152,16 @@ class HostMetrics:
 class Metrics:
     """Everything that is told after a pass."""
 
-    daemons: tuple[DaemonMetrics, ...]
+    find_daemons: Callable[[], tuple[DaemonMetrics, ...]]
+    """For any thread. They are made when the first sink asks: where nobody listens, none does."""
     host: HostMetrics
     news: Mapping[str, Totals]
     """Daemon -> (respawns, restarts) that YASM has not accepted yet, removed daemons included."""
     now: float
+
+    @property
+    def daemons(self) -> tuple[DaemonMetrics, ...]:
+        return self.find_daemons()
 
 
 def make_metrics(
@@ -170,12 +177,32 @@ def make_metrics(
     """
     standing = [status for status in statuses if status.phase != _GONE]
     host = _make_host_metrics(standing, last_pass or {}, _read_gate(gate), now)
+    # The memory goes on changing.
+    counters = dict(memory.counters)
     return Metrics(
-        daemons=tuple(_make_daemon_metrics(item, memory, host) for item in standing),
+        find_daemons=_make_once(
+            lambda: tuple(
+                _make_daemon_metrics(item, counters.get(item.name, Counter()), host)
+                for item in standing
+            )
+        ),
         host=host,
         news=memory.list_news("yasm"),
         now=now,
     )
+
+
+def _make_once(
+    make: Callable[[], tuple[DaemonMetrics, ...]],
+) -> Callable[[], tuple[DaemonMetrics, ...]]:
+    """What `make` returns, made by the first thread that asks while the others wait for it."""
+    made, lock = cache(make), threading.Lock()
+
+    def find() -> tuple[DaemonMetrics, ...]:
+        with lock:
+            return made()
+
+    return find
 
 
 def _read_gate(gate: Mapping[str, Any]) -> GateMetrics:
@@ -221,9 +248,10 @@ def _make_host_metrics(
     )
 
 
-def _make_daemon_metrics(status: DaemonStatus, memory: Memory, host: HostMetrics) -> DaemonMetrics:
+def _make_daemon_metrics(
+    status: DaemonStatus, counter: Counter, host: HostMetrics
+) -> DaemonMetrics:
     ready, running, blind = status.ready, status.running, host.pass_error
-    counter = memory.find_counter(status.name)
     return DaemonMetrics(
         name=status.name,
         version=status.version,

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -83,10 +84,14 @@ def judge(sink: str, url: str, send: Callable[[], Delivery]) -> Delivery:
 
 
 def _post(
-    url: str, payload: object, deadline: Deadline, before_send: Callable[[], None] | None = None
+    url: str,
+    render: Callable[[], object],
+    deadline: Deadline,
+    before_send: Callable[[], None] | None = None,
 ) -> Answer:
+    """Nothing is rendered where nobody listens."""
     client = Client(max_answer_bytes=_MAX_ANSWER_BYTES)
-    return client.post(url, payload, deadline, before_send=before_send)
+    return client.post(url, render, deadline, before_send=before_send)
 
 
 @dataclass(frozen=True)
@@ -107,13 +112,12 @@ class YasmSink:
 
     def _send(self, deadline: Deadline) -> Delivery:
         has_news = any(any(news) for news in self.metrics.news.values())
-        pushed = yasm.render_push(self.metrics, self.settings)
         if not has_news:
-            return self._judge(_post(self.settings.url, pushed, deadline), self.totals)
+            return self._judge(_post(self.settings.url, self._render, deadline), self.totals)
 
         if self.is_in_doubt:
             # Counts go to nobody who does not answer: first see whether it does.
-            delivery = self._judge(_post(self.settings.url, self._render_states(), deadline), {})
+            delivery = self._judge(_post(self.settings.url, self._render_states, deadline), {})
             if delivery.state != "accepted":
                 return delivery
 
@@ -122,10 +126,14 @@ class YasmSink:
                 raise _UnmarkedError
 
         try:
-            return self._judge(_post(self.settings.url, pushed, deadline, before_send), self.totals)
+            answer = _post(self.settings.url, self._render, deadline, before_send)
+            return self._judge(answer, self.totals)
         except _UnmarkedError:
             # What cannot be written down would be told twice: only the states are told.
-            return self._judge(_post(self.settings.url, self._render_states(), deadline), {})
+            return self._judge(_post(self.settings.url, self._render_states, deadline), {})
+
+    def _render(self) -> list[dict[str, Any]]:
+        return yasm.render_push(self.metrics, self.settings)
 
     def _render_states(self) -> list[dict[str, Any]]:
         return yasm.render_push(replace(self.metrics, news={}), self.settings)
@@ -153,30 +161,39 @@ class JugglerSink:
         return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
     def _send(self, deadline: Deadline) -> Delivery:
-        events = juggler.render_events(self.metrics, self.settings, self.hostname.find())
         refused: list[tuple[juggler.Event, int, str]] = []
         problems: list[Exception] = []
         answers: list[bytes] = []
-        requests = list(juggler.render_requests(events, self.settings.source))
-        for request in requests:
+        # A name that has changed is remembered whoever listens.
+        list_groups = cache(partial(self._render, self.hostname.find()))
+        number, total = 0, 1
+        while number < total:
             try:
-                refused += self._push(deadline, request["events"], answers)
+                refused += self._push(deadline, partial(_pick, list_groups, number), answers)
             except (_SaidNoError, UnansweredError) as error:
                 # The next fifty may be luckier, as long as there is time.
                 problems.append(error)
                 if not deadline.seconds_left():
                     break
+            number, total = number + 1, len(list_groups())
         if refused:
-            return Delivery(self.name, "refused", _describe_refused(refused, len(events)))
+            count = sum(map(len, list_groups()))
+            return Delivery(self.name, "refused", _describe_refused(refused, count))
         if problems:
             raise problems[0]
-        told = tuple(answers) if len(answers) == len(requests) else ()
+        told = tuple(answers) if len(answers) == total else ()
         return Delivery(self.name, "accepted", answers=told)
+
+    def _render(self, hostname: str) -> list[Sequence[juggler.Event]]:
+        """The events of each request; there is one at least, the host's."""
+        events = juggler.render_events(self.metrics, self.settings, hostname)
+        requests = juggler.render_requests(events, self.settings.source)
+        return [request["events"] for request in requests]
 
     def _push(
         self,
         deadline: Deadline,
-        events: Sequence[juggler.Event],
+        find_events: Callable[[], Sequence[juggler.Event]],
         answers: list[bytes],
         tries: int = 2,
     ) -> list[tuple[juggler.Event, int, str]]:
@@ -184,17 +201,20 @@ class JugglerSink:
 
         An answer that takes all of them at once is added to `answers`.
         """
-        body = {"source": self.settings.source, "events": events}
-        answer = _post(self.settings.url, body, deadline)
+
+        def render() -> object:
+            return {"source": self.settings.source, "events": find_events()}
+
+        answer = _post(self.settings.url, render, deadline)
         may_try_again = tries > 1 and deadline.seconds_left() > _RETRY_PAUSE_S
         if answer.status >= _SERVER_ERROR and may_try_again:
             time.sleep(_RETRY_PAUSE_S)
-            return self._push(deadline, events, [], tries - 1)
+            return self._push(deadline, find_events, [], tries - 1)
         if not answer.ok:
             raise _SaidNoError(answer.describe())
         if answer.body is None:
             raise UnansweredError(answer.missing)
-        refused = find_refused(events, answer.parse())
+        refused = find_refused(find_events(), answer.parse())
         again = [event for event, code, _ in refused if code >= _SERVER_ERROR]
         if not refused:
             answers.append(answer.body)
@@ -202,7 +222,13 @@ class JugglerSink:
             return refused
         time.sleep(_RETRY_PAUSE_S)
         final = [item for item in refused if item[1] < _SERVER_ERROR]
-        return [*final, *self._push(deadline, again, [], tries - 1)]
+        return [*final, *self._push(deadline, lambda: again, [], tries - 1)]
+
+
+def _pick(
+    list_groups: Callable[[], list[Sequence[juggler.Event]]], number: int
+) -> Sequence[juggler.Event]:
+    return list_groups()[number]
 
 
 def _describe_refused(refused: Sequence[tuple[juggler.Event, int, str]], total: int) -> str:
@@ -282,10 +308,17 @@ class AlertmanagerSink:
         return judge(self.name, self.settings.url, lambda: self._send(deadline))
 
     def _send(self, deadline: Deadline) -> Delivery:
-        firing = alertmanager.render_firing(self.metrics, self.hostname.find())
-        alerts = alertmanager.merge_alerts(firing, self.before, self.metrics.now)
-        answer = _post(self.settings.url.rstrip("/") + alertmanager.API, alerts, deadline)
+        # As for Juggler.
+        hostname = self.hostname.find()
+        told: dict[str, alertmanager.Alert] = {}
+
+        def render() -> list[alertmanager.Alert]:
+            firing = alertmanager.render_firing(self.metrics, hostname)
+            alerts = alertmanager.merge_alerts(firing, self.before, self.metrics.now)
+            told.update(zip(firing, alerts, strict=False))
+            return alerts
+
+        answer = _post(self.settings.url.rstrip("/") + alertmanager.API, render, deadline)
         if not answer.ok:
             raise _SaidNoError(answer.describe())
-        told = dict(zip(firing, alerts, strict=False))
         return Delivery(self.name, "accepted", alerts=told)
