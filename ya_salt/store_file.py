@@ -315,11 +315,13 @@ def update_file(path: Path, old: Content, new: Content) -> None:
 
 
 def _write_rows(db: sqlite3.Connection, old: Content, new: Content) -> None:
+    # Of a thousand lines few are new, which is seen sooner than what each has in which table.
+    dropped, added = _pick_changed(old.history, new.history)
     parts: tuple[tuple[str, dict[Any, Any], dict[Any, Any]], ...] = (
         ("daemon", old.records, new.records),
         ("fact", old.facts, new.facts),
-        ("history", _list_lines(old), _list_lines(new)),
-        ("author", _list_authors(old), _list_authors(new)),
+        ("history", _list_lines(dropped), _list_lines(added)),
+        ("author", _list_authors(dropped), _list_authors(added)),
     )
     for table, was, now in parts:
         key = "id" if table in _NUMBERED else "name"
@@ -332,8 +334,21 @@ def _write_rows(db: sqlite3.Connection, old: Content, new: Content) -> None:
         names = (*(("id",) if table in _NUMBERED else ()), *columns, "checksum")
         marks = ", ".join("?" * len(names))
         gone = [(name,) for name in was if name not in now]
-        db.executemany(f"DELETE FROM {table} WHERE {key} = ?", gone)  # noqa: S608 - names are ours
-        db.executemany(f"REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)  # noqa: S608
+        # A statement for no row is read all the same.
+        if gone:
+            db.executemany(f"DELETE FROM {table} WHERE {key} = ?", gone)  # noqa: S608 - names are ours
+        if rows:
+            db.executemany(f"REPLACE INTO {table} ({', '.join(names)}) VALUES ({marks})", rows)  # noqa: S608
+
+
+def _pick_changed(
+    old: dict[int, Event], new: dict[int, Event]
+) -> tuple[dict[int, Event], dict[int, Event]]:
+    """Of both what is not the same in both."""
+    return (
+        {key: event for key, event in old.items() if new.get(key) != event},
+        {key: event for key, event in new.items() if old.get(key) != event},
+    )
 
 
 def _make_row(table: str, key: object, values: list[object]) -> tuple[object, ...]:
@@ -341,12 +356,12 @@ def _make_row(table: str, key: object, values: list[object]) -> tuple[object, ..
     return (*own, *values, checksum(table, key, values))
 
 
-def _list_lines(content: Content) -> dict[int, tuple[float, str, str]]:
-    return {key: (item.at, item.name, item.what) for key, item in content.history.items()}
+def _list_lines(events: dict[int, Event]) -> dict[int, tuple[float, str, str]]:
+    return {key: (item.at, item.name, item.what) for key, item in events.items()}
 
 
-def _list_authors(content: Content) -> dict[int, tuple[str]]:
-    return {key: (item.who,) for key, item in content.history.items() if item.who}
+def _list_authors(events: dict[int, Event]) -> dict[int, tuple[str]]:
+    return {key: (item.who,) for key, item in events.items() if item.who}
 
 
 def _set_aside(path: Path) -> Path:
