@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from helpers.passes import Passes
@@ -13,6 +15,7 @@ from helpers.portod import DevPortod
 from ya_salt.converge.containers import STOP_TIMEOUT_S
 from ya_salt.converge.drift import decode_last_applied
 from ya_salt.model import ReplaceContainer
+from ya_salt.porto.client import PortoClient
 
 NAME = "changing"
 LIVE = [
@@ -221,3 +224,31 @@ def test_what_becomes_of_resolv_conf_is_foretold(
     status = passes.run_one()
     assert {action.split(":")[0] for action in status.actions} == {kind}
     assert passes.run_one().actions == ()
+
+
+class _Witness(PortoClient):
+    """Notes which threads change something."""
+
+    seen: ClassVar[set[threading.Thread]] = set()
+
+    def _write(self, *arguments, **more):
+        self.seen.add(threading.current_thread())
+        return super()._write(*arguments, **more)
+
+
+def test_a_signal_never_interrupts_a_step_and_where_none_can_no_thread_is_started(
+    passes: Passes,
+) -> None:
+    """Python raises what a signal's handler raises in the main thread, wherever that is."""
+    _Witness.seen.clear()
+    passes.write(NAME, "memory_limit: 64Mb")
+    passes.run(_Witness)
+    assert _Witness.seen
+    assert threading.main_thread() not in _Witness.seen
+
+    _Witness.seen.clear()
+    passes.write(NAME, "memory_limit: 65Mb")
+    own = threading.Thread(target=passes.run, args=(_Witness,))
+    own.start()
+    own.join()
+    assert _Witness.seen == {own}

@@ -115,6 +115,10 @@ def _run_all(
     turns = Turns(plans, tools.order, tools.look, tools.progress, tools.parallel)
     for plan in plans:
         _note_lost(plan, results[plan.name], observed, turns)
+    if len(plans) == 1 and threading.current_thread() is not threading.main_thread():
+        # Nobody works beside it, and only the main thread is interrupted within a step.
+        _run_containers(plans[0], results[plans[0].name], observed, tools, turns)
+        return
     from concurrent.futures import ThreadPoolExecutor
 
     # One may wait for any other: all that may have a thread, if seldom a place at the work.
