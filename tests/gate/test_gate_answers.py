@@ -273,8 +273,25 @@ def test_an_answer_without_measure_is_read_to_its_bound() -> None:
         HostileServer(flood) as server,
         pytest.raises(GateError, match=f"longer than {8 << 20} bytes"),
     ):
-        Etcd(GateSettings(endpoints=(server.url,)), deadline_s=60).read(Range("/a"))
+        Etcd(GateSettings(endpoints=(server.url,)), deadline_s=5).read(Range("/a"))
     assert MAX_ANSWER_BYTES == 8 << 20
+
+
+def test_an_answer_that_is_none_is_told_though_the_last_one_was_cut_short() -> None:
+    def speak(visit: Visit) -> None:
+        visit.take_request()
+        visit.answer(b"nope")
+
+    def hang(visit: Visit) -> None:
+        visit.take_request()
+        visit.stay()
+
+    with (
+        HostileServer(speak, hang) as server,
+        pytest.raises(GateError, match="what answered is not etcd"),
+    ):
+        Etcd(GateSettings(endpoints=(server.url,)), deadline_s=1).read(Range("/a"))
+    assert len(server.visits) == 2
 
 
 @pytest.fixture

@@ -46,6 +46,8 @@ _LEAST_S = 0.05
 """No request is sent with less time than this left before the deadline."""
 _SPARE_S = 0.5
 
+_MUTE = (NotSentError, type(None))
+
 # gRPC's status codes.
 _UNCLEAR = {1, 2, 4, 13, 14}
 """Cancelled, unknown, deadline exceeded, internal, unavailable. It may have been done."""
@@ -265,12 +267,15 @@ class Etcd:
         failures: dict[_Server, Exception] = {}
         with self.deadline():
             for server, within_s in self._take_turns(failures, keeps_time=question.is_write):
+                deadline = Deadline.after(within_s)
                 try:
-                    answer = self._login.ask(server, question, Deadline.after(within_s))
+                    answer = self._login.ask(server, question, deadline)
                 except TlsFileError as error:
                     raise GateError(str(error), "GateRefused") from error
                 except _FAILURES as error:
-                    failures[server] = error
+                    # One that was cut short says less than an answer before it.
+                    if deadline.seconds_left() or isinstance(failures.get(server), _MUTE):
+                        failures[server] = error
                     _judge(server, error, is_write=question.is_write)
                 else:
                     self._prefer(server)
