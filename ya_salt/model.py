@@ -24,6 +24,8 @@ NOTIFY_DIR = "/run/ya-salt-notify"
 LABEL = "HOSTMAN.spec"
 """The Porto label that holds a spec's digest: "is it ours, is it current" is one comparison."""
 
+DOWN = frozenset({"dead", "stopped"})
+"""States of a container without a process that portod does not leave by itself."""
 
 PROBE_FAILED = "ProbeFailed"
 """The reason of a daemon that runs and does not say, or no longer, that it is ready."""

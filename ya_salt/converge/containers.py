@@ -31,7 +31,7 @@ from ya_salt.converge.drift import (
 )
 from ya_salt.converge.host_checks import find_harmless_program
 from ya_salt.errors import PortoError, PortoUnavailableError, PortoUnknownFateError
-from ya_salt.model import LABEL, ChangeLive, DaemonSpec, LastApplied, Observed
+from ya_salt.model import DOWN, LABEL, ChangeLive, DaemonSpec, LastApplied, Observed
 from ya_salt.names import REHEARSAL_PREFIX
 from ya_salt.porto.client import PortoClient, parse_labels
 from ya_salt.porto.properties import PROPERTIES, UNLISTED
@@ -66,8 +66,6 @@ _UNREADABLE = frozenset({_SECRET, "labels"})
 
 _SEEN_OUTSIDE = frozenset({"labels", "symlink"})
 """What a rehearsal goes without: others look for labels, links are made among the host's files."""
-
-_DOWN = frozenset({"dead", "stopped"})
 
 _STREAMS = ("stdin_path", "stdout_path", "stderr_path")
 
@@ -484,7 +482,7 @@ def stop_container(client: PortoClient, name: str, respawn: str, turn: Turn = _A
         # With respawn portod would only start the command again after the SIGTERM.
         client.set_property(name, "respawn", "false")
         _terminate(client, name, turn)
-        if client.get_property(name, "state") not in _DOWN:
+        if client.get_property(name, "state") not in DOWN:
             with contextlib.suppress(PortoError):
                 client.kill(name, signal.SIGKILL)
                 client.wait_dead(name, STOP_TIMEOUT_S)
@@ -497,7 +495,7 @@ def stop_container(client: PortoClient, name: str, respawn: str, turn: Turn = _A
 
 def _stop_rest(client: PortoClient, name: str) -> None:
     """What does not die by a signal (paused, respawning) goes with all that it wrote."""
-    if client.get_property(name, "state") not in _DOWN:
+    if client.get_property(name, "state") not in DOWN:
         client.stop(name, timeout_s=STOP_TIMEOUT_S)
 
 

@@ -14,6 +14,7 @@ from ya_salt.converge.trials import is_lost
 from ya_salt.errors import PortoError
 from ya_salt.life import Life
 from ya_salt.model import (
+    DOWN,
     Answer,
     Container,
     DaemonPlan,
@@ -32,8 +33,6 @@ from ya_salt.text import join_words
 _log = logging.getLogger("ya_salt.pass")
 
 _POLL_S = 0.25
-_HOPELESS = frozenset({"dead", "stopped"})
-"""States that portod does not leave by itself: waiting for such a daemon is in vain."""
 
 
 def look_again(
@@ -196,7 +195,7 @@ def list_awaited(start: Start, outcomes: Mapping[str, Outcome], after: Observed)
         for container in [after.containers.get(spec.name)]
         if (outcomes[spec.name].touched or spec.name in start.request.awaited)
         and container is not None
-        and container.state not in _HOPELESS
+        and container.state not in DOWN
         and not is_ready(spec, container, after.lives.get(spec.name, Life()))
     )
 
@@ -232,7 +231,8 @@ def _is_worth_waiting(spec: DaemonSpec, look: Look, life: Life, now: float) -> b
     container = look.containers.get(spec.name)
     if container is None:
         return spec.name in look.unknown
-    if container.state in _HOPELESS or is_ready(spec, container, life):
+    # Whoever is down is waited for in vain.
+    if container.state in DOWN or is_ready(spec, container, life):
         return False
     return not is_lost(life, spec, container, now)
 

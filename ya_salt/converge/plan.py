@@ -35,6 +35,7 @@ from ya_salt.converge.package_users import (
 from ya_salt.converge.watching import is_renewed
 from ya_salt.errors import describe_bug
 from ya_salt.model import (
+    DOWN,
     HELD,
     LABEL,
     ChangeLive,
@@ -60,7 +61,6 @@ from ya_salt.quick_dataclass import dataclass, replace
 REFUSED = "Refused"
 """The reason of a plan that does nothing because portod would not start the spec."""
 
-_DOWN = frozenset({"dead", "stopped"})
 _TRANSIENT = frozenset({"running", "starting", "stopping", "respawning"})
 
 
@@ -279,7 +279,7 @@ def _plan_hold(spec: DaemonSpec, container: Container | None, why: str) -> Daemo
     if container is None:
         return DaemonPlan(spec.name, rests=why, is_held=True)
     # A stop that was cut short has left it with respawn off.
-    is_over = container.state in _DOWN and container.values.get("respawn", respawn) == respawn
+    is_over = container.state in DOWN and container.values.get("respawn", respawn) == respawn
     steps = () if is_over else (StopContainer(spec.name, why, respawn),)
     return DaemonPlan(spec.name, steps, rests=why, is_held=True)
 

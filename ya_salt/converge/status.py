@@ -14,6 +14,7 @@ from ya_salt.converge.readiness import (
 )
 from ya_salt.life import Life, Probes
 from ya_salt.model import (
+    DOWN,
     HELD,
     LABEL,
     PROBE_FAILED,
@@ -263,7 +264,6 @@ def _with_version(verdicts: _Verdicts, spec: DaemonSpec, life: Life, outcome: Ou
     return verdicts
 
 
-_DOWN = frozenset({"dead", "stopped"})
 _DYING = frozenset({"Dead", "Respawning", "Starting"})
 
 
@@ -271,7 +271,7 @@ def _with_life(verdicts: _Verdicts, life: Life, container: Container | None) -> 
     """The verdicts with why it is so of a daemon that somebody holds, or that keeps dying."""
     installed, running, ready = verdicts
     is_foreign = container is not None and not container.is_ours
-    is_down = container is None or container.state in _DOWN
+    is_down = container is None or container.state in DOWN
     if life.hold is not None and is_down and not is_foreign and running.reason != "Unknown":
         held = _Verdict(False, HELD, holds.describe_hold(life.hold))
         return installed, held, held

@@ -9,6 +9,7 @@ from typing import Literal
 from ya_salt.gate.protocol import REMOVAL, Operation, Slot, SlotRequest, State
 from ya_salt.life import Life, Rejection
 from ya_salt.model import (
+    DOWN,
     HELD,
     LABEL,
     Condition,
@@ -27,8 +28,6 @@ from ya_salt.model import (
     StopContainer,
 )
 from ya_salt.quick_dataclass import replace
-
-_DOWN = frozenset({"dead", "stopped"})
 
 
 def find_request(plan: DaemonPlan, spec: DaemonSpec, observed: Observed) -> SlotRequest | None:
@@ -108,7 +107,7 @@ def _find_operation(
             current = container is not None and container.labels.get(LABEL) == spec.digest
             return "restart" if current and not updates else "update"
         case RemoveContainer():
-            return None if container is not None and container.state in _DOWN else "remove"
+            return None if container is not None and container.state in DOWN else "remove"
         case StopContainer():
             # Somebody stops it by hand: one host less, as with a restart.
             return "restart" if container is not None and container.state == "running" else None
