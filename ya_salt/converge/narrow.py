@@ -76,7 +76,8 @@ def _find_rest(settings: Settings, request: PassRequest, data: Mapping[str, Any]
         return {}
     fresh = {name for name in was.keys() | now.keys() if was.get(name) != now.get(name)}
     fresh |= glimpse.unsettled
-    seen = glance.look(settings.porto_socket, list(data["changed"]))
+    question = glance.encode_question(data["asked"])
+    seen = glance.Call(settings.porto_socket, question).receive()
     if seen.peer != data["peer"] or not quick.is_timed(data, seen):
         return {}
     was_changed = data["changed"]

@@ -105,7 +105,7 @@ def look_at_containers(
 
 def look_at_use(
     client: PortoClient, socket_path: str, changed: Mapping[str, int]
-) -> dict[str, tuple[int | None, int | None]]:
+) -> Mapping[str, Sequence[int | None]]:
     """Container -> (bytes, nanoseconds of CPU), as far as it tells. Raises PortoError.
 
     `changed`: when each has changed last, as portod has said. Where that still holds its answer is
@@ -113,7 +113,7 @@ def look_at_use(
     """
     used = _glance_at_use(socket_path, changed)
     if used is not None:
-        return {name: (memory_bytes, cpu_ns) for name, (memory_bytes, cpu_ns) in used.items()}
+        return used
     found = client.look([*changed], _USE)
     return {
         name: (

@@ -17,7 +17,7 @@ def find_conflicts(specs: Sequence[DaemonSpec]) -> dict[str, str]:
                 wanted.setdefault(package.name, []).append((spec, package))
     conflicts: dict[str, str] = {}
     for users in wanted.values():
-        if len({package.version for _, package in users}) == 1:
+        if len(users) == 1 or len({package.version for _, package in users}) == 1:
             continue
         for spec, package in users:
             others = [user for user in users if user[1].version != package.version]

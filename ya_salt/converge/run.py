@@ -335,15 +335,21 @@ def _list_rest(start: Start, client: PortoClient) -> list[DaemonStatus]:
     rest, now = start.request.rest, start.host.now()
     if rest is None:
         return []
-    names = sorted(rest.changed)
+    records = start.records
+    known = [
+        status
+        for name in sorted(rest.changed)
+        for status in [records[name].status]
+        if status is not None
+    ]
+    used: Mapping[str, Sequence[int | None]]
     try:
         used = look_at_use(client, start.host.settings.porto_socket, rest.changed)
     except PortoError:
         used = {}
     return [
         replace(status, memory_bytes=memory_bytes, cpu_ns=cpu_ns, updated_at=now)
-        for status in (start.records[name].status for name in names)
-        if status is not None
+        for status in known
         for memory_bytes, cpu_ns in [used.get(status.name, (None, None))]
     ]
 
