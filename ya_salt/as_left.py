@@ -40,6 +40,9 @@ _MODE_OTHERS_WRITE = 0o022
 _STICKY = 0o1000
 _SET_GROUP = 0o2000
 
+DPKG_FILES = ("status", "updates", "arch")
+"""In dpkg's directory: all that its answers come from."""
+
 Identity = list[int]
 """Device, inode, mode, owner, group, size, mtime and ctime in nanoseconds."""
 

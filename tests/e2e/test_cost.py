@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from helpers.apart import set_apart
 from helpers.example import NAME, ExampleHost
 
+from ya_salt import as_left
 from ya_salt.converge import preview
 from ya_salt.converge.host import Host, PassRequest
+from ya_salt.converge.known_packages import KnownPackages
 from ya_salt.converge.plan import make_plan
 from ya_salt.converge.run import run_pass
 from ya_salt.model import Observed, Settings
@@ -28,6 +31,8 @@ class Counter:
     def __init__(self, example: ExampleHost, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clients: list[PortoClient] = []
         self.programs: list[str] = []
+        self.known = KnownPackages()
+        """Of a process that makes pass after pass."""
         self._example = example
         real = subprocess.Popen.__init__
 
@@ -50,7 +55,8 @@ class Counter:
             root=str(self._example.root),
             monitoring=set_apart(self._example.folder),
         )
-        host = Host(settings, Apt(root=settings.root), self.connect)
+        apt = Apt(root=settings.root)
+        host = Host(settings, apt, self.connect, known_packages=self.known)
         loaded = load_specs(settings.specs_dir)
         self.result = run_pass(host, PassRequest(loaded.specs, loaded))
 
@@ -68,6 +74,23 @@ def test_a_pass_without_changes_asks_dpkg_once_and_porto_once(
     assert counter.requests == ["get"]
     assert counter.programs in (["dpkg-query"], [])
     assert counter.result.touched == frozenset()
+
+
+def test_whoever_makes_pass_after_pass_asks_dpkg_when_it_was_at_work(
+    running: ExampleHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(as_left, "SETTLED_S", 0.05)
+    time.sleep(0.1)
+    counter = Counter(running, monkeypatch)
+    counter.run()
+    assert counter.programs == ["dpkg-query"]
+    counter.run()
+    assert counter.programs == []
+    (running.root / "var/lib/dpkg/status").write_text("")
+    counter.run()
+    assert counter.programs[0] == "dpkg-query"
+    assert "apt-get" in counter.programs, "they are put in again"
+    assert counter.result.ok
 
 
 def test_a_live_change_asks_portod_what_is_dynamic_and_touches_nothing_else(

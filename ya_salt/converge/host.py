@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property, partial
 
 from ya_salt.as_left import Glimpse
+from ya_salt.converge.known_packages import KnownPackages
 from ya_salt.converge.listening import Listening, put_socket
 from ya_salt.converge.status import is_fine
 from ya_salt.errors import GateError, PackageError
@@ -20,6 +21,7 @@ from ya_salt.life import Order, Probes
 from ya_salt.model import (
     DaemonSpec,
     DaemonStatus,
+    InstalledPackage,
     Loaded,
     Observed,
     Outcome,
@@ -52,6 +54,8 @@ class Host:
     """Whether a pass is to wait no longer until daemons are ready: the next one is wanted."""
     kept_store: KeptStore = field(default_factory=KeptStore)
     """For a process that makes pass after pass."""
+    known_packages: KnownPackages = field(default_factory=KnownPackages)
+    """As above."""
     connect_gate: Callable[[str, Callable[[], Collection[Slot]]], Gate | None] = _make_no_gate
     """(our name, what we hold at the moment) -> the rollout gate; raises GateError."""
 
@@ -59,6 +63,10 @@ class Host:
     def listening(self) -> Listening:
         """Whoever hears what daemons say of themselves."""
         return Listening(self.settings.notify_dir)
+
+    def query_packages(self, names: Collection[str]) -> dict[str, InstalledPackage]:
+        """What dpkg knows of them, as `Apt.query`. Raises PackageError."""
+        return self.known_packages.query(self.apt, names)
 
 
 def name_host(host: Host, store: Store | None, memory: GateMemory) -> HostName:

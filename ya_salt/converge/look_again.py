@@ -49,7 +49,7 @@ def look_again(
         return before, dict(outcomes)
     after, targets = before, start.request.targets
     if any(_changed_packages(outcome) for outcome in acted.values()):
-        after = look_at_packages(before, targets, start.host.apt)
+        after = look_at_packages(before, targets, start.host.query_packages)
     try:
         specs = [spec for spec in targets if spec.name in acted]
         host = start.host

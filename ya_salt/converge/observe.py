@@ -5,7 +5,7 @@ One dpkg-query for all packages, one Porto `get` for all containers; only a lost
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ya_salt.converge.drift import (
     GUARDED,
@@ -15,8 +15,7 @@ from ya_salt.converge.drift import (
 )
 from ya_salt.converge.package_users import list_packages_ever
 from ya_salt.errors import PackageError, describe_bug
-from ya_salt.model import LABEL, Container, DaemonSpec, Observed, Record
-from ya_salt.packages.apt import Apt
+from ya_salt.model import LABEL, Container, DaemonSpec, InstalledPackage, Observed, Record
 from ya_salt.porto import glance
 from ya_salt.porto.client import PortoClient, Reading, parse_labels
 from ya_salt.quick_dataclass import dataclass, field, replace
@@ -34,6 +33,9 @@ _APART = frozenset({*_NEEDED, *_TOLD})
 _COMPARED = ("task_cred", "respawn_delay", *GUARDED)
 """What no spec declares and is compared all the same, as far as it can be read."""
 
+Query = Callable[[Collection[str]], Mapping[str, InstalledPackage]]
+"""As `Apt.query`; raises PackageError."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -49,7 +51,7 @@ class Look:
 def observe(
     specs: Sequence[DaemonSpec],
     records: Mapping[str, Record],
-    apt: Apt,
+    query: Query,
     client: PortoClient,
     rest: Collection[str] = (),
 ) -> Observed:
@@ -60,14 +62,14 @@ def observe(
     names = ({*records} - {*rest}) | {spec.name for spec in specs}
     look = look_at_containers(client, specs, names)
     observed = Observed(containers=look.containers, unknown=look.unknown, records=records)
-    return look_at_packages(observed, specs, apt)
+    return look_at_packages(observed, specs, query)
 
 
-def look_at_packages(observed: Observed, specs: Sequence[DaemonSpec], apt: Apt) -> Observed:
+def look_at_packages(observed: Observed, specs: Sequence[DaemonSpec], query: Query) -> Observed:
     """`observed` with what dpkg knows of every package that any of `specs` has or had."""
     names = _list_package_names(specs, observed)
     try:
-        return replace(observed, packages=apt.query(names) if names else {}, packages_error="")
+        return replace(observed, packages=query(names) if names else {}, packages_error="")
     except PackageError as error:
         return replace(observed, packages={}, packages_error=str(error))
 

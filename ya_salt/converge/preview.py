@@ -111,7 +111,7 @@ def _look_at_all(
         observed = Observed(
             containers=look.containers, unknown=look.unknown, records=records, lives=lives
         )
-        observed = look_at_packages(observed, specs, host.apt)
+        observed = look_at_packages(observed, specs, host.query_packages)
         troubles = look_for_troubles(client, specs, observed)
         statuses = [
             _look_at_one(record, record.status, observed, troubles.get(record.name, ""), host.now())
@@ -445,7 +445,7 @@ def look_and_plan(  # noqa: PLR0913, PLR0917 - what is known, whom to ask
     back = [spec for spec in known.values() if isinstance(spec, DaemonSpec)]
     names = {spec.name for spec in request.targets}
     wanted = [*request.targets, *(spec for spec in back if spec.name in names)]
-    observed = observe(wanted, records, host.apt, client, _list_unseen(request))
+    observed = observe(wanted, records, host.query_packages, client, _list_unseen(request))
     observed = replace(
         observed,
         key=key,

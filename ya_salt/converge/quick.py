@@ -46,7 +46,7 @@ def take_glimpse(settings: Settings, source: Mapping[str, Any]) -> as_left.Glimp
     dpkg = os.path.join(settings.root, "var/lib/dpkg")
     paths = [
         source["config"],
-        *(os.path.join(dpkg, name) for name in ("status", "updates", "arch")),
+        *(os.path.join(dpkg, name) for name in as_left.DPKG_FILES),
         # Whose group may read: one that is new is let in by a full pass.
         *([_GROUPS] if settings.read_group else []),
     ]
