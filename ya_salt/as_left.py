@@ -352,6 +352,16 @@ def is_host_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
     )
 
 
+def is_any_other(data: Mapping[str, Any], paths: Iterable[str]) -> bool:
+    """Whether one of these entries of the daemons directory is not as the snapshot has it.
+
+    For who was told of a change: one is found sooner than that all others are as they were. Raises
+    OSError, LookupError.
+    """
+    entries = data["entries"]
+    return any(identify(path) != entries.get(os.path.basename(path)) for path in paths)
+
+
 def is_around_as_left(data: Mapping[str, Any], state_dir: str) -> bool:
     """Whether machine, clock, ya-salt and files that are no daemon's are as the snapshot has them.
 

@@ -86,3 +86,21 @@ def test_what_was_laid_down_is_not_known_by_a_file_that_was_changed(folder: Path
     other = laid_down.digest("d", {"version": "2"})
     path.write_bytes(path.read_bytes().replace(sign.encode(), other.encode()))
     assert laid_down.read(str(folder)) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_other"),
+    [("same", False), ("never was", False), ("written", True), ("gone", True), ("new", True)],
+)
+def test_an_entry_that_is_another_is_found_by_itself(
+    folder: Path, name: str, is_other: bool
+) -> None:
+    for one in ("same", "written", "gone"):
+        (folder / one).write_text("a")
+    data = {"entries": as_left.identify_entries(str(folder))}
+    assert not as_left.is_any_other(data, [str(folder / "same"), str(folder / name)])
+    (folder / "written").write_text("bb")
+    (folder / "gone").unlink()
+    (folder / "new").write_text("a")
+    assert as_left.is_any_other(data, [str(folder / "same"), str(folder / name)]) is is_other
+    assert not as_left.is_any_other(data, [])

@@ -28,6 +28,7 @@ from ya_salt.agent.repeats import Repeats
 from ya_salt.agent.service_manager import ServiceManager
 from ya_salt.agent.watching import Change, Target, Watcher
 from ya_salt.agent.wishes import Wishes, describe
+from ya_salt.as_left import is_any_other
 from ya_salt.converge import quick
 from ya_salt.converge.host import Host, PassRequest, PassResult, make_host
 from ya_salt.converge.probing import Rounds
@@ -84,6 +85,8 @@ class Surroundings:
 class _Pass:
     """A pass that is being made, or was."""
 
+    told: frozenset[str] = frozenset()
+    """Entries of the daemons directory that it is made for: somebody told that they changed."""
     thread: threading.Thread | None = None
     is_over: bool = False
     is_told: bool = False
@@ -433,10 +436,10 @@ class Agent:
         if now < self._full_at and not (now >= self._not_before and self._is_wanted(now)):
             return
         reasons = [one for one in self._wishes.take() if not self._is_passing(one)]
+        making = _Pass(frozenset(self._files.values()))
         self._files.clear()
         if reasons:
             _log.info("agent: a pass, as %s", describe(reasons))
-        making = _Pass()
         unfinished = frozenset(self._writing)
         making.thread = threading.Thread(
             target=self._make_pass, args=(making, unfinished), name="pass", daemon=True
@@ -465,7 +468,7 @@ class Agent:
                     source,
                     self._snapshots,
                     # What another's pass has found, its daemons and their files, was not learnt.
-                    suits=lambda data: data["who"] == WHO,
+                    suits=lambda data: data["who"] == WHO and not is_any_other(data, making.told),
                     confirm=self._rounds.confirm,
                 )
             ):

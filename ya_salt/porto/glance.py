@@ -259,6 +259,10 @@ class Call:
 
 
 def _field(number: int, data: bytes) -> bytes:
+    size = len(data)
+    if number < 0x10 and size < 0x80:
+        # A byte each, as nearly always.
+        return bytes((number << 3 | 2, size)) + data
     return encode_varint(number << 3 | 2) + encode_varint(len(data)) + data
 
 
