@@ -134,13 +134,21 @@ class Store:
 
     def load_fact(self, name: str) -> Any:
         """What `save_fact` was given under this name (JSON data), or None."""
-        with self._lock:
-            text = self._content.facts.get(name)
+        text = self.load_text(name)
         return None if text is None else json.loads(text)
+
+    def load_text(self, name: str) -> str | None:
+        """A fact as JSON, or None."""
+        with self._lock:
+            return self._content.facts.get(name)
 
     def save_fact(self, name: str, data: object) -> None:
         """What is there already costs no write: a transaction compares before it goes to disk."""
-        self._content.facts[name] = _encode(data)
+        self.save_text(name, _encode(data))
+
+    def save_text(self, name: str, text: str) -> None:
+        """A fact that is JSON already."""
+        self._content.facts[name] = text
 
     # -- history -------------------------------------------------------------------------------
 

@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ya_salt.model import LABEL, Condition, Container, DaemonSpec, DaemonStatus
+from ya_salt.monitoring import report
 from ya_salt.monitoring.counters import Counter, Memory, SinkState, decode_memory, encode_memory
-from ya_salt.monitoring.report import FACT, load_memory
+from ya_salt.monitoring.report import FACT, load_memory, save_memory
 from ya_salt.store import FILE_NAME, open_store
 
 BOX = Container("d", "running", {LABEL: "x"}, id="7", created_at=1000, running_s=30)
@@ -66,6 +67,65 @@ def test_a_pass_is_made_whatever_is_found_in_the_store(tmp_path: Path, text: str
     memory = load_memory(open_store(str(state)))
     memory.see_containers([BOX])
     assert memory.list_totals() == {"d": (0, 0)}
+
+
+def test_what_was_read_may_change_without_changing_what_is_read_next(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "state"))
+    full = decode_memory(encode_memory(FULL))
+    save_memory(store, full)
+    first = load_memory(store)
+    assert first == FULL
+    first.counters["d"] = Counter(9)
+    first.accepted["yasm"]["d"] = first.handed_over["yasm"]["d"] = (9, 9)
+    first.doubted["yasm"] = {}
+    first.restarting.clear()
+    first.sinks.clear()
+    first.alerts.clear()
+    first.textfile_dir = "/somewhere"
+    assert load_memory(store) == FULL == full
+    save_memory(store, first)
+    assert load_memory(store) == first
+    full.accepted["yasm"]["d"] = (7, 7)
+    assert load_memory(store) == first
+
+
+def test_what_is_written_is_read_by_a_process_that_did_not_write_it(tmp_path: Path) -> None:
+    store, memory = open_store(str(tmp_path / "state")), FULL.copy()
+    memory.counters |= {f"d-{number}": Counter(number) for number in range(5)}
+    for name in ("d", 'with " quotes', "d-3"):
+        memory.counters[name] = Counter(7, 1, "8@2000")
+        save_memory(store, memory)
+        assert decode_memory(store.load_fact(FACT)) == memory
+        assert store.load_fact(FACT) == json.loads(json.dumps(encode_memory(memory)))
+        assert str(store.load_text(FACT)).count('"counters"') == 1
+    # What another process would write of it is the same: a pass that finds no news writes none.
+    read = decode_memory(store.load_fact(FACT))
+    read.counters = dict(reversed(read.counters.items()))
+    assert report._LastWritten().write(read) == store.load_text(FACT)
+    del memory.counters["d-4"]
+    save_memory(store, memory)
+    assert decode_memory(store.load_fact(FACT)) == memory
+    save_memory(store, Memory())
+    assert decode_memory(store.load_fact(FACT)) == Memory()
+
+
+def test_every_store_has_a_memory_of_its_own(tmp_path: Path) -> None:
+    one, other = open_store(str(tmp_path / "one")), open_store(str(tmp_path / "other"))
+    save_memory(one, FULL)
+    save_memory(other, Memory())
+    assert (load_memory(one), load_memory(other)) == (FULL, Memory())
+    assert load_memory(open_store(str(tmp_path / "third"))) == Memory()
+
+
+def test_what_is_as_it_was_is_not_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(str(tmp_path / "state"))
+    save_memory(store, FULL)
+    text = store.load_text(FACT)
+    monkeypatch.setattr(report.json, "dumps", lambda *_, **__: pytest.fail("it was"))
+    save_memory(store, FULL.copy())
+    assert store.load_text(FACT) is text
 
 
 def test_somebody_elses_container_is_not_counted() -> None:

@@ -12,7 +12,6 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from ya_salt.agent import inotify
 from ya_salt.agent.inotify import Event, Inotify
@@ -257,7 +256,7 @@ def _list_wishes(target: Target) -> Iterator[_Wish]:
 
 def _climb(directory: str, pattern: str, source: str) -> Iterator[_Wish]:
     """The directory, or what is above it and there."""
-    while directory != "/" and not Path(directory).is_dir():
+    while directory != "/" and not os.path.isdir(directory):  # noqa: PTH112 - after each pass
         directory, pattern = os.path.split(directory)
     yield _Wish(directory or "/", pattern, source)
 

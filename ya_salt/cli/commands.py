@@ -408,8 +408,7 @@ def _gather(options: argparse.Namespace, settings: Settings, store: Store | None
     from ya_salt.converge.preview import judge_file
     from ya_salt.gate.client import load_memory as load_gate
     from ya_salt.gate.memory import describe_gate
-    from ya_salt.monitoring.report import FACT as MONITORING
-    from ya_salt.monitoring.report import list_sinks
+    from ya_salt.monitoring.report import list_sinks, load_memory
 
     last_pass = read_last_pass(load_last_pass(store, settings.state_dir)) if store else None
     records = store.load_records() if store else {}
@@ -427,7 +426,7 @@ def _gather(options: argparse.Namespace, settings: Settings, store: Store | None
         statuses=statuses if loaded is None else [judge_file(item, loaded) for item in statuses],
         trouble=trouble,
         last_pass=last_pass if loaded is None else with_files(last_pass, loaded),
-        sinks=list_sinks(store.load_fact(MONITORING)) if store else [],
+        sinks=list_sinks(load_memory(store)) if store else [],
         gate=describe_gate(settings.gate.type, load_gate(store)),
         causes=load_last_causes(store, settings.state_dir) if store else {},
         details=details,

@@ -36,7 +36,6 @@ from ya_salt.model import (
     ReplaceContainer,
     SignalContainer,
 )
-from ya_salt.monitoring.report import FACT as MONITORING
 from ya_salt.monitoring.report import (
     ReportInput,
     list_sinks,
@@ -208,7 +207,7 @@ def describe_left(
     find_name = done.recalled.hostname.find
     return {
         "passed": last["started_at"],
-        "sinks": list_sinks(store.load_fact(MONITORING)),
+        "sinks": list_sinks(load_memory(store)),
         "gate": describe_gate(kind, gate),
         "causes": load_last_causes(store, host.settings.state_dir),
         "steady": render_steady(host.settings, done.counters, found, deliveries, find_name),

@@ -70,7 +70,7 @@ Totals = tuple[int, int]
 """(respawns, restarts)"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class SinkState:
     """How a sink took what it was told last: `state` is a word of `sinks.Delivery`."""
 
@@ -97,6 +97,19 @@ class Memory:
     """Alerts that are firing at the Alertmanager, by our own key."""
     textfile_dir: str = ""
     """Where the file for node_exporter was written last; "" where there is none."""
+
+    def copy(self) -> Memory:
+        """One that does not change with this one; what is in its counters never does."""
+        return Memory(
+            dict(self.counters),
+            _copy_totals(self.accepted),
+            _copy_totals(self.handed_over),
+            _copy_totals(self.doubted),
+            dict(self.restarting),
+            dict(self.sinks),
+            dict(self.alerts),
+            self.textfile_dir,
+        )
 
     # -- counting ------------------------------------------------------------------------------
 
@@ -208,6 +221,10 @@ class Memory:
         old = self.sinks.get(sink)
         since = old.since if old is not None and old.state == state else now
         self.sinks[sink] = SinkState(state, message, since)
+
+
+def _copy_totals(told: Mapping[str, Mapping[str, Totals]]) -> dict[str, dict[str, Totals]]:
+    return {sink: dict(totals) for sink, totals in told.items()}
 
 
 def encode_memory(memory: Memory) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ya_salt.hostname import HostName
 from ya_salt.http import Deadline
 from ya_salt.model import DaemonStatus, PrometheusSettings, Settings
 from ya_salt.monitoring import steady
-from ya_salt.monitoring.counters import Memory, Totals, decode_memory, encode_memory
+from ya_salt.monitoring.counters import Counter, Memory, Totals, decode_memory, encode_memory
 from ya_salt.monitoring.metrics import Metrics, make_metrics
 from ya_salt.monitoring.render import alertmanager, juggler, prometheus, yasm
 from ya_salt.monitoring.sinks import (
@@ -29,7 +29,7 @@ from ya_salt.monitoring.sinks import (
     YasmSink,
     remove_textfile,
 )
-from ya_salt.quick_dataclass import dataclass, field
+from ya_salt.quick_dataclass import dataclass, field, replace
 from ya_salt.store import Store
 
 LIMIT_S = 1.0
@@ -45,17 +45,64 @@ _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _log = logging.getLogger("ya_salt.monitoring")
 
 
+class _LastWritten:
+    """The memory that was written last, and its text: neither is made of the other again.
+
+    A pass writes it three times, and the next one of an agent begins with the same. Of what is
+    new in it most counters are the same objects, which never change.
+    """
+
+    def __init__(self) -> None:
+        self._known = ("", Memory())
+        self._counters: dict[str, tuple[Counter, str]] = {}
+
+    def read(self, text: str) -> Memory:
+        """Raises ValueError."""
+        known, memory = self._known
+        return memory.copy() if text == known else decode_memory(json.loads(text))
+
+    def write(self, memory: Memory) -> str:
+        text, known = self._known
+        if memory != known or not text:
+            self._counters = {
+                name: self._find_member(name, counter)
+                for name, counter in sorted(memory.counters.items())
+            }
+            members = ",".join([member for _, member in self._counters.values()])
+            rest = encode_memory(replace(memory, counters={}))
+            del rest["counters"]
+            text = f'{{"counters":{{{members}}},{_dump(rest)[1:]}'
+            self._known = (text, memory.copy())
+        return text
+
+    def _find_member(self, name: str, counter: Counter) -> tuple[Counter, str]:
+        known = self._counters.get(name)
+        if known is not None and known[0] is counter:
+            return known
+        return counter, f"{_dump(name)}:{_dump(vars(counter))}"
+
+
+def _dump(data: object) -> str:
+    return json.dumps(data, separators=(",", ":"), sort_keys=True)
+
+
+_last = _LastWritten()
+
+
 def load_memory(store: Store) -> Memory:
     """What was remembered; a fact that cannot be read is begun anew."""
+    text = store.load_text(FACT)
+    if text is None:
+        return Memory()
     try:
-        return decode_memory(store.load_fact(FACT))
+        return _last.read(text)
     except ValueError:
         return Memory()
 
 
 def save_memory(store: Store, memory: Memory) -> None:
     """Write it, in the caller's transaction."""
-    store.save_fact(FACT, encode_memory(memory))
+    store.save_text(FACT, _last.write(memory))
 
 
 @dataclass(frozen=True)
@@ -367,9 +414,8 @@ def _say(delivery: Delivery, before: str) -> None:
             pass
 
 
-def list_sinks(fact: Any) -> list[dict[str, Any]]:
-    """The sinks as they were told last (name, state, message, since), from the store's fact."""
-    memory = decode_memory(fact)
+def list_sinks(memory: Memory) -> list[dict[str, Any]]:
+    """The sinks as they were told last: name, state, message, since."""
     return [
         {"name": name, "state": item.state, "message": item.message, "since": item.since}
         for name, item in sorted(memory.sinks.items())
