@@ -51,7 +51,7 @@ def do_work(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
             life = before.lives.get(name, Life())
             seen.files[name] = look_once(watching[name], life, host.apt)
 
-    state_dir = host.settings.state_dir
+    state_dir, specs = host.settings.state_dir, _list_specs(start)
     tools = Tools(
         packages=cache(lambda: _make_package_pass(start, plans, before)),
         connect=host.connect,
@@ -59,8 +59,8 @@ def do_work(  # noqa: PLR0913, PLR0917 - what is done, upon what, and with what
         journal=journal,
         mark_restarts=start.mark_restarts,
         parallel=host.settings.parallel,
-        order=list_order(_list_specs(start).values()),
-        look=_Others(start, plans, before, prober).look,
+        order=list_order(specs.values()),
+        look=_Others(start, specs, plans, before, prober).look,
         insistent=start.request.left,
         permit=permits.check,
         see_last=seen.lasts.append,
@@ -117,17 +117,20 @@ class _Others:
     """How daemons stand that others wait for, looked at while they are worked on."""
 
     def __init__(
-        self, start: Start, plans: Iterable[DaemonPlan], before: Observed, prober: Prober
+        self,
+        start: Start,
+        specs: Mapping[str, DaemonSpec],
+        plans: Iterable[DaemonPlan],
+        before: Observed,
+        prober: Prober,
     ) -> None:
-        self._start, self._prober = start, prober
-        self._specs = _list_specs(start)
+        self._start, self._specs, self._prober = start, specs, prober
         renewed = {
             plan.name for plan in plans if any(isinstance(step, STARTS) for step in plan.steps)
         }
-        self._lives = {
-            name: replace(life, probes=None) if name in renewed else life
-            for name, life in before.lives.items()
-        }
+        self._lives = dict(before.lives)
+        for name in renewed & before.lives.keys():
+            self._lives[name] = replace(before.lives[name], probes=None)
         self._answers: dict[str, Answer] = {}
         """Those that came while somebody else was looked at."""
         self._lock = threading.Lock()
