@@ -451,21 +451,22 @@ def _keep_all(state_dir: str, fresh: Sequence[tuple[DaemonSpec, Generation]]) ->
     try:
         with _open_folder(state_dir) as folder:
 
-            def keep(item: tuple[DaemonSpec, Generation]) -> bool:
-                return _keep(folder, state_dir, *item)
+            def keep(some: Sequence[tuple[DaemonSpec, Generation]]) -> set[str]:
+                return {
+                    spec.name for spec, made in some if not _keep(folder, state_dir, spec, made)
+                }
 
             if len(fresh) == 1:
-                kept = [keep(fresh[0])]
-            else:
-                from concurrent.futures import ThreadPoolExecutor
+                return keep(fresh)
+            from concurrent.futures import ThreadPoolExecutor
 
-                with ThreadPoolExecutor(_WRITERS) as pool:
-                    kept = [*pool.map(keep, fresh)]
+            shares = [fresh[first::_WRITERS] for first in range(_WRITERS)]
+            with ThreadPoolExecutor(_WRITERS) as pool:
+                return set[str]().union(*pool.map(keep, shares))
     except (OSError, UntrustedError) as error:
         for spec, _ in fresh:
             _warn_of_loss(spec, error)
         return {spec.name for spec, _ in fresh}
-    return {spec.name for (spec, _), is_kept in zip(fresh, kept, strict=True) if not is_kept}
 
 
 def _keep(folder: int, state_dir: str, spec: DaemonSpec, fresh: Generation) -> bool:
