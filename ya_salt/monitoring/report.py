@@ -49,7 +49,8 @@ class _LastWritten:
     """The memory that was written last, and its text: neither is made of the other again.
 
     A pass writes it three times, and the next one of an agent begins with the same. Of what is
-    new in it most counters are the same objects, which never change.
+    new in it most counters are the same objects, which never change. For several threads: each
+    text goes with the memory that it was made of, whichever is the last.
     """
 
     def __init__(self) -> None:
@@ -64,15 +65,15 @@ class _LastWritten:
     def write(self, memory: Memory) -> str:
         text, known = self._known
         if memory != known or not text:
-            self._counters = {
+            counters = {
                 name: self._find_member(name, counter)
                 for name, counter in sorted(memory.counters.items())
             }
-            members = ",".join([member for _, member in self._counters.values()])
+            members = ",".join([member for _, member in counters.values()])
             rest = encode_memory(replace(memory, counters={}))
             del rest["counters"]
             text = f'{{"counters":{{{members}}},{_dump(rest)[1:]}'
-            self._known = (text, memory.copy())
+            self._counters, self._known = counters, (text, memory.copy())
         return text
 
     def _find_member(self, name: str, counter: Counter) -> tuple[Counter, str]:
