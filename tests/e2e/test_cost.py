@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from helpers.apart import set_apart
 from helpers.example import NAME, ExampleHost
+from helpers.programs import wait_for
 
 from ya_salt import as_left
-from ya_salt.converge import preview
-from ya_salt.converge.host import Host, PassRequest
+from ya_salt.converge import preview, quick
+from ya_salt.converge.host import PassRequest, make_host
 from ya_salt.converge.known_packages import KnownPackages
 from ya_salt.converge.plan import make_plan
 from ya_salt.converge.run import run_pass
 from ya_salt.model import Observed, Settings
-from ya_salt.packages.apt import Apt
 from ya_salt.porto.client import PortoClient
+from ya_salt.quick_dataclass import replace
 from ya_salt.specs.directory import load_specs
 
 EXAMPLE = Path(__file__).parent.parent / "data" / "juggler-agent-rtc.yaml"
@@ -53,12 +53,13 @@ class Counter:
             specs_dir=str(self._example.specs_dir),
             state_dir=str(self._example.state_dir),
             root=str(self._example.root),
+            porto_socket=self._example.portod.socket_path,
             monitoring=set_apart(self._example.folder),
         )
-        apt = Apt(root=settings.root)
-        host = Host(settings, apt, self.connect, known_packages=self.known)
+        host = replace(make_host(settings), connect=self.connect, known_packages=self.known)
+        glimpse = quick.take_glimpse(settings, {"config": str(self._example.folder / "none")})
         loaded = load_specs(settings.specs_dir)
-        self.result = run_pass(host, PassRequest(loaded.specs, loaded))
+        self.result = run_pass(host, PassRequest(loaded.specs, loaded, glimpse=glimpse))
 
     @property
     def requests(self) -> list[str]:
@@ -76,15 +77,25 @@ def test_a_pass_without_changes_asks_dpkg_once_and_porto_once(
     assert counter.result.touched == frozenset()
 
 
-def test_whoever_makes_pass_after_pass_asks_dpkg_when_it_was_at_work(
+def test_whoever_makes_pass_after_pass_asks_dpkg_about_one_among_many_once(
     running: ExampleHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(as_left, "SETTLED_S", 0.05)
-    time.sleep(0.1)
+    monkeypatch.setattr(quick, "_CLOCK_STEP_S", 1)
+    text = running.spec_file.read_text()
+    for name in ("second", "third"):
+        (running.specs_dir / f"{name}.yaml").write_text(text.replace(NAME, name))
     counter = Counter(running, monkeypatch)
+
+    def is_at_rest() -> bool:
+        counter.run()
+        assert "dpkg-query" in counter.programs, "all are looked at"
+        return as_left.read(str(running.state_dir)) is not None
+
+    wait_for(is_at_rest, "a pass has left all as it was")
+    change_memory(running, "2Gb", "3Gb")
     counter.run()
-    assert counter.programs == ["dpkg-query"]
-    counter.run()
+    assert f"set {NAME} memory_limit" in counter.requests
     assert counter.programs == []
     (running.root / "var/lib/dpkg/status").write_text("")
     counter.run()

@@ -25,13 +25,18 @@ class KnownPackages:
         """None: dpkg knows nothing of it."""
         self._asked_at = 0.0
 
+    def forget(self) -> None:
+        """Ask about all of them again."""
+        self._known = {}
+
     def query(self, apt: Apt, names: Collection[str]) -> dict[str, InstalledPackage]:
         """As `Apt.query`. Raises PackageError."""
         # Before it is asked: what changes meanwhile shows the next time.
         database, now = _identify(apt), time.monotonic()
         is_old = now - self._asked_at >= as_left.FULL_EVERY_S
         if database is None or database != self._database or is_old:
-            self._database, self._known, self._asked_at = database or {}, {}, now
+            self.forget()
+            self._database, self._asked_at = database or {}, now
         fresh = [name for name in names if name not in self._known]
         found = apt.query(fresh) if fresh else {}
         known = {**self._known, **{name: found.get(name) for name in fresh}}

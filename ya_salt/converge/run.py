@@ -69,6 +69,9 @@ def run_pass(host: Host, request: PassRequest, lock_wait_s: float = 0.0) -> Pass
     request = settle_request(request, host)
     with hold_lock(host.settings.state_dir, lock_wait_s) as left:
         request = narrow(host.settings, request, left)
+        if request.rest is None:
+            # Whoever looks at everything looks at packages, too.
+            host.known_packages.forget()
         store = open_store(host.settings.state_dir, host.kept_store)
         _share(host)
         try:
