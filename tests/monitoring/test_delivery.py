@@ -29,7 +29,7 @@ from ya_salt.model import (
 from ya_salt.monitoring import metrics as metrics_module
 from ya_salt.monitoring import report as report_module
 from ya_salt.monitoring import sinks as sinks_module
-from ya_salt.monitoring.counters import Memory
+from ya_salt.monitoring.counters import Memory, decode_memory
 from ya_salt.monitoring.report import LIMIT_S, list_sinks, load_memory, report
 from ya_salt.monitoring.sinks import Delivery
 from ya_salt.settings import load_settings
@@ -314,7 +314,8 @@ def test_absence_is_said_once_and_refusal_each_time(
 def test_the_status_knows_how_each_sink_took_it(store: Store, yasm: Receiver) -> None:
     yasm.mode = "503"
     tell(store, make_settings(yasm.url), Memory())
-    states = {item["name"]: item for item in list_sinks(store.load_fact("monitoring"))}
+    written = decode_memory(store.load_fact("monitoring"))
+    states = {item["name"]: item for item in list_sinks(written)}
     assert states["yasm"]["state"] == "refused"
     assert states["yasm"]["since"] == NOW
     assert states["juggler"]["state"] == "absent"
