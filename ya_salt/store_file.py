@@ -118,7 +118,11 @@ def read_file(path: Path, *, thoroughly: bool) -> Found:
     with tempfile.TemporaryDirectory(prefix="ya-salt-") as folder:
         copy = Path(folder) / path.name
         shutil.copyfile(path, copy)
-        shutil.copyfile(journal, _journal(copy))
+        try:
+            shutil.copyfile(journal, _journal(copy))
+        except FileNotFoundError:
+            # Somebody could, meanwhile.
+            return _read_database(path, thoroughly=False)
         return _read_database(copy, thoroughly=False)
 
 
@@ -155,8 +159,10 @@ def check_place(path: Path) -> bool:
 
 def _look_at_header(path: Path) -> str:
     for file in (path, _journal(path)):
-        if file.exists() and not file.is_file():
-            return f"{file.name} is no file"
+        # One look: a journal goes when its writer is done, between any two.
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(file.stat().st_mode):
+                return f"{file.name} is no file"
     with path.open("rb") as opened:
         head = opened.read(20)
     if not head.startswith(_MAGIC):
