@@ -11,7 +11,7 @@ from ya_salt.converge.execute import Tools, execute
 from ya_salt.converge.host import Host
 from ya_salt.converge.journal import Journal
 from ya_salt.converge.observe import Look, look_at_containers
-from ya_salt.converge.ordering import STARTS, Standing, list_order, stand
+from ya_salt.converge.ordering import Standing, has_start, list_order, stand
 from ya_salt.converge.package_users import find_replaceable
 from ya_salt.converge.probing import Prober
 from ya_salt.converge.readiness import advance, is_due, is_to_be_asked
@@ -125,9 +125,7 @@ class _Others:
         prober: Prober,
     ) -> None:
         self._start, self._specs, self._prober = start, specs, prober
-        renewed = {
-            plan.name for plan in plans if any(isinstance(step, STARTS) for step in plan.steps)
-        }
+        renewed = {plan.name for plan in plans if has_start(plan)}
         self._lives = dict(before.lives)
         for name in renewed & before.lives.keys():
             self._lives[name] = replace(before.lives[name], probes=None)

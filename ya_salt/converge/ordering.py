@@ -88,7 +88,7 @@ def hold_starts(
 
     `left`: daemon -> why this pass has stopped it: it is started whoever is ready, as it ran.
     """
-    if not any(_starts(plan) for plan in plans):
+    if not any(has_start(plan) for plan in plans):
         return tuple(plans)
     specs = _list_specs(context, observed)
     circles = find_circles(list_after(specs.values()))
@@ -98,7 +98,7 @@ def hold_starts(
     planned = {plan.name: plan for plan in plans}
     for name in sort_by_order(after):
         plan = planned.get(name)
-        if plan is None or not _starts(plan):
+        if plan is None or not has_start(plan):
             continue
         if name in circles and not plan.refusal:
             planned[name] = _refuse(plan, circles[name], observed)
@@ -113,7 +113,8 @@ def hold_starts(
     return tuple(planned[plan.name] for plan in plans)
 
 
-def _starts(plan: DaemonPlan) -> bool:
+def has_start(plan: DaemonPlan) -> bool:
+    """Whether a process of it is begun."""
     return any(isinstance(step, STARTS) for step in plan.steps)
 
 
@@ -144,7 +145,7 @@ def _describe(
         return f"{name} ({describe_hold(life.hold)})", False
     if plan is not None and plan.blocked:
         return f"{name}, which {plan.blocked}", False
-    is_started = plan is not None and _starts(plan)
+    is_started = plan is not None and has_start(plan)
     # Else one that was started lately and has not died since.
     is_coming = (is_started and spec.ready_timeout_s > 0) or (
         container is not None

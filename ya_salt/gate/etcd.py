@@ -47,6 +47,7 @@ _LEAST_S = 0.05
 _SPARE_S = 0.5
 
 _MUTE = (NotSentError, type(None))
+"""What is known of a server that has not answered yet."""
 
 # gRPC's status codes.
 _UNCLEAR = {1, 2, 4, 13, 14}
